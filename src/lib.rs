@@ -4,9 +4,11 @@
 pub mod adapter;
 #[expect(unsafe_code, reason = "the border to libav*")]
 pub mod av;
+pub mod cache;
 pub mod error;
 pub mod event;
 pub mod media;
 pub mod plan;
 pub mod probe;
 pub mod rate;
+pub mod stats;
