@@ -12,3 +12,4 @@ pub mod plan;
 pub mod probe;
 pub mod rate;
 pub mod stats;
+pub mod timing;
