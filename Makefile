@@ -163,14 +163,17 @@ rust: packages
 		:; \
 	elif [ '$(RUSTUP)' = 1 ]; then \
 		$(MAKE) --no-print-directory install-rust-with-rustup; \
-	elif [ -z "$$have" ] && [ '$(PM)' = apt-get ] && apt-cache show rustup >/dev/null 2>&1; then \
+	elif [ -z "$$have" ] && [ '$(PM)' = apt-get ] && apt-cache madison rustup 2>/dev/null | grep -q .; then \
 		$(MAKE) --no-print-directory install-rust-with-apt-get; \
 	else \
 		{ echo "Rust $(RUST_NEEDED) or newer is needed; found here: $${have:-none}."; \
 		  echo 'What Debian 12 packages (rustc 1.63) and Debian 13 (1.85) is too old. Do one of these:'; \
-		  echo '  rustup update stable && rustup default stable    if rustup is there already'; \
-		  echo '  make $(or $(MAKECMDGOALS),demo) RUSTUP=1         runs the official installer from $(RUSTUP_URL)'; \
-		  echo '  https://rustup.rs                                tells how to do it by hand'; } >&2; \
+		  echo '  rustup update stable && rustup default stable'; \
+		  echo '      if rustup is there already'; \
+		  echo '  make $(or $(MAKECMDGOALS),demo) RUSTUP=1'; \
+		  echo '      runs the official installer from $(RUSTUP_URL)'; \
+		  echo '  https://rustup.rs'; \
+		  echo '      tells how to do it by hand'; } >&2; \
 		exit 1; \
 	fi
 
