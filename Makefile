@@ -181,7 +181,7 @@ install-rust-with-rustup:
 	@echo 'The installer from $(RUSTUP_URL) will install Rust into your home directory.'
 	@command -v curl >/dev/null || { [ '$(PM)' = apt-get ] && echo 'apt-get will install: curl' \
 		&& $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends curl; }
-	curl --proto '=https' --tlsv1.2 -sSf $(RUSTUP_URL) | sh -s -- -y
+	installer=$$(mktemp) && curl --proto '=https' --tlsv1.2 -sSf -o "$$installer" $(RUSTUP_URL) && sh "$$installer" -y
 
 install-rust-with-apt-get:
 	@echo 'apt-get will install: rustup. It will then fetch the stable Rust toolchain into your home directory.'

@@ -78,22 +78,32 @@ bare() {
 unpack() { # suite, directory, packages with commas between
     [ ! -d "$2" ] || return 0
     echo "unpacking Debian $1 into $2" >&2
-    local mirror='' options=() part
-    # From where the host gets its own Debian, if it is one, and as strict about the age of the package lists.
-    if command -v apt-get >/dev/null; then
-        mirror=$(. /etc/os-release && [ "$ID" != debian ] || apt-get indextargets --format '$(REPO_URI)' \
-            "Release: $VERSION_CODENAME" 'Component: main' 'Created-By: Packages' | head -1)
-        options=(--aptopt="$(apt-config dump --format '%f "%v";' Acquire::Check-Valid-Until)")
-    fi
+    local options=() part
+    # As strict about the age of the package lists as the host is.
+    ! command -v apt-config >/dev/null || options=(--aptopt="$(apt-config dump --format '%f "%v";' Acquire::Check-Valid-Until)")
     # Unpacked beside its place and then moved, so that what has the final name is whole.
     part=$(mktemp -d "$2.XXXXXX")
-    mmdebstrap --quiet --variant=minbase --include="$3" "${options[@]}" "$1" "$part" ${mirror:+"$mirror"} >&2
+    # shellcheck disable=SC2046 # one word or none
+    mmdebstrap --quiet --variant=minbase --include="$3" "${options[@]}" "$1" "$part" $(mirror) >&2 || {
+        rm -rf "$part"
+        die "cannot unpack Debian $1"
+    }
     chmod 755 "$part"
     mv -T "$part" "$2"
 }
 
+# From where the host gets its own Debian. Nothing where it isn't one, or says nothing: mmdebstrap then knows a mirror.
+mirror() {
+    # shellcheck source=/dev/null
+    . /etc/os-release
+    [ "$ID" = debian ] || return 0
+    # shellcheck disable=SC2016 # apt-get expands these
+    apt-get indextargets --format '$(REPO_URI)' "Release: $VERSION_CODENAME" 'Component: main' 'Created-By: Packages' | head -1
+}
+
 # Runs a command with another root. The mounts live in a namespace of their own, so they are gone when it ends.
 enter() { # directory, [VARIABLE=value...] command...
+    # shellcheck disable=SC2016 # expanded inside
     root=$1 src=$src registry=$registry sysroot=$(rustc --print sysroot) bind=${BIND-} \
         unshare --mount --pid --fork --kill-child bash -euc '
             mount --rbind /dev "$root/dev"
