@@ -14,7 +14,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 PM   := $(firstword $(foreach pm,apt-get dnf pacman brew,$(if $(shell command -v $(pm) 2>/dev/null),$(pm))))
-SUDO := $(if $(filter 0,$(shell id -u 2>/dev/null)),,sudo)
+# Homebrew refuses to run as root; the others need to.
+SUDO := $(if $(filter-out brew,$(PM)),$(if $(filter 0,$(shell id -u 2>/dev/null)),,sudo))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench matrix install deb clean setup packages rust
@@ -99,18 +100,16 @@ BREW_PACKAGES   := pkgconf ffmpeg llvm
 MISSING = \
 	for tool in cc pkg-config ffmpeg ffprobe; do command -v $$tool >/dev/null 2>&1 || echo $$tool; done; \
 	for lib in $(LIBAV); do pkg-config --exists $$lib 2>/dev/null || echo $$lib; done; \
-	for dir in "$$LIBCLANG_PATH" /usr/lib/llvm-*/lib /usr/lib64 /usr/lib /usr/lib/*-linux-gnu /usr/local/lib \
-		/opt/homebrew/opt/llvm/lib /usr/local/opt/llvm/lib /Library/Developer/CommandLineTools/usr/lib; do \
-		ls "$$dir"/libclang*.so* "$$dir"/libclang.dylib; done 2>/dev/null | grep -q . || echo libclang; \
-	ls /usr/lib*/clang/*/include/stddef.h /usr/lib/llvm-*/lib/clang/*/include/stddef.h /usr/local/lib/clang/*/include/stddef.h \
-		/opt/homebrew/opt/llvm/lib/clang/*/include/stddef.h /usr/local/opt/llvm/lib/clang/*/include/stddef.h \
-		/Library/Developer/CommandLineTools/usr/lib/clang/*/include/stddef.h 2>/dev/null | grep -q . || echo clang-headers
+	for dir in $(CLANG_DIRS); do ls "$$dir"/libclang*.so* "$$dir"/libclang.dylib; done 2>/dev/null | grep -q . || echo libclang; \
+	for dir in $(CLANG_DIRS); do ls "$$dir"/clang/*/include/stddef.h; done 2>/dev/null | grep -q . || echo clang-headers
+CLANG_DIRS = "$$LIBCLANG_PATH" /usr/lib/llvm-*/lib /usr/lib64 /usr/lib /usr/lib/*-linux-gnu /usr/local/lib \
+	/opt/homebrew/opt/llvm/lib /usr/local/opt/llvm/lib /Library/Developer/CommandLineTools/usr/lib
 
 packages:
 	@missing=$$($(MISSING)); \
 	if [ -n "$$missing" ]; then \
 		echo "missing: $$(echo $$missing)"; \
-		[ -z '$(filter-out brew,$(SUDO:sudo=$(PM)))' ] || command -v sudo >/dev/null || { \
+		[ -z '$(SUDO)' ] || command -v sudo >/dev/null || { \
 			echo 'Installing packages needs root: run this as root, or install sudo.' >&2; exit 1; }; \
 		$(MAKE) --no-print-directory install-with-$(PM) || exit 1; \
 		missing=$$($(MISSING)); \
