@@ -1,1 +1,15 @@
+//! An in-process, multi-pass video encoder driver over libav*.
+#![deny(unsafe_code)]
 
+pub mod adapter;
+#[expect(unsafe_code, reason = "the border to libav*")]
+pub mod av;
+pub mod cache;
+pub mod error;
+pub mod event;
+pub mod media;
+pub mod plan;
+pub mod probe;
+pub mod rate;
+pub mod stats;
+pub mod timing;

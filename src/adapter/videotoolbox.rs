@@ -1,0 +1,5 @@
+//! Rows of one family.
+
+use super::Adapter;
+
+pub(super) static ALL: &[Adapter] = &[];

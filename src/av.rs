@@ -1,0 +1,145 @@
+//! The border to libav*: the only unsafe code of the crate.
+//!
+//! Invariants: no raw pointer and no bound C type leaves this module; every owner has one constructor and one `Drop`, next
+//! to each other; frames are shared by reference and never copied; `EAGAIN` and `EOF` are states, not errors.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::fmt;
+use std::io;
+use std::sync::Once;
+
+use ffmpeg_sys_next as ffi;
+
+use crate::media::Rational;
+
+pub mod encoder;
+pub mod frame;
+pub mod option;
+pub mod packet;
+
+/// An error code of libav, printed in libav's own words.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AvError(pub i32);
+
+impl AvError {
+    /// The operating system's error, where the code is one.
+    #[must_use]
+    pub fn os(self) -> Option<io::Error> {
+        // AVERROR(e) is -e for errno values; libav's own tags are far below any errno.
+        (-4096..0).contains(&self.0).then(|| io::Error::from_raw_os_error(-self.0))
+    }
+}
+
+impl fmt::Display for AvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0 as c_char; 128];
+        // SAFETY: the buffer is writable for its whole length, and av_strerror always terminates it.
+        unsafe { ffi::av_strerror(self.0, text.as_mut_ptr(), text.len()) };
+        // SAFETY: terminated by the call above.
+        f.write_str(&unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy())
+    }
+}
+
+impl fmt::Debug for AvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AvError({}: {self})", self.0)
+    }
+}
+
+impl std::error::Error for AvError {}
+
+/// A libav return code: negative is an error.
+pub(crate) fn check(code: c_int) -> Result<c_int, AvError> {
+    if code < 0 { Err(AvError(code)) } else { Ok(code) }
+}
+
+/// `AVERROR(ENOMEM)`, for allocations that came back null.
+pub(crate) const OUT_OF_MEMORY: AvError = AvError(ffi::AVERROR(ffi::ENOMEM));
+
+/// Text for libav. A NUL inside would cut it short, so what follows one is an error of ours and not of libav.
+pub(crate) fn c_string(text: &str) -> Result<CString, AvError> {
+    CString::new(text).map_err(|_| AvError(ffi::AVERROR(ffi::EINVAL)))
+}
+
+/// Text from libav, lossy: metadata need not be UTF-8.
+///
+/// # Safety
+/// `text` is null or a NUL-terminated string that lives through the call.
+pub(crate) unsafe fn text(text: *const c_char) -> Option<String> {
+    // SAFETY: as the caller promises.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+}
+
+impl From<ffi::AVRational> for Rational {
+    fn from(rational: ffi::AVRational) -> Self {
+        Rational::new(rational.num, rational.den)
+    }
+}
+
+impl From<Rational> for ffi::AVRational {
+    fn from(rational: Rational) -> Self {
+        ffi::AVRational { num: rational.num, den: rational.den }
+    }
+}
+
+/// What an encoder, a decoder or a filter answers when asked for its next output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// Here it is.
+    Ready,
+    /// It wants more input first (`EAGAIN`).
+    NeedInput,
+    /// There will be no more (`EOF`).
+    Done,
+}
+
+/// Turns a receiving call's code into a state.
+pub(crate) fn received(code: c_int) -> Result<Received, AvError> {
+    match code {
+        0.. => Ok(Received::Ready),
+        ffi::AVERROR_EOF => Ok(Received::Done),
+        code if code == ffi::AVERROR(ffi::EAGAIN) => Ok(Received::NeedInput),
+        code => Err(AvError(code)),
+    }
+}
+
+/// The linked libraries, as `major.minor.micro`, and the name of the FFmpeg release they came with.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Versions {
+    /// What `av_version_info` says, for instance `5.1.9-0+deb12u1`.
+    pub ffmpeg: String,
+    /// libavcodec.
+    pub libavcodec: String,
+    /// libavformat.
+    pub libavformat: String,
+    /// libavfilter.
+    pub libavfilter: String,
+    /// libavutil.
+    pub libavutil: String,
+}
+
+/// The versions of the linked libraries.
+#[must_use]
+pub fn versions() -> Versions {
+    initialise();
+    let dotted = |version: u32| format!("{}.{}.{}", version >> 16, (version >> 8) & 0xff, version & 0xff);
+    // SAFETY: these calls take nothing and return constants; av_version_info is a static string.
+    unsafe {
+        Versions {
+            ffmpeg: text(ffi::av_version_info()).unwrap_or_default(),
+            libavcodec: dotted(ffi::avcodec_version()),
+            libavformat: dotted(ffi::avformat_version()),
+            libavfilter: dotted(ffi::avfilter_version()),
+            libavutil: dotted(ffi::avutil_version()),
+        }
+    }
+}
+
+/// Makes libav's demuxers and protocols ready; called by every constructor here, does its work once.
+pub(crate) fn initialise() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: takes nothing; reference-counted inside libavformat.
+        unsafe { ffi::avformat_network_init() };
+    });
+}

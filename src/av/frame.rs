@@ -1,0 +1,306 @@
+//! Frames: decoded pictures (or sound), shared by reference and never written after decoding.
+
+use std::ffi::c_int;
+use std::ptr::NonNull;
+
+use ffmpeg_sys_next as ffi;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::av::packet::known;
+use crate::av::{AvError, OUT_OF_MEMORY, check, text};
+use crate::media::Rational;
+
+/// A decoded frame: a shell of properties over reference-counted buffers. Pixels are never written after decoding.
+pub struct Frame(NonNull<ffi::AVFrame>);
+
+// SAFETY: buffers are reference-counted with atomic counts, and the shell has one owner.
+unsafe impl Send for Frame {}
+// SAFETY: through `&Frame` the shell is only read and counts are only raised; nothing here hands out `&mut` pixels.
+unsafe impl Sync for Frame {}
+
+impl Frame {
+    /// A frame without buffers.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn new() -> Result<Self, AvError> {
+        // SAFETY: allocates; null is out of memory.
+        NonNull::new(unsafe { ffi::av_frame_alloc() }).map(Frame).ok_or(OUT_OF_MEMORY)
+    }
+
+    /// A black-box frame of this size and pixel format with its own, uninitialised planes.
+    ///
+    /// # Errors
+    /// An unknown pixel format, or out of memory.
+    pub fn allocate(width: u32, height: u32, pixel_format: &str) -> Result<Self, AvError> {
+        let mut frame = Frame::new()?;
+        let raw = frame.raw_mut();
+        raw.width = width as c_int;
+        raw.height = height as c_int;
+        raw.format = pixel_format_number(pixel_format)?;
+        // SAFETY: size and format are set; libav allocates buffers of its own alignment.
+        check(unsafe { ffi::av_frame_get_buffer(frame.as_mut_ptr(), 0) })?;
+        Ok(frame)
+    }
+
+    /// Another shell over the same buffers and side data: the only "copy" of a frame there is.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn share(&self) -> Result<Self, AvError> {
+        let mut shared = Frame::new()?;
+        // SAFETY: both are owned; the source is only read and libav takes its own references.
+        check(unsafe { ffi::av_frame_ref(shared.as_mut_ptr(), self.as_ptr()) })?;
+        Ok(shared)
+    }
+
+    /// Properties and side data of this frame without its pixels: what a spilled frame keeps in memory.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn properties(&self) -> Result<Self, AvError> {
+        let mut shell = Frame::new()?;
+        // SAFETY: both are owned; size and format are not among the copied properties, so they follow by hand.
+        check(unsafe { ffi::av_frame_copy_props(shell.as_mut_ptr(), self.as_ptr()) })?;
+        let (width, height, format) = (self.raw().width, self.raw().height, self.raw().format);
+        let raw = shell.raw_mut();
+        (raw.width, raw.height, raw.format) = (width, height, format);
+        Ok(shell)
+    }
+
+    /// Fresh planes under a copy of these properties: how a spilled frame comes back.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn with_fresh_planes(&self) -> Result<Self, AvError> {
+        let mut frame = self.properties()?;
+        // SAFETY: size and format are set, buffers are not.
+        check(unsafe { ffi::av_frame_get_buffer(frame.as_mut_ptr(), 0) })?;
+        Ok(frame)
+    }
+
+    /// Width in pixels.
+    #[must_use]
+    pub fn width(&self) -> u32 {
+        self.raw().width.max(0) as u32
+    }
+
+    /// Height in pixels.
+    #[must_use]
+    pub fn height(&self) -> u32 {
+        self.raw().height.max(0) as u32
+    }
+
+    /// libavutil's name of the pixel format.
+    #[must_use]
+    pub fn pixel_format(&self) -> String {
+        pixel_format_name(self.raw().format)
+    }
+
+    /// Presentation time in ticks of the time base its holder knows; `None` where unknown.
+    #[must_use]
+    pub fn pts(&self) -> Option<i64> {
+        known(self.raw().pts)
+    }
+
+    /// Sets the presentation time in ticks.
+    pub fn set_pts(&mut self, pts: i64) {
+        self.raw_mut().pts = pts;
+    }
+
+    /// Shape of a pixel, width to height; `None` where unknown.
+    #[must_use]
+    pub fn sample_aspect_ratio(&self) -> Option<Rational> {
+        let ratio: Rational = self.raw().sample_aspect_ratio.into();
+        (ratio.num > 0 && ratio.den > 0).then_some(ratio)
+    }
+
+    /// Forgets the picture type that a decoder left, which encoders would otherwise repeat: every frame of an intra codec
+    /// would become a key frame. With `key`, asks for a key frame.
+    pub fn set_picture_type(&mut self, key: bool) {
+        self.raw_mut().pict_type =
+            if key { ffi::AVPictureType::AV_PICTURE_TYPE_I } else { ffi::AVPictureType::AV_PICTURE_TYPE_NONE };
+    }
+
+    /// How the picture was scanned, as the container is told it: libav's `AVFieldOrder`.
+    pub(crate) fn field_order(&self) -> ffi::AVFieldOrder {
+        match (self.is_interlaced(), self.is_top_field_first()) {
+            (false, _) => ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE,
+            (true, true) => ffi::AVFieldOrder::AV_FIELD_TB,
+            (true, false) => ffi::AVFieldOrder::AV_FIELD_BT,
+        }
+    }
+
+    /// Whether the picture is two fields.
+    #[must_use]
+    pub fn is_interlaced(&self) -> bool {
+        #[cfg(ffmpeg_6_1)]
+        return self.raw().flags & ffi::AV_FRAME_FLAG_INTERLACED as c_int != 0;
+        #[cfg(not(ffmpeg_6_1))]
+        return self.raw().interlaced_frame != 0;
+    }
+
+    /// Whether the upper field comes first.
+    #[must_use]
+    pub fn is_top_field_first(&self) -> bool {
+        #[cfg(ffmpeg_6_1)]
+        return self.raw().flags & ffi::AV_FRAME_FLAG_TOP_FIELD_FIRST as c_int != 0;
+        #[cfg(not(ffmpeg_6_1))]
+        return self.raw().top_field_first != 0;
+    }
+
+    /// Bits per sample of the first component; 0 for an unknown format.
+    pub(crate) fn bit_depth(&self) -> c_int {
+        // SAFETY: a pure look-up; null for numbers that are no format.
+        unsafe { ffi::av_pix_fmt_desc_get(pixel_format_value(self.raw().format)).as_ref() }
+            .map_or(0, |descriptor| descriptor.comp[0].depth)
+    }
+
+    /// Sets the length in ticks, where libav's frames carry one that encoders read (from FFmpeg 6 on).
+    pub fn set_duration(&mut self, ticks: i64) {
+        #[cfg(ffmpeg_6_1)]
+        {
+            self.raw_mut().duration = ticks;
+        }
+        #[cfg(not(ffmpeg_6_1))]
+        {
+            self.raw_mut().pkt_duration = ticks;
+        }
+    }
+
+    /// Bytes of all buffers the frame holds on to, padding included: what keeping it costs.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        let buffers = self.raw().buf.iter().filter(|buffer| !buffer.is_null());
+        // SAFETY: a non-null entry of `buf` is a live AVBufferRef owned by the frame.
+        buffers.map(|buffer| unsafe { (**buffer).size } as u64).sum()
+    }
+
+    /// The rows of every plane, top down, without padding: `visit` gets one row of one plane at a time.
+    ///
+    /// # Errors
+    /// A pixel format without planes in memory (hardware surfaces).
+    pub fn for_each_row(&self, mut visit: impl FnMut(&[u8])) -> Result<(), AvError> {
+        for (plane, row_bytes, rows) in self.layout()? {
+            for row in 0..rows {
+                // SAFETY: `layout` gives only rows that lie inside the plane's buffer.
+                visit(unsafe { std::slice::from_raw_parts(self.row_pointer(plane, row), row_bytes) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rows of every plane of a frame just made: `fill` gets one row of one plane at a time.
+    ///
+    /// # Errors
+    /// A frame whose buffers are shared already, one without planes in memory, or the error of `fill`.
+    pub fn fill_rows<E: From<AvError>>(&mut self, mut fill: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<(), E> {
+        // SAFETY: the frame is owned; the call only reads reference counts.
+        if unsafe { ffi::av_frame_is_writable(self.as_mut_ptr()) } == 0 {
+            return Err(AvError(ffi::AVERROR(ffi::EBUSY)).into());
+        }
+        for (plane, row_bytes, rows) in self.layout()? {
+            for row in 0..rows {
+                // SAFETY: inside the plane's buffer, and nobody else holds the buffer.
+                fill(unsafe { std::slice::from_raw_parts_mut(self.row_pointer(plane, row), row_bytes) })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A hash of size, format and every visible pixel; equal for equal pictures, whatever their padding.
+    ///
+    /// # Errors
+    /// A pixel format without planes in memory.
+    pub fn hash(&self) -> Result<u64, AvError> {
+        let mut hash = Xxh3::new();
+        for number in [self.raw().width, self.raw().height, self.raw().format] {
+            hash.update(&number.to_le_bytes());
+        }
+        self.for_each_row(|row| hash.update(row))?;
+        Ok(hash.digest())
+    }
+
+    /// (plane, visible bytes of a row, rows) of each plane.
+    fn layout(&self) -> Result<Vec<(usize, usize, usize)>, AvError> {
+        let raw = self.raw();
+        let invalid = AvError(ffi::AVERROR(ffi::EINVAL));
+        // SAFETY: a pure look-up; null for numbers that are no format.
+        let descriptor = unsafe { ffi::av_pix_fmt_desc_get(pixel_format_value(raw.format)) };
+        // SAFETY: non-null descriptors are static tables.
+        let descriptor = unsafe { descriptor.as_ref() }.ok_or(invalid)?;
+        // SAFETY: a pure look-up.
+        let planes = check(unsafe { ffi::av_pix_fmt_count_planes(pixel_format_value(raw.format)) })?;
+        if descriptor.flags & u64::from(ffi::AV_PIX_FMT_FLAG_HWACCEL as u32) != 0 {
+            return Err(invalid);
+        }
+        (0..planes)
+            .map(|plane| {
+                // SAFETY: pure arithmetic on format, width and plane.
+                let bytes = unsafe { ffi::av_image_get_linesize(pixel_format_value(raw.format), raw.width, plane) };
+                let chroma = (plane == 1 || plane == 2) && planes > 1;
+                let shift = if chroma { u32::from(descriptor.log2_chroma_h) } else { 0 };
+                let rows = (raw.height + (1 << shift) - 1) >> shift;
+                if raw.data[plane as usize].is_null() {
+                    return Err(invalid);
+                }
+                Ok((plane as usize, check(bytes)? as usize, rows as usize))
+            })
+            .collect()
+    }
+
+    fn row_pointer(&self, plane: usize, row: usize) -> *mut u8 {
+        let raw = self.raw();
+        // SAFETY: libav lays a plane out as `height` rows that are `linesize` bytes apart (negative for bottom-up pictures).
+        unsafe { raw.data[plane].offset(raw.linesize[plane] as isize * row as isize) }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const ffi::AVFrame {
+        self.0.as_ptr()
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut ffi::AVFrame {
+        self.0.as_ptr()
+    }
+
+    pub(crate) fn raw(&self) -> &ffi::AVFrame {
+        // SAFETY: owned and non-null for the frame's whole life.
+        unsafe { self.0.as_ref() }
+    }
+
+    pub(crate) fn raw_mut(&mut self) -> &mut ffi::AVFrame {
+        // SAFETY: as above, and borrowed mutably.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        let mut frame = self.0.as_ptr();
+        // SAFETY: owned, freed once; buffers go when their last reference goes.
+        unsafe { ffi::av_frame_free(&raw mut frame) };
+    }
+}
+
+/// The number of a pixel format, by libavutil's name.
+pub(crate) fn pixel_format_number(name: &str) -> Result<c_int, AvError> {
+    let name = crate::av::c_string(name)?;
+    // SAFETY: the string is terminated; the call only looks it up.
+    match unsafe { ffi::av_get_pix_fmt(name.as_ptr()) } {
+        ffi::AVPixelFormat::AV_PIX_FMT_NONE => Err(AvError(ffi::AVERROR(ffi::EINVAL))),
+        format => Ok(format as c_int),
+    }
+}
+
+/// libavutil's name of a pixel format; `none` for a number that is none.
+pub(crate) fn pixel_format_name(format: c_int) -> String {
+    // SAFETY: the name is a static string, or null.
+    unsafe { text(ffi::av_get_pix_fmt_name(pixel_format_value(format))) }.unwrap_or_else(|| "none".to_owned())
+}
+
+/// A pixel format's number as libav's enum.
+pub(crate) fn pixel_format_value(format: c_int) -> ffi::AVPixelFormat {
+    // SAFETY: the number came from libav or from a name it looked up, and the enum has its representation; numbers that
+    // the headers did not have come only from a library newer than the headers, which `av::versions` lets callers see.
+    unsafe { std::mem::transmute::<c_int, ffi::AVPixelFormat>(format) }
+}

@@ -1,0 +1,350 @@
+//! Typed errors: which encoder, which pass, which option, libav's own words, and a remedy where there is one.
+//!
+//! Invariant: a library error never ends the process and is never printed here; the binary prints it once and turns
+//! [`Error::exit_code`] into its exit status.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::av::AvError;
+
+/// Everything that can go wrong, by place.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request itself is malformed: a rate, a size or a time that cannot be read.
+    #[error("{what} {text:?}: {why}")]
+    Usage {
+        /// What was being read, for instance `bitrate`.
+        what: &'static str,
+        /// The text as given.
+        text: String,
+        /// Why it cannot be read, with an example of what can.
+        why: String,
+    },
+    /// The plan refuses: nothing has been run.
+    #[error(transparent)]
+    Plan(#[from] Refusal),
+    /// The input cannot be opened, or holds nothing to encode.
+    #[error("{}: {what}{}", path.display(), words(.source.as_ref()))]
+    Input {
+        /// The input.
+        path: PathBuf,
+        /// What was being done, for instance `cannot open`.
+        what: String,
+        /// libav's own words, where it was libav that refused.
+        source: Option<AvError>,
+    },
+    /// The input was read to its end, but not whole: frames could not be decoded, or it ends early.
+    #[error("{}: damaged: {what}; the encode was not kept (--keep-damaged keeps it)", path.display())]
+    Damaged {
+        /// The input.
+        path: PathBuf,
+        /// What is missing or broken, with counts.
+        what: String,
+    },
+    /// A filter string that libavfilter does not take, or a filter that failed while running.
+    #[error("filters {graph:?}: {source}{}", said(.log))]
+    Filter {
+        /// The filter graph as it was given to libavfilter.
+        graph: String,
+        /// libav's own words.
+        source: AvError,
+        /// The last lines libavfilter logged.
+        log: String,
+    },
+    /// An encoder that cannot be opened.
+    #[error("{encoder}, pass {pass}: cannot open: {source}{}", said(.log))]
+    Open {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The pass, from 1.
+        pass: u8,
+        /// libav's own words.
+        source: AvError,
+        /// The last lines the encoder logged.
+        log: String,
+    },
+    /// An option that the encoder did not take when it was opened.
+    #[error("{encoder}, pass {pass}: option {option}={value} was not taken: {source}{}", said(.log))]
+    Option {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The pass, from 1.
+        pass: u8,
+        /// The option's name.
+        option: String,
+        /// The value as given.
+        value: String,
+        /// libav's own words.
+        source: AvError,
+        /// The last lines the encoder logged.
+        log: String,
+    },
+    /// An encoder that failed while encoding.
+    #[error("{encoder}, pass {pass}, frame {frame}: {source}{}", said(.log))]
+    Encode {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The pass, from 1.
+        pass: u8,
+        /// How many frames it had been given.
+        frame: u64,
+        /// libav's own words.
+        source: AvError,
+        /// The last lines the encoder logged.
+        log: String,
+    },
+    /// The statistics of a first pass are missing, cut short or not those of this encode.
+    #[error("{encoder}: statistics of pass 1: {why}")]
+    Stats {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// What is wrong with them.
+        why: String,
+    },
+    /// The two passes did not see the same frames.
+    #[error("the passes saw different frames: {why}; does the input change while it is read?")]
+    PassesDiffer {
+        /// The first difference.
+        why: String,
+    },
+    /// Decoding failed in a way that leaves nothing to go on with.
+    #[error("{}: {what}: {source}", path.display())]
+    Decode {
+        /// The input.
+        path: PathBuf,
+        /// What was being decoded.
+        what: String,
+        /// libav's own words.
+        source: AvError,
+    },
+    /// An audio stream that could not be transcoded.
+    #[error("audio stream {stream}: {what}: {source}")]
+    Audio {
+        /// The stream's index in the input.
+        stream: usize,
+        /// What was being done.
+        what: String,
+        /// libav's own words.
+        source: AvError,
+    },
+    /// The output cannot be written.
+    #[error("{}: cannot write: {source}", path.display())]
+    Write {
+        /// The output, by its final name.
+        path: PathBuf,
+        /// The operating system's words: disk full, no permission and the like.
+        source: io::Error,
+    },
+    /// The muxer refused a stream or a packet.
+    #[error("{}: {what}: {source}{}", path.display(), said(.log))]
+    Mux {
+        /// The output, by its final name.
+        path: PathBuf,
+        /// What was being done.
+        what: String,
+        /// libav's own words.
+        source: AvError,
+        /// The last lines the muxer logged.
+        log: String,
+    },
+    /// What was written is not what was encoded; it was not given its final name.
+    #[error("{}: written, but not whole: {why}; removed", path.display())]
+    Verify {
+        /// The output, by its final name.
+        path: PathBuf,
+        /// The first thing that does not match.
+        why: String,
+    },
+    /// A file of our own (spill, statistics) could not be written or read.
+    #[error("{what} in {}: {source}", path.display())]
+    Scratch {
+        /// What the file holds.
+        what: &'static str,
+        /// Its folder.
+        path: PathBuf,
+        /// The operating system's words.
+        source: io::Error,
+    },
+    /// The person or the caller asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// Another stage of the same job ended first; its error is the one to read.
+    #[error("stopped because another stage ended")]
+    Stopped,
+}
+
+impl Error {
+    /// The exit status the binary ends with: documented in the README, stable.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage { .. } => 2,
+            Error::Plan(_) => 3,
+            Error::Input { .. } | Error::Damaged { .. } | Error::Decode { .. } | Error::PassesDiffer { .. } => 4,
+            Error::Filter { .. }
+            | Error::Open { .. }
+            | Error::Option { .. }
+            | Error::Encode { .. }
+            | Error::Stats { .. }
+            | Error::Audio { .. }
+            | Error::Mux { .. } => 5,
+            Error::Write { .. } | Error::Verify { .. } | Error::Scratch { .. } => 6,
+            Error::Interrupted => 130,
+            Error::Stopped => 1,
+        }
+    }
+}
+
+/// Why a plan is refused before anything runs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No adapter has this name.
+    #[error("no adapter named {name:?}{}", nearest(.near))]
+    NoAdapter {
+        /// The name as given.
+        name: String,
+        /// Names that look like it.
+        near: Vec<String>,
+    },
+    /// The linked libavcodec does not have the encoder.
+    #[error("{encoder}: not in the linked libavcodec {libavcodec}: {remedy}")]
+    NoEncoder {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The linked libavcodec, as `major.minor.micro`.
+        libavcodec: String,
+        /// What would bring it, or what to use instead.
+        remedy: String,
+    },
+    /// Two passes through libavcodec's VideoToolbox wrapper, which opens no multi-pass session.
+    #[error(
+        "{encoder}: two passes are not possible: FFmpeg's VideoToolbox encoder exposes no multi-pass session (Apple's own \
+         VTCompressionSession does); for two passes use {}",
+        .instead.join(", ")
+    )]
+    VideoToolboxTwoPassUnsupported {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// Software encoders that do take two passes.
+        instead: Vec<String>,
+    },
+    /// Two passes with an encoder that has them inside one run, or not at all.
+    #[error("{encoder}: two passes are not possible: {why}; {remedy}")]
+    NoTwoPass {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The reason.
+        why: String,
+        /// What is on offer instead.
+        remedy: String,
+    },
+    /// Two passes towards a constant quality, where the encoder forbids it.
+    #[error("{encoder}: constant quality does not take two passes: {why}; use --passes 1, or a target of -b or --size")]
+    QualityNeedsOnePass {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The encoder's own words.
+        why: String,
+    },
+    /// A rate target that the encoder has no way to follow.
+    #[error("{encoder}: {why}")]
+    Target {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The reason, with what it does take.
+        why: String,
+    },
+    /// An option that the encoder does not have.
+    #[error("{encoder}: no option {option:?}{}", nearest(.near))]
+    UnknownOption {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The option as given.
+        option: String,
+        /// Options of the encoder that look like it.
+        near: Vec<String>,
+    },
+    /// An option's value that the encoder does not take.
+    #[error("{encoder}: {option}={value}: {why}")]
+    OptionValue {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The option.
+        option: String,
+        /// The value as given.
+        value: String,
+        /// The type, range or names it does take.
+        why: String,
+    },
+    /// An option that would take passes or statistics out of our hands.
+    #[error("{encoder}: {option} belongs to the passes and cannot be set: {why}")]
+    Reserved {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The option, or the key inside a parameter string.
+        option: String,
+        /// Why it is kept.
+        why: String,
+    },
+    /// A container that cannot hold a stream.
+    #[error("{container} cannot hold {what}: {remedy}")]
+    Container {
+        /// The container's name in libavformat, or the extension when none fits.
+        container: String,
+        /// The stream: its kind, codec and index.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// The output is the input.
+    #[error("{path}: output and input are the same file")]
+    SameFile {
+        /// The path as given.
+        path: String,
+    },
+    /// The output exists and may not be overwritten.
+    #[error("{path}: exists; -y overwrites it")]
+    Exists {
+        /// The path as given.
+        path: String,
+    },
+    /// The output cannot be there: no such folder, or no permission.
+    #[error("{path}: {why}")]
+    Output {
+        /// The path as given.
+        path: String,
+        /// The reason.
+        why: String,
+    },
+    /// The input does not fit the request: no video, a pipe for two passes, a start behind the end.
+    #[error("{path}: {why}")]
+    Source {
+        /// The input as given.
+        path: String,
+        /// The reason and the remedy.
+        why: String,
+    },
+    /// A file size that cannot be met.
+    #[error("a file of {wanted} bytes cannot be met: {why}")]
+    Size {
+        /// The size asked for, in bytes.
+        wanted: u64,
+        /// The reason, with the smallest that can.
+        why: String,
+    },
+}
+
+fn words(source: Option<&AvError>) -> String {
+    source.map(|source| format!(": {source}")).unwrap_or_default()
+}
+
+fn said(log: &str) -> String {
+    if log.is_empty() { String::new() } else { format!(" ({log})") }
+}
+
+fn nearest(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) }
+}

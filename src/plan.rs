@@ -1,0 +1,187 @@
+//! Plans: (adapter, capabilities, target, settings) to the passes that will run. Pure, printable, complete.
+//!
+//! Invariant: everything that can be refused before running is refused here, and the runner makes no choice of its own.
+
+use serde::Serialize;
+
+use crate::adapter::{Adapter, Reach, StatsRoute};
+use crate::error::Refusal;
+use crate::probe::Capabilities;
+use crate::rate::{BitRate, Cap, Target};
+
+/// What is asked of one encoder.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The encoder.
+    pub adapter: &'static Adapter,
+    /// What it aims at.
+    pub target: Target,
+    /// How many passes.
+    pub passes: Passes,
+    /// What to do where two passes are asked for and not to be had.
+    pub on_unsupported: OnUnsupported,
+    /// A cap at every moment.
+    pub cap: Option<Cap>,
+    /// Speed: one of [`crate::adapter::PRESETS`], or the encoder's own name or number.
+    pub preset: Option<String>,
+    /// The person's own AVOptions, in the order given; a later one of the same name wins.
+    pub options: Vec<(String, String)>,
+    /// Threads of the encoder; `None`: as many as it likes.
+    pub threads: Option<u16>,
+    /// Fixed distance of key frames in frames, closed groups; `None`: the encoder's own choice.
+    pub gop_frames: Option<u32>,
+    /// Whether pass 1 may run with the adapter's quicker settings (it changes the result).
+    pub fast_first: bool,
+    /// Whether the encoder may print by itself (`-v`).
+    pub verbose: bool,
+    /// For a file size: the video bit rate that the plan starts from, until pass 1 has measured the rest.
+    pub provisional: Option<BitRate>,
+}
+
+/// How many passes are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Passes {
+    /// Two where the target is a bit rate and the encoder has them, else one.
+    #[default]
+    Auto,
+    /// One.
+    One,
+    /// Two, or a refusal.
+    Two,
+}
+
+/// What to do where two passes are asked for and not to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnsupported {
+    /// Refuse, with the reason.
+    #[default]
+    Refuse,
+    /// One pass, with the encoder's own analysis where it has one; the plan and the report say so.
+    Fallback,
+}
+
+/// The passes of one encoder.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EncoderPlan {
+    /// libavcodec's name of the encoder.
+    pub encoder: &'static str,
+    /// Version of the adapter's row.
+    pub row: u32,
+    /// The linked libavcodec, as `major.minor.micro`.
+    pub libavcodec: String,
+    /// What it aims at.
+    pub target: Target,
+    /// The cap, where one is asked for.
+    pub cap: Option<Cap>,
+    /// Analysis inside the run, where it is switched on.
+    pub analysis: Option<Analysis>,
+    /// The passes, in order; at least one.
+    pub steps: Vec<PassStep>,
+    /// What differs from the request, or deserves to be known.
+    pub warnings: Vec<String>,
+    /// Pixel formats to offer to the filter graph, in order; empty: whatever comes.
+    pub pixel_formats: Vec<String>,
+}
+
+impl EncoderPlan {
+    /// Whether statistics travel between two runs.
+    #[must_use]
+    pub fn two_pass(&self) -> bool {
+        self.steps.len() > 1
+    }
+}
+
+/// Analysis inside one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Analysis {
+    /// How far it looks.
+    pub reach: Reach,
+    /// What it is, in words.
+    pub words: &'static str,
+}
+
+/// One pass.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PassStep {
+    /// Which, from 1.
+    pub number: u8,
+    /// Of how many.
+    pub of: u8,
+    /// The pass flag that libavcodec is given.
+    pub flag: PassFlag,
+    /// All settings, in the order in which libav gets them; parameter strings by key.
+    pub settings: Vec<PlannedSetting>,
+    /// What happens to statistics.
+    pub stats: StatsUse,
+    /// Whether packets go to the output; a pass that only analyses discards them.
+    pub output: bool,
+}
+
+/// The pass flag of `AVCodecContext.flags`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PassFlag {
+    /// Neither.
+    None,
+    /// `AV_CODEC_FLAG_PASS1`.
+    First,
+    /// `AV_CODEC_FLAG_PASS2`.
+    Second,
+}
+
+/// What a pass does with statistics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "use")]
+pub enum StatsUse {
+    /// Nothing.
+    None,
+    /// Writes them by this route.
+    Write(#[serde(skip)] StatsRoute),
+    /// Reads them by this route.
+    Read(#[serde(skip)] StatsRoute),
+}
+
+/// One setting and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedSetting {
+    /// The AVOption.
+    pub option: String,
+    /// The key inside it, where it is a parameter string.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The value; [`STATS_PATH`] stands for the file that is known only when the pass runs.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Stands in a plan for the path of the statistics file, which is made when the pass runs.
+pub const STATS_PATH: &str = "{stats}";
+
+/// Where a setting comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The person asked for it.
+    You,
+    /// The rate target.
+    Target,
+    /// The adapter's row.
+    Adapter,
+    /// The pass.
+    Pass,
+    /// The source (HDR10 metadata).
+    Source,
+}
+
+/// Compiles a request into passes.
+///
+/// # Errors
+/// [`Refusal`]: a missing encoder, two passes where there are none, an option or value that does not exist, a bit rate
+/// out of range, pass or target options set by hand.
+pub fn compile(request: &Request, capabilities: &Capabilities) -> Result<EncoderPlan, Refusal> {
+    let _ = (request, capabilities);
+    unimplemented!()
+}

@@ -1,0 +1,212 @@
+//! Rate targets and their spelling: bit rates, sizes, times, and what an encode aims at.
+//!
+//! Invariant: `k`, `M` and `G` are decimal, as ffmpeg and the field read them; `Ki`, `Mi` and `Gi` are binary.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// What an encode aims at.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// A constant quality, on the encoder's own scale (x264: CRF 0 to 51, lower is better; see the adapter's knob).
+    Quality(f64),
+    /// An average bit rate of the video stream.
+    Average(BitRate),
+    /// A size of the whole file: audio, subtitles and container included.
+    Size(ByteSize),
+}
+
+impl Target {
+    /// Whether rate control follows a bit rate: an average, or one computed from a size.
+    #[must_use]
+    pub fn is_bitrate(&self) -> bool {
+        !matches!(self, Target::Quality(_))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Quality(level) => write!(f, "quality {level}"),
+            Target::Average(rate) => write!(f, "{rate}"),
+            Target::Size(size) => write!(f, "a file of {size}"),
+        }
+    }
+}
+
+/// A cap on the rate at every moment: the video buffering verifier's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Cap {
+    /// The peak rate.
+    pub max: BitRate,
+    /// The size of the decoder's buffer in bits; `--bufsize 8M` is 8,000,000 bits.
+    pub buffer: BitRate,
+}
+
+/// Bits per second, or a number of bits (`bufsize`); at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct BitRate(pub u64);
+
+impl FromStr for BitRate {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        quantity(text)
+            .filter(|bps| *bps >= 1)
+            .map(BitRate)
+            .ok_or_else(|| usage("bitrate", text, "expected bits per second, like 4M, 2500k or 800000"))
+    }
+}
+
+impl fmt::Display for BitRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bps if bps >= 10_000_000 => write!(f, "{:.1} Mb/s", bps as f64 / 1e6),
+            bps if bps >= 10_000 => write!(f, "{:.0} kb/s", bps as f64 / 1e3),
+            bps => write!(f, "{bps} b/s"),
+        }
+    }
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ByteSize(pub u64);
+
+impl FromStr for ByteSize {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        quantity(text.strip_suffix('B').unwrap_or(text))
+            .map(ByteSize)
+            .ok_or_else(|| usage("size", text, "expected bytes, like 700M (decimal), 4Gi (binary) or 1500000"))
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes >= 1_000_000_000 => write!(f, "{:.2} GB", bytes as f64 / 1e9),
+            bytes if bytes >= 1_000_000 => write!(f, "{:.1} MB", bytes as f64 / 1e6),
+            bytes if bytes >= 1_000 => write!(f, "{:.1} kB", bytes as f64 / 1e3),
+            bytes => write!(f, "{bytes} B"),
+        }
+    }
+}
+
+/// A point in time or a length, in seconds; never negative. Reads `90`, `1:30`, `0:01:30.5`, `1500ms`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct Seconds(pub f64);
+
+impl FromStr for Seconds {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        clock(text)
+            .map(Seconds)
+            .ok_or_else(|| usage("time", text, "expected seconds or a clock, like 90, 12.5, 1:30 or 0:01:30.5"))
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3} s", self.0)
+    }
+}
+
+fn usage(what: &'static str, text: &str, why: &str) -> Error {
+    Error::Usage { what, text: text.to_owned(), why: why.to_owned() }
+}
+
+/// Reads `1.5M`, `700k`, `4Gi`; `None` for anything else, including what overflows 64 bits.
+fn quantity(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: f64 = match &text[digits.len()..] {
+        "" => 1.0,
+        "k" | "K" => 1e3,
+        "m" | "M" => 1e6,
+        "g" | "G" => 1e9,
+        "t" | "T" => 1e12,
+        "Ki" | "ki" => f64::from(1 << 10),
+        "Mi" => f64::from(1 << 20),
+        "Gi" => f64::from(1 << 30),
+        "Ti" => 1024.0 * f64::from(1 << 30),
+        _ => return None,
+    };
+    let number = decimal(digits)? * factor;
+    (number.round() < u64::MAX as f64).then(|| number.round() as u64)
+}
+
+/// A plain non-negative decimal: digits and at most one point. `f64::from_str` alone also takes `inf`, `1e9` and signs.
+fn decimal(digits: &str) -> Option<f64> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    (plain && digits.bytes().any(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+}
+
+fn clock(text: &str) -> Option<f64> {
+    if let Some(milliseconds) = text.strip_suffix("ms") {
+        return decimal(milliseconds).map(|number| number / 1e3);
+    }
+    let text = text.strip_suffix('s').unwrap_or(text);
+    let parts: Vec<f64> = text.split(':').map(decimal).collect::<Option<_>>()?;
+    let (smaller, larger) = parts.split_last()?;
+    if parts.len() > 3 || (parts.len() > 1 && *smaller >= 60.0) || larger.iter().skip(1).any(|part| *part >= 60.0) {
+        return None;
+    }
+    Some(larger.iter().fold(0.0, |sum, part| (sum + part) * 60.0) + smaller)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_read_as_ffmpeg_reads_them() {
+        for (text, bps) in [("4M", 4_000_000), ("2.5M", 2_500_000), ("800k", 800_000), ("1234", 1234), ("1Mi", 1 << 20)]
+        {
+            assert_eq!(text.parse::<BitRate>().unwrap(), BitRate(bps), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rate_is_refused_with_an_example() {
+        for text in ["", "M", "4Q", "-1", "1e6", "inf", "NaN", "0", "4 M", "99999999999999G", "٣k", "1.2.3"] {
+            let error = text.parse::<BitRate>().unwrap_err();
+            assert!(error.to_string().contains("like 4M"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn times_read_as_seconds_or_a_clock() {
+        for (text, seconds) in
+            [("90", 90.0), ("12.5", 12.5), ("1:30", 90.0), ("0:01:30.5", 90.5), ("1500ms", 1.5), ("5s", 5.0)]
+        {
+            assert_eq!(text.parse::<Seconds>().unwrap(), Seconds(seconds), "{text}");
+        }
+        for text in ["", ":", "1:2:3:4", "1:75", "-3", "1:-3", "abc"] {
+            assert!(text.parse::<Seconds>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_decimal_unless_they_say_binary() {
+        assert_eq!("700M".parse::<ByteSize>().unwrap(), ByteSize(700_000_000));
+        assert_eq!("4GiB".parse::<ByteSize>().unwrap(), ByteSize(4 << 30));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn reading_never_panics(text in "\\PC{0,12}") {
+            let _ = text.parse::<BitRate>();
+            let _ = text.parse::<ByteSize>();
+            let _ = text.parse::<Seconds>();
+        }
+    }
+}
