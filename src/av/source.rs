@@ -1,0 +1,1 @@
+//! Sources: a demuxer that can be interrupted, and decoders that count what they could not decode.
