@@ -331,7 +331,7 @@ const AUDIO: Ends = Ends { source: c"abuffer", sink: c"abuffersink" };
 /// A configured graph with its ends.
 struct Graph {
     /// Owns every context below.
-    owner: GraphOwner,
+    _owner: GraphOwner,
     source: NonNull<ffi::AVFilterContext>,
     sinks: Vec<NonNull<ffi::AVFilterContext>>,
     text: String,
@@ -358,7 +358,7 @@ impl Graph {
             let sinks = open_outputs.iter().enumerate().map(|(n, pad)| owner.add_sink(ends.sink, n, pad));
             let sinks = sinks.collect::<Result<_, _>>()?;
             owner.configure()?;
-            Ok(Graph { owner, source, sinks, text: graph.to_owned() })
+            Ok(Graph { _owner: owner, source, sinks, text: graph.to_owned() })
         });
         built.map_err(|fault| Error::Filter {
             graph: graph.to_owned(),
