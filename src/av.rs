@@ -13,9 +13,12 @@ use ffmpeg_sys_next as ffi;
 use crate::media::Rational;
 
 pub mod encoder;
+pub mod filter;
 pub mod frame;
+pub mod log;
 pub mod option;
 pub mod packet;
+pub mod source;
 
 /// An error code of libav, printed in libav's own words.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
