@@ -17,6 +17,12 @@ pub trait FrameSource: Send {
     /// Whatever the source meets: unreadable input, a filter that fails, an interrupt.
     fn next(&mut self) -> Result<Option<Vec<Frame>>, Error>;
 
+    /// Makes the first frame ready, so that time base, rate and pixel shape are known; `false` where there is none.
+    ///
+    /// # Errors
+    /// As for [`FrameSource::next`].
+    fn prime(&mut self) -> Result<bool, Error>;
+
     /// Goes back to the first frame.
     ///
     /// # Errors
@@ -35,6 +41,9 @@ pub trait FrameSource: Send {
 
     /// Frames per second that the encoder is told; known once the first frame is out.
     fn frame_rate(&self) -> Rational;
+
+    /// Shape of a pixel of this branch, width to height, where known; known once the first frame is out.
+    fn sample_aspect_ratio(&self, branch: usize) -> Option<Rational>;
 
     /// What was damaged so far.
     fn damage(&self) -> Damage {

@@ -25,6 +25,7 @@ mod run;
 mod size;
 mod streams;
 
+pub(crate) use size::Others;
 pub use streams::{AudioChoice, Fate, StreamPlan, SubtitleChoice};
 
 /// What is asked for: one source and at least one rendition.

@@ -12,7 +12,7 @@ use crate::av::Received;
 use crate::av::filter::{FilterInput, VideoFilter};
 use crate::av::frame::Frame;
 use crate::av::packet::Packet;
-use crate::av::source::{Decoder, Demuxer, OpenOptions, StreamParameters};
+use crate::av::source::{Decoder, Demuxer, FileHeaders, OpenOptions, StreamParameters};
 use crate::error::Error;
 use crate::event::Cancel;
 use crate::frames::{Damage, FrameSource};
@@ -206,11 +206,23 @@ impl DecodedFile {
         self.demuxer.info()
     }
 
+    /// What the container says of itself: tags and chapters.
+    #[must_use]
+    pub fn headers(&self) -> FileHeaders {
+        self.demuxer.headers()
+    }
+
+    /// What the container says of the video stream.
+    #[must_use]
+    pub fn stream(&self) -> &StreamParameters {
+        &self.stream
+    }
+
     fn go_to_start(&mut self) -> Result<(), Error> {
         match self.input.start {
             Some(start) if start.0 > 0.0 => {
                 self.whole = false;
-                self.demuxer.seek(start.0).or_else(|_| self.demuxer.rewind()).map_err(|source| self.unreadable(source))
+                self.demuxer.seek(start.0).or_else(|_| self.demuxer.rewind())
             }
             _ => Ok(()),
         }
@@ -225,7 +237,7 @@ impl DecodedFile {
                     self.decode(true)
                 }
                 Ok(_) => self.end_of_packets(),
-                Err(error) if error.0 == crate::av::INTERRUPTED.0 => Err(Error::Interrupted),
+                Err(error) if error == crate::av::INTERRUPTED => Err(Error::Interrupted),
                 // What the demuxer cannot go on from ends the stream; the damage is counted, and the policy is the job's.
                 Err(_) => {
                     self.damage.read_errors += 1;
@@ -394,12 +406,19 @@ impl FrameSource for DecodedFile {
         }
     }
 
+    fn prime(&mut self) -> Result<bool, Error> {
+        while self.ready.is_empty() && self.state != State::Done {
+            self.advance()?;
+        }
+        Ok(!self.ready.is_empty())
+    }
+
     fn rewind(&mut self) -> Result<(), Error> {
         self.restart()?;
         self.whole = true;
         match self.input.start {
             Some(start) if start.0 > 0.0 => self.go_to_start(),
-            _ => self.demuxer.rewind().map_err(|source| self.unreadable(source)),
+            _ => self.demuxer.rewind(),
         }
     }
 
@@ -415,6 +434,10 @@ impl FrameSource for DecodedFile {
 
     fn frame_rate(&self) -> Rational {
         self.frame_rate
+    }
+
+    fn sample_aspect_ratio(&self, branch: usize) -> Option<Rational> {
+        self.filter.as_ref().and_then(|filter| filter.output(branch).sample_aspect_ratio)
     }
 
     fn damage(&self) -> Damage {

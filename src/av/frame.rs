@@ -329,6 +329,15 @@ impl Drop for Frame {
     }
 }
 
+/// Bytes of a picture of this size and pixel format in memory, without padding; `None` for an unknown format.
+pub(crate) fn picture_bytes(width: u32, height: u32, pixel_format: &str) -> Option<u64> {
+    let format = pixel_format_value(pixel_format_number(pixel_format).ok()?);
+    // SAFETY: pure arithmetic on the three numbers.
+    check(unsafe { ffi::av_image_get_buffer_size(format, width as c_int, height as c_int, 1) })
+        .ok()
+        .map(|bytes| bytes as u64)
+}
+
 /// The number of a pixel format, by libavutil's name.
 pub(crate) fn pixel_format_number(name: &str) -> Result<c_int, AvError> {
     let name = crate::av::c_string(name)?;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
+use crate::av::muxer::Container;
 use crate::av::{log, versions};
 use crate::cache::FrameCache;
 use crate::error::Error;
@@ -16,7 +17,7 @@ use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::mux::{MuxStage, Muxed};
 use crate::pipeline::other::{OtherStage, Tally};
 use crate::pipeline::{Lane, LaneResult, run as run_pipeline};
-use crate::plan::{PassStep, STATS_PATH, StatsUse, flatten};
+use crate::plan::{PassStep, PlannedSetting, STATS_PATH, StatsUse};
 use crate::rate::{BitRate, Target};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
 use crate::source::DecodedFile;
@@ -107,6 +108,7 @@ fn lane(
         _ => None,
     };
     let reads_text = matches!(step.stats, StatsUse::Read(StatsRoute::Context));
+    let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
     let rate = source.frame_rate();
     let exact = (!plan.timing.regular && source.time_base() != rate.inverse()).then(|| source.time_base());
     let mut settings = step.settings.clone();
@@ -115,17 +117,19 @@ fn lane(
         encoder: rendition.encoder.encoder.to_owned(),
         pass: step.number,
         flag: step.flag,
-        options: flatten(&settings),
+        options: options(&settings),
         stats: progress.stats.as_ref().filter(|_| reads_text).and_then(|stats| stats.text().map(str::to_owned)),
         time_base: rate.inverse(),
         frame_rate: rate,
         sample_aspect_ratio: source.sample_aspect_ratio(rendition.branch),
-        global_header: step.output && rendition.container()?.global_header(),
+        global_header: step.output && container.global_header(),
     };
     let expected = (!list.is_empty()).then_some(list.len() as u64);
-    let mux = step.output.then(|| MuxStage::create(plan, rendition)).transpose()?;
+    let mux = step.output.then(|| MuxStage::create(plan, rendition, container, source)).transpose()?;
     let measures = !step.output && matches!(rendition.encoder.target, Target::Size(_));
-    let other = (step.output || measures).then(|| OtherStage::new(plan, rendition, cancel.clone())).flatten();
+    let other = (step.output || measures)
+        .then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone()))
+        .flatten();
     Ok(Lane {
         rendition: index,
         branch: rendition.branch,
@@ -192,7 +196,7 @@ fn take(
     progress.others = lane.tally.or(progress.others.take());
     progress.muxed = lane.muxed.or(progress.muxed.take());
     if let (Target::Size(size), false) = (rendition.encoder.target, step.output) {
-        let others = progress.others.as_ref().map(Tally::sum).unwrap_or_default();
+        let others = progress.others.map(|tally| tally.others).unwrap_or_default();
         let seconds = list.len() as f64 / source.frame_rate().value();
         let overhead = Overhead::of(&rendition.container);
         let least = least_rate(rendition.adapter);
@@ -267,7 +271,7 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
     let aimed = progress.passes.last().and_then(|pass| pass.target_bps);
     let share = |is: f64, aimed: f64| is / aimed - 1.0;
     let size = match rendition.encoder.target {
-        Target::Size(size) => Some(share(muxed.bytes as f64, size.0 as f64)),
+        Target::Size(size) => Some(share(muxed.finished.bytes as f64, size.0 as f64)),
         _ => None,
     };
     Ok(RenditionReport {
@@ -275,12 +279,12 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
         output: PathBuf::from(&rendition.output),
         plan: rendition.encoder.clone(),
         passes: progress.passes,
-        bytes: muxed.bytes,
+        bytes: muxed.finished.bytes,
         video_bytes,
         video_bps,
         bitrate_error: aimed.filter(|_| rendition.encoder.target.is_bitrate()).map(|bps| share(video_bps, bps as f64)),
         size_error: size,
-        verified: muxed.verified,
+        verified: muxed.finished.path.is_some(),
     })
 }
 
@@ -317,4 +321,26 @@ fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// Settings as libav takes them: keys of one parameter string joined, in the order of the plan.
+fn options(settings: &[PlannedSetting]) -> Vec<(String, String)> {
+    let mut options: Vec<(String, String)> = Vec::new();
+    for setting in settings {
+        let Some(key) = &setting.key else {
+            options.push((setting.option.clone(), setting.value.clone()));
+            continue;
+        };
+        let pair = format!("{key}={}", escape(&setting.value));
+        match options.iter_mut().find(|(option, _)| *option == setting.option) {
+            Some((_, joined)) => *joined = format!("{joined}:{pair}"),
+            None => options.push((setting.option.clone(), pair)),
+        }
+    }
+    options
+}
+
+/// A value inside a `key=value:key=value` string, as `av_dict_parse_string` reads it back.
+fn escape(value: &str) -> String {
+    value.chars().flat_map(|c| matches!(c, '\\' | ':' | '\'').then_some('\\').into_iter().chain([c])).collect()
 }

@@ -126,7 +126,7 @@ impl Pass<'_> {
         self.note(moment);
         let mut encoder = setup.open(first)?;
         if let Some(out) = &self.out {
-            let stream = encoder.stream().map_err(|source| encoder.error(source))?;
+            let stream = encoder.stream()?;
             send_timed(out, Coded::Start(Box::new(stream)), &mut self.done.blocked)?;
         }
         self.receive(&mut encoder)?;

@@ -5,15 +5,16 @@
 
 use crossbeam_channel::Receiver;
 
-use crate::av::muxer::Container;
+use crate::av::muxer::{Container, Cut};
 use crate::av::packet::Packet;
-use crate::av::source::FileHeaders;
+use crate::av::source::{FileHeaders, StreamParameters};
 use crate::error::Error;
 use crate::job::{Fate, Plan, RenditionPlan};
 use crate::media::Rational;
 use crate::pipeline::encode::Coded;
 use crate::pipeline::other::{Along, Other};
-use crate::sink::{Finished, OutputStream, Sink, Streams};
+use crate::sink::{FileSink, Finished, OutputStream, Sink, Streams};
+use crate::source::DecodedFile;
 
 /// What the stage did.
 #[derive(Debug)]
@@ -22,17 +23,41 @@ pub(crate) struct Muxed {
 }
 
 pub(crate) struct MuxStage {
-    pub(crate) sink: Box<dyn Sink>,
+    sink: Box<dyn Sink>,
     /// Indices of the carried streams in the source, in the order in which the output has them; the video is among them.
-    pub(crate) order: Vec<usize>,
-    /// The source's video stream.
-    pub(crate) video: usize,
-    pub(crate) source: Option<crate::av::source::StreamParameters>,
-    pub(crate) headers: FileHeaders,
-    pub(crate) cut: Option<(f64, f64)>,
+    order: Vec<usize>,
+    /// The source's video stream, and what it says of itself.
+    video: usize,
+    like: StreamParameters,
+    headers: FileHeaders,
+    cut: Cut,
 }
 
 impl MuxStage {
+    /// A stage that writes the file of a rendition.
+    ///
+    /// # Errors
+    /// A name that cannot be written to.
+    pub(crate) fn create(
+        plan: &Plan,
+        rendition: &RenditionPlan,
+        container: Container,
+        source: &DecodedFile,
+    ) -> Result<Self, Error> {
+        let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
+        Ok(MuxStage {
+            sink: Box::new(sink.with_options(rendition.mux_options.clone())),
+            order: order(rendition),
+            video: plan.source.video.index,
+            like: source.stream().clone(),
+            headers: source.headers(),
+            cut: Cut {
+                from_seconds: plan.input.begins(&plan.source),
+                length_seconds: plan.input.length.map(|length| length.0),
+            },
+        })
+    }
+
     pub(crate) fn run(self, coded: Receiver<Coded>, along: Option<Receiver<Other>>) -> Result<Muxed, Error> {
         let mut muxing = self.start(&coded, along)?;
         loop {
@@ -54,7 +79,8 @@ impl MuxStage {
             Some(Ok(Other::Start(known))) => known,
             Some(_) => return Err(Error::Stopped),
         };
-        known.push(Along { input: self.video, stream: OutputStream::Encoded(*video, self.source) });
+        let video = OutputStream::Encoded { stream: *video, like: Some(self.like) };
+        known.push(Along { input: self.video, stream: video });
         known.sort_by_key(|along| self.order.iter().position(|input| *input == along.input));
         let inputs: Vec<usize> = known.iter().map(|along| along.input).collect();
         let streams =
@@ -129,20 +155,7 @@ fn seconds(packet: &Packet, time_base: Rational) -> Option<f64> {
 }
 
 /// The carried streams and the video, in the source's order.
-pub(crate) fn order(rendition: &RenditionPlan) -> Vec<usize> {
+fn order(rendition: &RenditionPlan) -> Vec<usize> {
     let kept = |fate: &Fate| fate.is_carried() || *fate == Fate::Encode;
     rendition.streams.iter().filter(|plan| kept(&plan.fate)).map(|plan| plan.stream.index).collect()
-}
-
-/// The part of the source that the output holds, in the source's own seconds; `None`: all of it.
-pub(crate) fn cut(plan: &Plan) -> Option<(f64, f64)> {
-    plan.input.is_part().then(|| {
-        let begins = plan.input.begins(&plan.source);
-        (begins, begins + plan.seconds().unwrap_or(f64::MAX))
-    })
-}
-
-/// The container of a rendition.
-pub(crate) fn container(rendition: &RenditionPlan) -> Result<Container, Error> {
-    Ok(Container::for_path(&rendition.output, Some(&rendition.container))?)
 }

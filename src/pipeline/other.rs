@@ -11,7 +11,7 @@ use crate::av::packet::Packet;
 use crate::av::source::{Demuxer, StreamParameters};
 use crate::error::Error;
 use crate::event::Cancel;
-use crate::job::{Fate, Plan, RenditionPlan, size::Others};
+use crate::job::{Fate, Others, Plan, RenditionPlan};
 use crate::media::{Rational, StreamKind};
 use crate::sink::OutputStream;
 use crate::source::Input;
@@ -100,7 +100,7 @@ impl OtherStage {
     fn go_to_start(&self, demuxer: &mut Demuxer) -> Result<(), Error> {
         match self.input.start {
             Some(start) if start.0 > 0.0 => {
-                demuxer.seek(start.0).or_else(|_| demuxer.rewind()).map_err(|source| self.failed("seek", source))
+                demuxer.seek(start.0).or_else(|_| demuxer.rewind())
             }
             _ => Ok(()),
         }
@@ -150,7 +150,7 @@ impl Track {
     fn along(&self) -> Result<Along, Error> {
         let stream = match &self.route {
             Route::Copy => OutputStream::Copied(self.parameters.clone()),
-            Route::Transcode(transcoder) => OutputStream::Encoded(transcoder.stream()?, Some(self.parameters.clone())),
+            Route::Transcode(transcoder) => OutputStream::Encoded { stream: transcoder.stream()?, like: Some(self.parameters.clone()) },
         };
         Ok(Along { input: self.input, stream })
     }
