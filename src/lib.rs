@@ -10,3 +10,4 @@ pub mod media;
 pub mod plan;
 pub mod probe;
 pub mod rate;
+pub mod sink;
