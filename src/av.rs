@@ -12,12 +12,16 @@ use ffmpeg_sys_next as ffi;
 
 use crate::media::Rational;
 
+pub mod audio;
 pub mod encoder;
 pub mod filter;
 pub mod frame;
+pub mod inspect;
 pub mod log;
+pub mod muxer;
 pub mod option;
 pub mod packet;
+mod side_data;
 pub mod source;
 
 /// An error code of libav, printed in libav's own words.
@@ -25,6 +29,11 @@ pub mod source;
 pub struct AvError(pub i32);
 
 impl AvError {
+    /// What libav answers to arguments that make no sense.
+    pub(crate) const fn invalid() -> Self {
+        AvError(ffi::AVERROR(ffi::EINVAL))
+    }
+
     /// The operating system's error, where the code is one.
     #[must_use]
     pub fn os(self) -> Option<io::Error> {

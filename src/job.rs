@@ -134,8 +134,7 @@ impl Job {
         let source = request.input.open(cancel)?.info().clone();
         check_part(&request.input, &source)?;
         let timing = Timing::of(&source.video);
-        let mut graph =
-            Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
+        let mut graph = Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
         let renditions = request
             .renditions
             .iter()
@@ -251,8 +250,7 @@ fn plan_rendition(
     }
     let mut encoder = compile(&encoder_request, &capabilities)?;
     encoder.warnings.extend(left_out);
-    let branch =
-        Branch { size: request.size, filters: None, pixel_formats: encoder.pixel_formats.clone() };
+    let branch = Branch { size: request.size, filters: None, pixel_formats: encoder.pixel_formats.clone() };
     let number = graph.branches.iter().position(|known| *known == branch).unwrap_or_else(|| {
         graph.branches.push(branch);
         graph.branches.len() - 1
@@ -362,7 +360,10 @@ fn distinct_outputs(renditions: &[RenditionPlan]) -> Result<(), Refusal> {
     for rendition in renditions {
         if let Some(other) = seen.insert(&rendition.output, &rendition.name) {
             let path = rendition.output.display().to_string();
-            return Err(Refusal::Output { path, why: format!("{other} and {} would both be written there", rendition.name) });
+            return Err(Refusal::Output {
+                path,
+                why: format!("{other} and {} would both be written there", rendition.name),
+            });
         }
     }
     Ok(())

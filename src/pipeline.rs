@@ -31,7 +31,7 @@ pub(crate) mod mux;
 pub(crate) mod other;
 
 use encode::{Coded, EncodeStage, Encoded};
-use feed::{FeedStage, Fed, Feeding};
+use feed::{Fed, FeedStage, Feeding};
 use mux::{MuxStage, Muxed};
 use other::{Other, OtherStage, Tally};
 
@@ -135,10 +135,7 @@ fn spawn<'scope, T: Send + 'scope>(
     Builder::new().name(name).spawn_scoped(scope, stage).expect("the system has a thread left")
 }
 
-fn join_all(
-    feed: ScopedJoinHandle<'_, Result<Feeding, Error>>,
-    running: Vec<Running<'_>>,
-) -> Result<RunResult, Error> {
+fn join_all(feed: ScopedJoinHandle<'_, Result<Feeding, Error>>, running: Vec<Running<'_>>) -> Result<RunResult, Error> {
     let mut errors = Vec::new();
     let feeding = keep(join(feed), &mut errors);
     let mut lanes = Vec::new();
@@ -147,7 +144,12 @@ fn join_all(
         let muxed = lane.mux.map(|mux| keep(join(mux), &mut errors));
         let tally = lane.other.map(|other| keep(join(other), &mut errors));
         if let Some(encoded) = encoded {
-            lanes.push(LaneResult { rendition: lane.rendition, encoded, muxed: muxed.flatten(), tally: tally.flatten() });
+            lanes.push(LaneResult {
+                rendition: lane.rendition,
+                encoded,
+                muxed: muxed.flatten(),
+                tally: tally.flatten(),
+            });
         }
     }
     // A stage that lost its neighbour says Stopped; the neighbour's own error is the one to read.

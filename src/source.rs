@@ -213,9 +213,11 @@ impl DecodedFile {
     }
 
     /// What the container says of the video stream.
-    #[must_use]
-    pub fn stream(&self) -> &StreamParameters {
-        &self.stream
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn stream(&self) -> Result<StreamParameters, Error> {
+        self.demuxer.stream(self.demuxer.info().video.index).map_err(|source| self.unreadable(source))
     }
 
     fn go_to_start(&mut self) -> Result<(), Error> {
@@ -278,7 +280,7 @@ impl DecodedFile {
 
     /// Cuts to the wanted part, moves times to the output's start, and filters.
     fn take(&mut self, mut frame: Frame) -> Result<(), Error> {
-        let tick = self.stream.time_base().value();
+        let tick = self.stream.time_base.value();
         let start = (self.input.begins(self.demuxer.info()) / tick).round() as i64;
         if let Some(pts) = frame.pts() {
             let pts = pts - start;
@@ -319,12 +321,11 @@ impl DecodedFile {
 
     fn build(&mut self, first: &Frame) -> Result<VideoFilter, Error> {
         let input = FilterInput {
-            time_base: self.stream.time_base(),
+            time_base: self.stream.time_base,
             frame_rate: Some(self.timing.rate),
             sample_aspect_ratio: self.demuxer.info().video.sample_aspect_ratio,
         };
-        let filter =
-            VideoFilter::open(first, &input, &self.graph.describe(), self.graph.branches.len(), self.threads)?;
+        let filter = VideoFilter::open(first, &input, &self.graph.describe(), self.graph.branches.len(), self.threads)?;
         if !self.fixed {
             let output = filter.output(0);
             self.time_base = output.time_base;

@@ -123,7 +123,8 @@ fn compare(case: &'static Case) {
     within(300, move || {
         let folder = tempfile::tempdir().unwrap();
         let input = clip(folder.path(), "in.mp4", case.size, "24", case.frames);
-        let (one, two): (PathBuf, PathBuf) = (folder.path().join("theirs").join(case.output), folder.path().join(case.output));
+        let (one, two): (PathBuf, PathBuf) =
+            (folder.path().join("theirs").join(case.output), folder.path().join(case.output));
         std::fs::create_dir(folder.path().join("theirs")).unwrap();
         theirs(case, &input, folder.path(), &one);
         let report = ours(case, &input, &two, ram());

@@ -63,8 +63,7 @@ impl EncoderSetup {
             encoder.give_stats(stats).map_err(words)?;
         }
         // SAFETY: the context is allocated for this codec and not yet open; options were set above.
-        check(unsafe { ffi::avcodec_open2(encoder.context.as_ptr(), ptr::null(), ptr::null_mut()) })
-            .map_err(words)?;
+        check(unsafe { ffi::avcodec_open2(encoder.context.as_ptr(), ptr::null(), ptr::null_mut()) }).map_err(words)?;
         encoder.send(first)?;
         Ok(encoder)
     }

@@ -15,12 +15,14 @@ use serde::Serialize;
 use crate::av::log::LogMark;
 use crate::av::option::{Dictionary, entries};
 use crate::av::packet::{Packet, known};
+use crate::av::source::pipe::Pipe;
 use crate::av::{AvError, OUT_OF_MEMORY, Received, c_string, check, initialise, received, text, versions};
 use crate::error::Error;
 use crate::event::Cancel;
 use crate::media::{Rational, SourceInfo, StreamKind, VideoInfo};
 
 mod decoder;
+mod pipe;
 mod stream;
 
 pub use decoder::Decoder;
@@ -116,7 +118,7 @@ impl Demuxer {
         let streams = self.context.streams();
         let stream = streams.get(index).ok_or(AvError(ffi::AVERROR(ffi::EINVAL)))?;
         // SAFETY: the stream belongs to the open context.
-        unsafe { StreamParameters::of(self.context.0, *stream) }
+        unsafe { StreamParameters::of(self.context.open, *stream) }
     }
 
     /// Tags and chapters of the container.
@@ -198,7 +200,7 @@ impl Demuxer {
             // SAFETY: the packet is live; unreferencing an empty one is allowed.
             unsafe { ffi::av_packet_unref(packet.as_mut_ptr()) };
             // SAFETY: context and packet are live and borrowed mutably.
-            let code = unsafe { ffi::av_read_frame(self.context.0.as_ptr(), packet.as_mut_ptr()) };
+            let code = unsafe { ffi::av_read_frame(self.context.open.as_ptr(), packet.as_mut_ptr()) };
             if code < 0 {
                 return self.ended(code);
             }
@@ -236,14 +238,14 @@ impl Demuxer {
     fn seek_to(&mut self, seconds: f64) -> Result<(), AvError> {
         let (target, video) = (self.ticks(seconds), self.info.video.index as c_int);
         // SAFETY: the context is live; the range ends at the target, so that a later key frame is never chosen.
-        check(unsafe { ffi::avformat_seek_file(self.context.0.as_ptr(), video, i64::MIN, target, target, 0) })?;
+        check(unsafe { ffi::avformat_seek_file(self.context.open.as_ptr(), video, i64::MIN, target, target, 0) })?;
         Ok(())
     }
 
     fn seek_to_start(&mut self) -> Result<(), AvError> {
         let (start, video) = (self.ticks(self.info.start_seconds), self.info.video.index as c_int);
         // SAFETY: the context is live; anything may be chosen, and the start is nearest.
-        check(unsafe { ffi::avformat_seek_file(self.context.0.as_ptr(), video, i64::MIN, start, i64::MAX, 0) })?;
+        check(unsafe { ffi::avformat_seek_file(self.context.open.as_ptr(), video, i64::MIN, start, i64::MAX, 0) })?;
         Ok(())
     }
 
@@ -285,23 +287,25 @@ impl Opening<'_> {
             dictionary.set(key, value).map_err(refuse)?;
         }
         dictionary.set("protocol_whitelist", &options.protocols.join(",")).map_err(refuse)?;
+        let pipe = if opens_itself(format) { None } else { Pipe::at(self.path, self.cancel).map_err(refuse)? };
         // SAFETY: allocates; null is out of memory.
         let mut context = unsafe { ffi::avformat_alloc_context() };
         // SAFETY: null or just allocated.
         let raw = unsafe { context.as_mut() }.ok_or_else(|| refuse(OUT_OF_MEMORY))?;
         raw.interrupt_callback.callback = Some(interrupted);
         raw.interrupt_callback.opaque = Arc::as_ptr(self.cancel.flag()).cast_mut().cast();
+        raw.pb = pipe.as_ref().map_or(ptr::null_mut(), Pipe::as_ptr);
         // SAFETY: the context is ours until the call, which frees it on failure; the flag outlives the context, because
         // the demuxer holds it; url and dictionary are live.
         let code = unsafe { ffi::avformat_open_input(&raw mut context, url.as_ptr(), format, dictionary.as_mut()) };
         check(code).map_err(refuse)?;
-        let context = Context(NonNull::new(context).ok_or_else(|| refuse(OUT_OF_MEMORY))?);
+        let context = Context { open: NonNull::new(context).ok_or_else(|| refuse(OUT_OF_MEMORY))?, _pipe: pipe };
         if let Some((option, _)) = dictionary.entries().first() {
             let what = format!("{} has no option {option:?}", context.format_name());
             return Err(self.error(&what, None));
         }
         // SAFETY: the context is open; no options for the decoders that look into the streams.
-        let code = unsafe { ffi::avformat_find_stream_info(context.0.as_ptr(), ptr::null_mut()) };
+        let code = unsafe { ffi::avformat_find_stream_info(context.open.as_ptr(), ptr::null_mut()) };
         check(code).map_err(|source| self.error("cannot find its streams", Some(source)))?;
         if self.cancel.is_stopped() { Err(Error::Interrupted) } else { Ok(context) }
     }
@@ -354,7 +358,11 @@ impl Opening<'_> {
 }
 
 /// Owns an open AVFormatContext.
-struct Context(NonNull<ffi::AVFormatContext>);
+struct Context {
+    open: NonNull<ffi::AVFormatContext>,
+    /// What it reads where that is a pipe; freed after closing.
+    _pipe: Option<Pipe>,
+}
 
 // SAFETY: a demuxer has no tie to the thread that opened it, and one owner; the flag that it reads is atomic.
 unsafe impl Send for Context {}
@@ -362,7 +370,7 @@ unsafe impl Send for Context {}
 impl Context {
     fn raw(&self) -> &ffi::AVFormatContext {
         // SAFETY: owned and non-null for the context's whole life.
-        unsafe { self.0.as_ref() }
+        unsafe { self.open.as_ref() }
     }
 
     fn streams(&self) -> Vec<NonNull<ffi::AVStream>> {
@@ -373,7 +381,7 @@ impl Context {
     fn best_video(&self) -> usize {
         let video = ffi::AVMediaType::AVMEDIA_TYPE_VIDEO;
         // SAFETY: the context is open; no decoder is asked for.
-        let index = unsafe { ffi::av_find_best_stream(self.0.as_ptr(), video, -1, -1, ptr::null_mut(), 0) };
+        let index = unsafe { ffi::av_find_best_stream(self.open.as_ptr(), video, -1, -1, ptr::null_mut(), 0) };
         usize::try_from(index).unwrap_or(usize::MAX)
     }
 
@@ -400,7 +408,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        let mut context = self.0.as_ptr();
+        let mut context = self.open.as_ptr();
         // SAFETY: owned, closed and freed once, and all streams with it.
         unsafe { ffi::avformat_close_input(&raw mut context) };
     }
@@ -444,11 +452,11 @@ fn video_info(context: &Context, stream: NonNull<ffi::AVStream>, facts: stream::
         height: facts.height,
         pixel_format: facts.pixel_format,
         // SAFETY: the stream belongs to the open context, and so below.
-        frame_rate: unsafe { stream::frame_rate(context.0, stream) }.unwrap_or(RATE_WHERE_UNKNOWN),
+        frame_rate: unsafe { stream::frame_rate(context.open, stream) }.unwrap_or(RATE_WHERE_UNKNOWN),
         average_rate: facts.average_rate,
         time_base: facts.time_base,
         // SAFETY: as above.
-        sample_aspect_ratio: unsafe { stream::sample_aspect_ratio(context.0, stream) },
+        sample_aspect_ratio: unsafe { stream::sample_aspect_ratio(context.open, stream) },
         // SAFETY: as above.
         rotation: unsafe { stream::side_data(stream) }.iter().find_map(SideData::rotation).unwrap_or(0),
         hdr: facts.hdr,
@@ -459,17 +467,21 @@ fn video_info(context: &Context, stream: NonNull<ffi::AVStream>, facts: stream::
 /// What libav is to open. Plain names would be taken for a protocol where they contain a colon.
 fn url(path: &Path, format: *const ffi::AVInputFormat, options: &OpenOptions) -> Result<CString, AvError> {
     let name = path.as_os_str().as_encoded_bytes();
-    // SAFETY: null, or found by libavformat and static.
-    let opens_itself = unsafe { format.as_ref() }.is_some_and(|format| format.flags & ffi::AVFMT_NOFILE != 0);
     let protocol = name.split(|byte| *byte == b':').next().unwrap_or_default();
     let allowed = options.protocols.iter().any(|allowed| allowed.as_bytes() == protocol);
     let prefix: &[u8] = match name {
         b"-" => return Ok(c"pipe:0".to_owned()),
         _ if path.exists() => b"file:",
-        _ if opens_itself || !name.contains(&b':') || allowed => b"",
+        _ if opens_itself(format) || !name.contains(&b':') || allowed => b"",
         _ => b"file:",
     };
     CString::new([prefix, name].concat()).map_err(|_| AvError(ffi::AVERROR(ffi::EINVAL)))
+}
+
+/// Whether a format opens its files itself, or has none: image sequences, devices, generated sources.
+fn opens_itself(format: *const ffi::AVInputFormat) -> bool {
+    // SAFETY: null, or found by libavformat and static.
+    unsafe { format.as_ref() }.is_some_and(|format| format.flags & ffi::AVFMT_NOFILE != 0)
 }
 
 fn list(streams: &[stream::Facts]) -> String {

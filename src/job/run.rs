@@ -70,7 +70,11 @@ pub(super) fn run(plan: &Plan, cancel: &Cancel, observe: &mut dyn FnMut(Event)) 
 
 fn no_frames(source: &DecodedFile) -> String {
     let damage = source.damage();
-    if damage.any() { format!("no frame could be decoded: {damage}") } else { "holds no frame in the part asked for".into() }
+    if damage.any() {
+        format!("no frame could be decoded: {damage}")
+    } else {
+        "holds no frame in the part asked for".into()
+    }
 }
 
 /// The renditions that have a pass left, set up for it.
@@ -133,7 +137,14 @@ fn lane(
     Ok(Lane {
         rendition: index,
         branch: rendition.branch,
-        encode: EncodeStage { setup, step: step.clone(), stats: store, expected, total: expected.or(plan.frames()), exact },
+        encode: EncodeStage {
+            setup,
+            step: step.clone(),
+            stats: store,
+            expected,
+            total: expected.or(plan.frames()),
+            exact,
+        },
         mux,
         other,
     })
@@ -151,7 +162,11 @@ fn fill(settings: &mut [crate::plan::PlannedSetting], stats: Option<&std::path::
     }
 }
 
-fn store(plan: &Plan, rendition: &RenditionPlan, step: &PassStep) -> Result<Option<(&'static TwoRuns, StatsStore)>, Error> {
+fn store(
+    plan: &Plan,
+    rendition: &RenditionPlan,
+    step: &PassStep,
+) -> Result<Option<(&'static TwoRuns, StatsStore)>, Error> {
     let (StatsUse::Write(route), PassModel::TwoRuns(model)) = (step.stats, &rendition.adapter.passes) else {
         return Ok(None);
     };

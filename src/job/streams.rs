@@ -85,11 +85,8 @@ pub(crate) fn decide(
     let mut warnings = Vec::new();
     let mut plans = Vec::new();
     for stream in &source.streams {
-        let fate = if stream.index == source.video.index {
-            Fate::Encode
-        } else {
-            fate(stream, audio, subtitles, container)?
-        };
+        let fate =
+            if stream.index == source.video.index { Fate::Encode } else { fate(stream, audio, subtitles, container)? };
         if fate == Fate::LeftOut {
             warnings.push(left_out(stream, container.name));
         }

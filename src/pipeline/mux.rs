@@ -49,7 +49,7 @@ impl MuxStage {
             sink: Box::new(sink.with_options(rendition.mux_options.clone())),
             order: order(rendition),
             video: plan.source.video.index,
-            like: source.stream().clone(),
+            like: source.stream()?,
             headers: source.headers(),
             cut: Cut {
                 from_seconds: plan.input.begins(&plan.source),
@@ -83,8 +83,11 @@ impl MuxStage {
         known.push(Along { input: self.video, stream: video });
         known.sort_by_key(|along| self.order.iter().position(|input| *input == along.input));
         let inputs: Vec<usize> = known.iter().map(|along| along.input).collect();
-        let streams =
-            Streams { streams: known.into_iter().map(|along| along.stream).collect(), headers: self.headers, cut: self.cut };
+        let streams = Streams {
+            streams: known.into_iter().map(|along| along.stream).collect(),
+            headers: self.headers,
+            cut: self.cut,
+        };
         let mut sink = self.sink;
         sink.start(&streams)?;
         Ok(Muxing { sink, inputs, video: self.video, along, waiting: None })

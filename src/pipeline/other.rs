@@ -65,7 +65,7 @@ impl OtherStage {
         let mut demuxer = self.input.open(&self.cancel)?;
         demuxer.only(&self.streams.iter().map(|(index, _)| *index).collect::<Vec<_>>());
         let tracks = self.tracks(&demuxer)?;
-        let along: Vec<Along> = tracks.iter().map(Track::along).collect::<Result<_, Error>>()?;
+        let along = tracks.iter().map(|track| self.along(track, &demuxer)).collect::<Result<Vec<_>, Error>>()?;
         let mut reading = Reading { out, tracks, tally: Tally::default() };
         reading.send(Other::Start(along))?;
         self.go_to_start(&mut demuxer)?;
@@ -80,7 +80,7 @@ impl OtherStage {
         let open = |(index, fate): &(usize, Fate)| {
             let failed = |source| self.failed("stream", source);
             let parameters = demuxer.stream(*index).map_err(failed)?;
-            let time_base = parameters.time_base();
+            let time_base = parameters.time_base;
             let route = match fate {
                 Fate::Transcode(spec) => Route::Transcode(self.transcoder(*index, &parameters, spec)?),
                 _ => Route::Copy,
@@ -88,20 +88,34 @@ impl OtherStage {
             let start = (begins / time_base.value()).round() as i64;
             let kind = demuxer.info().streams.iter().find(|stream| stream.index == *index).map(|stream| stream.kind);
             let still = matches!(kind, Some(StreamKind::Cover | StreamKind::Attachment));
-            Ok(Track { input: *index, parameters, route, start, time_base, still, over: still })
+            Ok(Track { input: *index, route, start, time_base, still, over: still })
         };
         self.streams.iter().map(open).collect()
     }
 
-    fn transcoder(&self, stream: usize, parameters: &StreamParameters, spec: &AudioSpec) -> Result<Box<AudioTranscoder>, Error> {
+    fn along(&self, track: &Track, demuxer: &Demuxer) -> Result<Along, Error> {
+        let parameters = demuxer.stream(track.input).map_err(|source| self.failed("stream", source))?;
+        let stream = match &track.route {
+            Route::Copy => OutputStream::Copied(parameters),
+            Route::Transcode(transcoder) => {
+                OutputStream::Encoded { stream: transcoder.stream()?, like: Some(parameters) }
+            }
+        };
+        Ok(Along { input: track.input, stream })
+    }
+
+    fn transcoder(
+        &self,
+        stream: usize,
+        parameters: &StreamParameters,
+        spec: &AudioSpec,
+    ) -> Result<Box<AudioTranscoder>, Error> {
         AudioTranscoder::open(stream, parameters, spec, self.global_header).map(Box::new)
     }
 
     fn go_to_start(&self, demuxer: &mut Demuxer) -> Result<(), Error> {
         match self.input.start {
-            Some(start) if start.0 > 0.0 => {
-                demuxer.seek(start.0).or_else(|_| demuxer.rewind())
-            }
+            Some(start) if start.0 > 0.0 => demuxer.seek(start.0).or_else(|_| demuxer.rewind()),
             _ => Ok(()),
         }
     }
@@ -130,7 +144,6 @@ impl OtherStage {
 /// One stream under way.
 struct Track {
     input: usize,
-    parameters: StreamParameters,
     route: Route,
     /// Ticks at which the output begins.
     start: i64,
@@ -144,16 +157,6 @@ struct Track {
 enum Route {
     Copy,
     Transcode(Box<AudioTranscoder>),
-}
-
-impl Track {
-    fn along(&self) -> Result<Along, Error> {
-        let stream = match &self.route {
-            Route::Copy => OutputStream::Copied(self.parameters.clone()),
-            Route::Transcode(transcoder) => OutputStream::Encoded { stream: transcoder.stream()?, like: Some(self.parameters.clone()) },
-        };
-        Ok(Along { input: self.input, stream })
-    }
 }
 
 struct Reading {

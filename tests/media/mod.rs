@@ -71,9 +71,30 @@ pub fn clip(folder: &Path, name: &str, size: &str, rate: &str, frames: u32) -> P
         rest = frames - half,
     );
     ffmpeg(&[
-        "-filter_complex", &graph, "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-map", "[v]", "-map", "0:a",
-        "-c:v", "libx264", "-preset", "ultrafast", "-crf", "12", "-c:a", "aac", "-b:a", "96k", "-shortest",
-        "-frames:v", &frames.to_string(), text(&path),
+        "-filter_complex",
+        &graph,
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=frequency=440:sample_rate=48000",
+        "-map",
+        "[v]",
+        "-map",
+        "0:a",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-crf",
+        "12",
+        "-c:a",
+        "aac",
+        "-b:a",
+        "96k",
+        "-shortest",
+        "-frames:v",
+        &frames.to_string(),
+        text(&path),
     ]);
     path
 }
