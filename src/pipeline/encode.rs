@@ -59,6 +59,7 @@ pub(crate) struct EncodeStage {
 }
 
 impl EncodeStage {
+    #[expect(clippy::needless_pass_by_value, reason = "the queue closes when the stage ends")]
     pub(crate) fn run(
         self,
         rendition: usize,

@@ -72,7 +72,7 @@ impl FeedStage<'_> {
             if !self.last && self.cache.keep(&frames, in_flight)? {
                 self.tell_cache();
             }
-            self.hand_out(frames, listed.moment, feeding)?;
+            self.hand_out(&frames, listed.moment, feeding)?;
         }
         Ok(())
     }
@@ -82,7 +82,7 @@ impl FeedStage<'_> {
         let kept = self.cache.len();
         for index in 0..kept {
             let frames = self.cache.frames(index, self.last)?;
-            self.hand_out(frames, self.list.entries()[index].moment, feeding)?;
+            self.hand_out(&frames, self.list.entries()[index].moment, feeding)?;
             feeding.from_cache += 1;
         }
         if kept == self.list.len() {
@@ -94,7 +94,7 @@ impl FeedStage<'_> {
                 Ok(frames) => frames,
                 Err(why) => return Err(Error::PassesDiffer { why }),
             };
-            self.hand_out(frames, self.list.entries()[index].moment, feeding)?;
+            self.hand_out(&frames, self.list.entries()[index].moment, feeding)?;
         }
         match self.made(feeding, |stage| stage.source.next())? {
             None => Ok(()),
@@ -121,11 +121,11 @@ impl FeedStage<'_> {
                 }
             }
         }
-        self.from_beginning(index)?;
+        self.start_over(index)?;
         Ok(None)
     }
 
-    fn from_beginning(&mut self, index: usize) -> Result<(), Error> {
+    fn start_over(&mut self, index: usize) -> Result<(), Error> {
         self.source.rewind()?;
         for skipped in 0..index {
             if self.next_uncancelled()?.is_none() {
@@ -158,7 +158,7 @@ impl FeedStage<'_> {
         Ok(Ok(frames))
     }
 
-    fn hand_out(&mut self, frames: Vec<Frame>, moment: Moment, feeding: &mut Feeding) -> Result<(), Error> {
+    fn hand_out(&mut self, frames: &[Frame], moment: Moment, feeding: &mut Feeding) -> Result<(), Error> {
         self.stop_if_asked()?;
         for (branch, outlet) in &self.outlets {
             let mut frame = frames[*branch].share().map_err(|_| Error::Stopped)?;

@@ -58,6 +58,7 @@ impl MuxStage {
         })
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the queue closes when the stage ends")]
     pub(crate) fn run(self, coded: Receiver<Coded>, along: Option<Receiver<Other>>) -> Result<Muxed, Error> {
         let mut muxing = self.start(&coded, along)?;
         loop {
