@@ -23,6 +23,8 @@ pub mod option;
 pub mod packet;
 mod side_data;
 pub mod source;
+#[cfg(feature = "vmaf")]
+pub mod vmaf;
 
 /// An error code of libav, printed in libav's own words.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -3,4 +3,6 @@
 //! Invariant: frames are decoded once and serve every encode and every metric, so no time here holds decoding.
 
 pub mod bd;
+pub mod measure;
+pub mod quality;
 pub mod statistics;

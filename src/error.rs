@@ -109,6 +109,12 @@ pub enum Error {
         /// The first difference.
         why: String,
     },
+    /// Two streams that cannot be compared frame by frame.
+    #[error("cannot be compared: {why}")]
+    Mismatch {
+        /// The first difference.
+        why: String,
+    },
     /// Decoding failed in a way that leaves nothing to go on with.
     #[error("{}: {what}: {source}", path.display())]
     Decode {
@@ -182,7 +188,11 @@ impl Error {
         match self {
             Error::Usage { .. } => 2,
             Error::Plan(_) => 3,
-            Error::Input { .. } | Error::Damaged { .. } | Error::Decode { .. } | Error::PassesDiffer { .. } => 4,
+            Error::Input { .. }
+            | Error::Damaged { .. }
+            | Error::Decode { .. }
+            | Error::PassesDiffer { .. }
+            | Error::Mismatch { .. } => 4,
             Error::Filter { .. }
             | Error::Open { .. }
             | Error::Option { .. }
