@@ -319,6 +319,45 @@ fn a_stop_interrupts_a_blocked_read() -> Tested {
     Ok(())
 }
 
+/// A playlist may not make us fetch what nobody allowed.
+#[test]
+fn only_allowed_protocols_are_opened() -> Tested {
+    let _deadline = deadline(60);
+    let folder = TempDir::new()?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let list = folder.path().join("list.m3u8");
+    let url = format!("http://{}/a.ts", listener.local_addr()?);
+    fs::write(&list, format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{url}\n#EXT-X-ENDLIST\n"))?;
+    assert!(Demuxer::open(&list, &OpenOptions::default(), &Cancel::new()).is_err());
+    assert!(Demuxer::open(Path::new(&url), &OpenOptions::default(), &Cancel::new()).is_err());
+    let asked = listener.accept();
+    assert!(asked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "somebody connected");
+
+    // The same list with the protocols allowed does connect, so the test would see it; nobody answers, so we stop it.
+    let options =
+        OpenOptions { protocols: ["file", "http", "tcp"].map(str::to_owned).to_vec(), ..OpenOptions::default() };
+    let cancel = Cancel::new();
+    let stopping = cancel.clone();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(500));
+        stopping.stop();
+    });
+    assert!(matches!(Demuxer::open(&list, &options, &cancel), Err(Error::Interrupted)));
+    assert!(listener.accept().is_ok(), "nobody connected");
+    Ok(())
+}
+
+#[test]
+fn stages_can_live_on_threads_of_their_own() {
+    fn may_move<T: Send>() {}
+    may_move::<Demuxer>();
+    may_move::<Decoder>();
+    may_move::<VideoFilter>();
+    may_move::<AudioFilter>();
+    may_move::<repass::av::source::StreamParameters>();
+}
+
 #[test]
 fn a_pipe_is_read_to_its_end() -> Tested {
     let _deadline = deadline(60);
@@ -434,7 +473,7 @@ fn wrong_graphs_are_refused_in_libavfilters_words() -> Tested {
         ("scale=640:360,nosuchfilter", 1, "nosuchfilter"),
         ("scale=w=nonsense:h=1", 1, "nonsense"),
         ("scale=no_such_option=1", 1, "no_such_option"),
-        ("[in]split[out0][b]", 2, "[b][out0], not [out0][out1]"),
+        ("[in]split[out0][b]", 2, "its outputs are [b][out0], not [out0][out1]"),
         ("[in]split[out0][out1]", 1, "not [out0]"),
         ("[x]null[out0]", 1, "its inputs are [x], not [in]"),
         ("[in][y]overlay[out0]", 1, "its inputs are"),
