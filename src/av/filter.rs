@@ -85,7 +85,8 @@ impl VideoFilter {
     }
 
     /// Whether the graph was configured for frames like this one: of its size and pixel format and, from FFmpeg 7.0 on,
-    /// of its colour space and range. Pixel shapes may differ, as in the ffmpeg program.
+    /// of its colour space and range. Pixel shapes may differ, as in the ffmpeg program. For a frame that is not, end this
+    /// graph, pull what is left, and open another.
     #[must_use]
     pub fn accepts(&self, frame: &Frame) -> bool {
         self.shape == Shape::of(frame)
