@@ -42,12 +42,7 @@ impl Vmaf {
         let (mut reference, mut distorted) = (Picture::of(reference)?, Picture::of(distorted)?);
         // SAFETY: all are live. libvmaf takes the pictures over, also when it fails, so they are forgotten below.
         let code = unsafe {
-            vmaf::vmaf_read_pictures(
-                self.context.0.as_ptr(),
-                &raw mut reference.0,
-                &raw mut distorted.0,
-                self.pairs,
-            )
+            vmaf::vmaf_read_pictures(self.context.0.as_ptr(), &raw mut reference.0, &raw mut distorted.0, self.pairs)
         };
         std::mem::forget((reference, distorted));
         self.pairs += 1;
@@ -66,9 +61,7 @@ impl Vmaf {
             .map(|pair| {
                 let mut score = 0.0;
                 // SAFETY: both are live, and every pair has been read.
-                check(unsafe {
-                    vmaf::vmaf_score_at_index(context, self.model.0.as_ptr(), &raw mut score, pair)
-                })?;
+                check(unsafe { vmaf::vmaf_score_at_index(context, self.model.0.as_ptr(), &raw mut score, pair) })?;
                 Ok(score)
             })
             .collect()
@@ -136,9 +129,7 @@ impl Picture {
         // SAFETY: all zeroes is an empty picture, which the next call fills.
         let mut picture: vmaf::VmafPicture = unsafe { std::mem::zeroed() };
         // SAFETY: the picture is ours to fill.
-        check(unsafe {
-            vmaf::vmaf_picture_alloc(&raw mut picture, format, depth, frame.width(), frame.height())
-        })?;
+        check(unsafe { vmaf::vmaf_picture_alloc(&raw mut picture, format, depth, frame.width(), frame.height()) })?;
         let mut picture = Picture(picture);
         picture.copy(frame)?;
         Ok(picture)

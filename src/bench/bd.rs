@@ -305,8 +305,7 @@ mod tests {
     fn published_examples_come_out() {
         for example in EXAMPLES {
             let (anchor, test) = (points(example.anchor), points(example.test));
-            for (how, (rate, quality)) in
-                [(Interpolation::Pchip, example.pchip), (Interpolation::Cubic, example.cubic)]
+            for (how, (rate, quality)) in [(Interpolation::Pchip, example.pchip), (Interpolation::Cubic, example.cubic)]
             {
                 let ours = bd_rate(&anchor, &test, how).unwrap().value * 100.0;
                 assert!((ours - rate).abs() < 1e-7, "{}, {how:?}: {ours} and not {rate}", example.name);
@@ -335,8 +334,7 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_is_an_error() {
         let curve = points(EXAMPLES[0].anchor);
-        let higher: Vec<Point> =
-            curve.iter().map(|point| Point { quality: point.quality + 20.0, ..*point }).collect();
+        let higher: Vec<Point> = curve.iter().map(|point| Point { quality: point.quality + 20.0, ..*point }).collect();
         let falling = points(&[(1.0, 30.0), (2.0, 31.0), (3.0, 30.5), (4.0, 33.0)]);
         let delta = |test| bd_rate(&curve, test, Interpolation::Pchip);
         assert_eq!(delta(&higher), Err(NoDelta::NoOverlap));

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::av::frame::Frame;
-use crate::av::{Versions, versions};
+use crate::av::{Versions, log, versions};
 use crate::bench::quality::{Metric, Quality, compare, mismatch};
 use crate::error::{Error, Refusal};
 use crate::event::Cancel;
@@ -73,19 +73,16 @@ pub fn measure(
     tell: &mut (dyn FnMut(u64, Option<u64>) + Send),
 ) -> Result<Measurement, Error> {
     let began = Instant::now();
+    log::capture();
     let mut reference = Side::open(&request.reference, request, cancel)?;
     let mut distorted = Side::open(&request.distorted, request, cancel)?;
     let rate = check_headers(&reference, &distorted, request)?;
     let total = reference.info.video.frames;
     let threads = request.threads.unwrap_or_else(cpus);
-    let qualities = compare(
-        &mut || reference.next(),
-        &mut || distorted.next(),
-        &request.metrics,
-        rate,
-        threads,
-        &mut |done| tell(done, total),
-    )?;
+    let qualities =
+        compare(&mut || reference.next(), &mut || distorted.next(), &request.metrics, rate, threads, &mut |done| {
+            tell(done, total)
+        })?;
     check_times(&reference, &distorted)?;
     check_shift(&reference.signatures, &distorted.signatures)?;
     let (width, height) = upright(&reference.info);
@@ -140,7 +137,11 @@ impl Side {
         let Some(frame) = self.source.next()?.and_then(|frames| frames.into_iter().next()) else {
             let damage = self.source.damage();
             let path = &self.info.path;
-            return if damage.any() { Err(Error::Damaged { path: path.clone(), what: damage.to_string() }) } else { Ok(None) };
+            return if damage.any() {
+                Err(Error::Damaged { path: path.clone(), what: damage.to_string() })
+            } else {
+                Ok(None)
+            };
         };
         let first = *self.first_pts.get_or_insert(frame.pts().unwrap_or_default());
         let tick = self.source.time_base().value();

@@ -69,9 +69,9 @@ impl Metric {
     /// Why it is not to be had here; `None` where it is.
     #[must_use]
     pub fn unavailable(self) -> Option<String> {
-        match self.row().engine {
-            Engine::Filter { name, .. } if has_filter(name) => None,
-            Engine::Filter { name, .. } => {
+        match &self.row().engine {
+            Engine::Filter(Filter { name, .. }) if has_filter(name) => None,
+            Engine::Filter(Filter { name, .. }) => {
                 Some(format!("the linked libavfilter has no {name} (xpsnr came with FFmpeg 7.1)"))
             }
             Engine::Model(_) if cfg!(feature = "vmaf") => None,
@@ -118,10 +118,20 @@ struct Row {
 }
 
 enum Engine {
-    /// A filter of libavfilter, the key of its value, and whether the original is its first input.
-    Filter { name: &'static str, key: &'static str, original_first: bool },
+    /// A filter of libavfilter.
+    Filter(Filter),
     /// A built-in model of libvmaf.
     Model(#[cfg_attr(not(feature = "vmaf"), expect(dead_code, reason = "read with the feature"))] &'static str),
+}
+
+struct Filter {
+    name: &'static str,
+    /// The key of its value in a frame's metadata.
+    key: &'static str,
+    /// Whether the original is its first input.
+    original_first: bool,
+    /// Whether it looks at more than one frame at a time, so that a stream cannot be cut up.
+    looks_back: bool,
 }
 
 const PSNR: Row = Row {
@@ -129,14 +139,19 @@ const PSNR: Row = Row {
     title: "PSNR",
     unit: "dB",
     decimals: 2,
-    engine: Engine::Filter { name: "psnr", key: "lavfi.psnr.psnr_avg", original_first: false },
+    engine: Engine::Filter(Filter {
+        name: "psnr",
+        key: "lavfi.psnr.psnr_avg",
+        original_first: false,
+        looks_back: false,
+    }),
 };
 const SSIM: Row = Row {
     name: "ssim",
     title: "SSIM",
     unit: "",
     decimals: 4,
-    engine: Engine::Filter { name: "ssim", key: "lavfi.ssim.All", original_first: false },
+    engine: Engine::Filter(Filter { name: "ssim", key: "lavfi.ssim.All", original_first: false, looks_back: false }),
 };
 const XPSNR: Row = Row {
     name: "xpsnr",
@@ -144,17 +159,16 @@ const XPSNR: Row = Row {
     unit: "dB",
     decimals: 2,
     // Activity and motion are those of its first input (vf_xpsnr.c, do_xpsnr).
-    engine: Engine::Filter { name: "xpsnr", key: "lavfi.xpsnr.xpsnr.y", original_first: true },
+    engine: Engine::Filter(Filter {
+        name: "xpsnr",
+        key: "lavfi.xpsnr.xpsnr.y",
+        original_first: true,
+        looks_back: true,
+    }),
 };
-const VMAF: Row =
-    Row { name: "vmaf", title: "VMAF", unit: "", decimals: 2, engine: Engine::Model("vmaf_v0.6.1") };
-const VMAF_NEG: Row = Row {
-    name: "vmaf-neg",
-    title: "VMAF NEG",
-    unit: "",
-    decimals: 2,
-    engine: Engine::Model("vmaf_v0.6.1neg"),
-};
+const VMAF: Row = Row { name: "vmaf", title: "VMAF", unit: "", decimals: 2, engine: Engine::Model("vmaf_v0.6.1") };
+const VMAF_NEG: Row =
+    Row { name: "vmaf-neg", title: "VMAF NEG", unit: "", decimals: 2, engine: Engine::Model("vmaf_v0.6.1neg") };
 
 /// One metric over a whole stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -183,7 +197,8 @@ pub fn compare(
     threads: u16,
     tell: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Vec<Quality>, Error> {
-    let mut pairs = Pairs { original, coded, taken: 0 };
+    let at_once = usize::from(threads).clamp(FEWEST_AT_ONCE, MOST_AT_ONCE);
+    let mut pairs = Pairs { original, coded, taken: 0, at_once };
     let mut chunk = pairs.next_chunk()?;
     let first = chunk.first().ok_or_else(|| mismatch("neither has a frame".to_owned()))?;
     let each = (usize::from(threads) / metrics.len().max(1)).clamp(1, usize::from(u16::MAX)) as u16;
@@ -192,10 +207,8 @@ pub fn compare(
     let mut done = 0;
     while !chunk.is_empty() {
         // The next frames are decoded while these are judged.
-        let (next, judged) = rayon::join(
-            || pairs.next_chunk(),
-            || judges.par_iter_mut().try_for_each(|judge| judge.take(&chunk)),
-        );
+        let (next, judged) =
+            rayon::join(|| pairs.next_chunk(), || judges.par_iter_mut().try_for_each(|judge| judge.take(&chunk)));
         judged?;
         done += chunk.len() as u64;
         tell(done);
@@ -208,12 +221,13 @@ struct Pairs<'p, 'f> {
     original: &'p mut Frames<'f>,
     coded: &'p mut Frames<'f>,
     taken: u64,
+    at_once: usize,
 }
 
 impl Pairs<'_, '_> {
     fn next_chunk(&mut self) -> Result<Vec<(Frame, Frame)>, Error> {
-        let mut chunk = Vec::with_capacity(CHUNK);
-        while chunk.len() < CHUNK {
+        let mut chunk = Vec::with_capacity(self.at_once);
+        while chunk.len() < self.at_once {
             let (original, coded) = rayon::join(&mut *self.original, &mut *self.coded);
             match (original?, coded?) {
                 (Some(original), Some(coded)) => {
@@ -255,12 +269,13 @@ pub(crate) fn mismatch(why: String) -> Error {
 /// One metric at work.
 struct Judge {
     metric: Metric,
-    values: Vec<f64>,
+    pairs: usize,
     work: Work,
 }
 
 enum Work {
-    Filter { filter: Comparison, key: &'static str, original_first: bool, compared: Frame },
+    /// Graphs that take turns, a pair each.
+    Graphs(&'static Filter, Vec<Graph>),
     #[cfg(feature = "vmaf")]
     Model(Box<crate::av::vmaf::Vmaf>),
 }
@@ -270,13 +285,12 @@ impl Judge {
         if let Some(why) = metric.unavailable() {
             return Err(Error::Usage { what: "metric", text: metric.name().to_owned(), why });
         }
-        let work = match metric.row().engine {
-            Engine::Filter { name, key, original_first } => Work::Filter {
-                filter: Comparison::open(name, first, rate, Some(threads))?,
-                key,
-                original_first,
-                compared: Frame::new().map_err(|source| failed(metric, source))?,
-            },
+        let work = match &metric.row().engine {
+            Engine::Filter(filter) => {
+                let count = if filter.looks_back { 1 } else { threads };
+                let graphs = (0..count).map(|_| Graph::open(filter, first, rate));
+                Work::Graphs(filter, graphs.collect::<Result<_, _>>()?)
+            }
             #[cfg(feature = "vmaf")]
             Engine::Model(model) => {
                 let model = crate::av::vmaf::Vmaf::open(model, threads).map_err(|source| failed(metric, source))?;
@@ -285,45 +299,37 @@ impl Judge {
             #[cfg(not(feature = "vmaf"))]
             Engine::Model(_) => return Err(failed(metric, crate::av::AvError::invalid())),
         };
-        Ok(Judge { metric, values: Vec::new(), work })
+        Ok(Judge { metric, pairs: 0, work })
     }
 
     fn take(&mut self, pairs: &[(Frame, Frame)]) -> Result<(), Error> {
-        for (original, coded) in pairs {
-            match &mut self.work {
-                Work::Filter { filter, original_first: true, .. } => filter.push(original, coded)?,
-                Work::Filter { filter, .. } => filter.push(coded, original)?,
-                #[cfg(feature = "vmaf")]
-                Work::Model(model) => model.push(original, coded).map_err(|source| failed(self.metric, source))?,
-            }
-            self.pull()?;
-        }
-        Ok(())
-    }
-
-    /// Takes the values that are ready.
-    fn pull(&mut self) -> Result<(), Error> {
+        let first = self.pairs;
+        self.pairs += pairs.len();
         match &mut self.work {
-            Work::Filter { filter, key, compared, .. } => {
-                while filter.pull(compared)? == Received::Ready {
-                    let value = compared.metadata(key).and_then(|text| text.parse::<f64>().ok());
-                    let value = value.ok_or_else(|| failed(self.metric, crate::av::AvError::invalid()))?;
-                    self.values.push(value.min(PSNR_CEILING));
-                }
-                Ok(())
+            Work::Graphs(filter, graphs) => {
+                let count = graphs.len();
+                let turn = |number: usize, pair: usize| (first + pair) % count == number;
+                graphs.par_iter_mut().enumerate().try_for_each(|(number, graph)| {
+                    let own = pairs.iter().enumerate().filter(|(pair, _)| turn(number, *pair));
+                    own.map(|(_, pair)| pair).try_for_each(|pair| graph.take(filter, pair))
+                })
             }
             #[cfg(feature = "vmaf")]
-            Work::Model(_) => Ok(()),
+            Work::Model(model) => pairs.iter().try_for_each(|(original, coded)| {
+                model.push(original, coded).map_err(|source| failed(self.metric, source))
+            }),
         }
     }
 
-    fn finish(mut self) -> Result<Quality, Error> {
-        if let Work::Filter { filter, .. } = &mut self.work {
-            filter.push_end()?;
-        }
-        self.pull()?;
+    fn finish(self) -> Result<Quality, Error> {
         let frames = match self.work {
-            Work::Filter { .. } => self.values,
+            Work::Graphs(filter, graphs) => {
+                let count = graphs.len();
+                let values = graphs.into_iter().map(|graph| graph.finish(filter)).collect::<Result<Vec<_>, _>>()?;
+                let value = |pair: usize| values[pair % count].get(pair / count).copied();
+                let all = (0..self.pairs).map(value).collect::<Option<Vec<f64>>>();
+                all.ok_or_else(|| failed(self.metric, crate::av::AvError::invalid()))?
+            }
             #[cfg(feature = "vmaf")]
             Work::Model(model) => model.finish().map_err(|source| failed(self.metric, source))?,
         };
@@ -332,9 +338,53 @@ impl Judge {
     }
 }
 
+/// A filter's graph, and the values that came out of it.
+struct Graph {
+    comparison: Comparison,
+    compared: Frame,
+    values: Vec<f64>,
+}
+
+impl Graph {
+    /// With one thread, for libavfilter's SSIM drops the windows that lie across two threads' rows: its value depends on
+    /// the number of threads (vf_ssim.c; `ssim_does_not_depend_on_the_number_of_threads`).
+    fn open(filter: &Filter, first: &Frame, rate: Rational) -> Result<Self, Error> {
+        let compared = Frame::new().map_err(|source| no_value(filter, source))?;
+        Ok(Graph { comparison: Comparison::open(filter.name, first, rate, Some(1))?, compared, values: Vec::new() })
+    }
+
+    fn take(&mut self, filter: &Filter, (original, coded): &(Frame, Frame)) -> Result<(), Error> {
+        let (first, second) = if filter.original_first { (original, coded) } else { (coded, original) };
+        self.comparison.push(first, second)?;
+        self.pull(filter)
+    }
+
+    /// Takes the values that are ready.
+    fn pull(&mut self, filter: &Filter) -> Result<(), Error> {
+        while self.comparison.pull(&mut self.compared)? == Received::Ready {
+            let value = self.compared.metadata(filter.key).and_then(|text| text.parse::<f64>().ok());
+            let value = value.ok_or_else(|| no_value(filter, crate::av::AvError::invalid()))?;
+            self.values.push(value.min(PSNR_CEILING));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, filter: &Filter) -> Result<Vec<f64>, Error> {
+        self.comparison.push_end()?;
+        self.pull(filter)?;
+        Ok(self.values)
+    }
+}
+
+fn no_value(filter: &Filter, source: crate::av::AvError) -> Error {
+    Error::Filter { graph: filter.name.to_owned(), source, log: String::new() }
+}
+
 fn failed(metric: Metric, source: crate::av::AvError) -> Error {
     Error::Filter { graph: metric.name().to_owned(), source, log: String::new() }
 }
 
-/// Enough for decoding to run ahead of the metrics; few enough not to matter beside the cache.
-const CHUNK: usize = 8;
+/// Pairs that are decoded while as many are judged: enough to keep every thread busy; few enough not to matter beside the
+/// cache.
+const FEWEST_AT_ONCE: usize = 8;
+const MOST_AT_ONCE: usize = 32;

@@ -108,10 +108,8 @@ impl Comparison {
         frame.raw_mut().sample_aspect_ratio = ffi::AVRational { num: 1, den: 1 };
         self.shape.paint(&mut frame);
         // SAFETY: source and frame are live; the graph takes the frame's references, and the shell stays ours.
-        check(unsafe {
-            ffi::av_buffersrc_add_frame_flags(self.sources[input].as_ptr(), frame.as_mut_ptr(), PUSH)
-        })
-        .map(drop)
+        check(unsafe { ffi::av_buffersrc_add_frame_flags(self.sources[input].as_ptr(), frame.as_mut_ptr(), PUSH) })
+            .map(drop)
     }
 
     /// Says that no more pairs will come.
