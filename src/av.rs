@@ -121,7 +121,7 @@ pub(crate) fn received(code: c_int) -> Result<Received, AvError> {
 }
 
 /// The linked libraries, as `major.minor.micro`, and the name of the FFmpeg release they came with.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Versions {
     /// What `av_version_info` says, for instance `5.1.9-0+deb12u1`.
     pub ffmpeg: String,

@@ -353,6 +353,12 @@ pub enum Refusal {
         /// The reason and the remedy.
         why: String,
     },
+    /// A bench in which nothing can be measured.
+    #[error("{why}")]
+    Bench {
+        /// The reason.
+        why: String,
+    },
     /// A file size that cannot be met.
     #[error("a file of {wanted} bytes cannot be met: {why}")]
     Size {

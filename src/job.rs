@@ -21,10 +21,12 @@ use crate::report::Report;
 use crate::source::{Branch, Graph, Input};
 use crate::timing::Timing;
 
+mod footage;
 mod run;
 mod size;
 mod streams;
 
+pub use footage::Footage;
 pub(crate) use size::Others;
 pub use streams::{AudioChoice, Fate, StreamPlan, SubtitleChoice};
 

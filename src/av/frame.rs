@@ -358,6 +358,22 @@ pub(crate) fn picture_bytes(width: u32, height: u32, pixel_format: &str) -> Opti
         .map(|bytes| bytes as u64)
 }
 
+/// Of these pixel formats, the one that loses least of `source`, as libavutil ranks losses; the first where it cannot.
+pub(crate) fn nearest_pixel_format<'n>(candidates: &'n [String], source: &str) -> Option<&'n str> {
+    let number = |name: &str| pixel_format_number(name).map(pixel_format_value);
+    let source = number(source).ok()?;
+    let mut best = candidates.first()?.as_str();
+    for candidate in candidates {
+        let (Ok(one), Ok(other)) = (number(best), number(candidate)) else { continue };
+        // SAFETY: pure arithmetic on three formats; the loss is not asked for.
+        let chosen = unsafe { ffi::av_find_best_pix_fmt_of_2(one, other, source, 0, std::ptr::null_mut()) };
+        if chosen == other {
+            best = candidate;
+        }
+    }
+    Some(best)
+}
+
 /// The number of a pixel format, by libavutil's name.
 pub(crate) fn pixel_format_number(name: &str) -> Result<c_int, AvError> {
     let name = crate::av::c_string(name)?;

@@ -70,15 +70,23 @@ pub fn bd_quality(anchor: &[Point], test: &[Point], interpolation: Interpolation
     mean_distance(&curve(anchor, quality)?, &curve(test, quality)?, interpolation)
 }
 
-/// The quality of a curve at a rate between its points; `None` outside them, or where it has fewer than two.
+/// The quality of a curve at a rate between its points, or at most a tenth outside them along its end; `None` further
+/// away, or where it has fewer than two points.
 #[must_use]
 pub fn quality_at(points: &[Point], rate: f64) -> Option<f64> {
     let (x, y) = sorted(points, |point| (point.rate.log10(), point.quality));
-    let at = rate.log10();
-    if x.len() < 2 || !is_rising(&x) || at < x[0] || at > x[x.len() - 1] {
+    if x.len() < 2 || !is_rising(&x) {
         return None;
     }
-    Some(Pieces::pchip(&x, &y).value(at))
+    let at = rate.log10();
+    let outside = at - at.clamp(x[0], x[x.len() - 1]);
+    let pieces = Pieces::pchip(&x, &y);
+    let end = if outside < 0.0 { 0 } else { x.len() - 1 };
+    match outside {
+        0.0 => Some(pieces.value(at)),
+        some if some.abs() <= EXTENSION.log10() => Some(y[end] + pieces.slopes[end] * some),
+        _ => None,
+    }
 }
 
 /// Abscissas in rising order, and their ordinates.
@@ -247,6 +255,9 @@ fn antiderivative(c: &[f64; 4], t: f64) -> f64 {
     (((c[3] / 4.0 * t + c[2] / 3.0) * t + c[1] / 2.0) * t + c[0]) * t
 }
 
+/// How far a curve is followed beyond its ends, as a ratio of rates: rate control misses its target by some per cent.
+const EXTENSION: f64 = 1.1;
+
 /// As many as a cubic has coefficients.
 pub const LEAST_POINTS: usize = 4;
 
@@ -348,6 +359,8 @@ mod tests {
         for point in &curve {
             assert!((quality_at(&curve, point.rate).unwrap() - point.quality).abs() < 1e-12);
         }
+        let beyond = quality_at(&curve, 9487.76 * 1.05).unwrap();
+        assert!(beyond > 40.037 && beyond < 40.2, "{beyond}");
         assert_eq!(quality_at(&curve, 100.0), None);
         assert_eq!(quality_at(&curve[..1], 9487.76), None);
     }

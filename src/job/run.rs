@@ -35,13 +35,40 @@ struct Progress {
 
 pub(super) fn run(plan: &Plan, cancel: &Cancel, observe: &mut dyn FnMut(Event)) -> Result<Report, Error> {
     let began = Usage::now();
-    log::capture();
-    let mut source = DecodedFile::open(plan.input.clone(), plan.graph.clone(), plan.decoder_threads, cancel)?;
-    if !source.prime()? {
-        return Err(Error::Input { path: plan.input.path.clone(), what: no_frames(&source), source: None });
+    let mut footage = Footage::open(plan, cancel)?;
+    run_over(plan, &mut footage, true, &began, cancel, observe)
+}
+
+/// An open source, and what is kept of its frames.
+pub(super) struct Footage {
+    pub(super) source: DecodedFile,
+    pub(super) cache: FrameCache,
+    pub(super) list: FrameList,
+}
+
+impl Footage {
+    /// Opens what a plan reads, up to its first frame.
+    pub(super) fn open(plan: &Plan, cancel: &Cancel) -> Result<Self, Error> {
+        log::capture();
+        let mut source = DecodedFile::open(plan.input.clone(), plan.graph.clone(), plan.decoder_threads, cancel)?;
+        if !source.prime()? {
+            return Err(Error::Input { path: plan.input.path.clone(), what: no_frames(&source), source: None });
+        }
+        Ok(Footage { source, cache: FrameCache::new(plan.cache.clone()), list: FrameList::default() })
     }
-    let mut cache = FrameCache::new(plan.cache.clone());
-    let mut list = FrameList::default();
+}
+
+/// Runs every pass of a plan over footage; what was decoded before is not decoded again. With `only`, nobody needs the
+/// frames afterwards.
+pub(super) fn run_over(
+    plan: &Plan,
+    footage: &mut Footage,
+    only: bool,
+    began: &Usage,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+) -> Result<Report, Error> {
+    let Footage { source, cache, list } = footage;
     let mut progress: Vec<Progress> = plan
         .renditions
         .iter()
@@ -51,21 +78,21 @@ pub(super) fn run(plan: &Plan, cancel: &Cancel, observe: &mut dyn FnMut(Event)) 
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
-        let lanes = lanes(plan, number, &source, &list, &mut progress, cancel)?;
+        let lanes = lanes(plan, number, source, list, &mut progress, cancel)?;
         let usage = Usage::now();
-        let last = number == plan.runs;
-        let result = run_pipeline(&mut source, &mut cache, &mut list, last, lanes, cancel, observe)?;
+        let last = only && number == plan.runs;
+        let result = run_pipeline(source, cache, list, last, lanes, cancel, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
         }
-        refuse_damage(plan, &source)?;
+        refuse_damage(plan, source)?;
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
-            take(plan, lane, &mut progress, &list, &source)?;
+            take(plan, lane, &mut progress, list, source)?;
         }
     }
-    finish(plan, &source, &cache, &list, progress, runs, warnings, &began)
+    finish(plan, source, cache, list, progress, runs, warnings, began)
 }
 
 fn no_frames(source: &DecodedFile) -> String {
@@ -224,6 +251,7 @@ fn run_report(number: u8, feeding: &crate::pipeline::feed::Feeding, began: &Usag
         blocked_seconds: feeding.blocked.as_secs_f64(),
         wall_seconds: began.at.elapsed().as_secs_f64(),
         cpu_seconds: began.cpu_since(),
+        system_seconds: began.system_since(),
     }
 }
 
@@ -293,18 +321,23 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
 }
 
 /// Time and CPU at one moment.
-struct Usage {
+pub(super) struct Usage {
     at: Instant,
     cpu: Option<f64>,
+    system: Option<f64>,
 }
 
 impl Usage {
-    fn now() -> Self {
-        Usage { at: Instant::now(), cpu: cpu_seconds() }
+    pub(super) fn now() -> Self {
+        Usage { at: Instant::now(), cpu: cpu_seconds(), system: system_seconds() }
     }
 
     fn cpu_since(&self) -> Option<f64> {
         Some(cpu_seconds()? - self.cpu?)
+    }
+
+    fn system_since(&self) -> Option<f64> {
+        Some(system_seconds()? - self.system?)
     }
 }
 
@@ -319,6 +352,16 @@ fn cpu_seconds() -> Option<f64> {
 fn cpu_seconds() -> Option<f64> {
     None
 }
+
+/// CPU seconds of the process in the kernel: `stime` of Linux, the 15th field, in ticks; the 2nd may hold spaces.
+fn system_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let ticks: f64 = stat.rsplit_once(')')?.1.split_whitespace().nth(12)?.parse().ok()?;
+    Some(ticks / CLOCK_TICKS)
+}
+
+/// `USER_HZ`, which is 100 on every architecture that Rust knows of.
+const CLOCK_TICKS: f64 = 100.0;
 
 /// Greatest resident memory of the process in bytes: `VmHWM` of Linux.
 fn peak_memory() -> Option<u64> {
