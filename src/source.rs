@@ -51,12 +51,13 @@ impl Input {
     /// # Errors
     /// [`Error::Input`] in libav's words.
     pub fn open(&self, cancel: &Cancel) -> Result<Demuxer, Error> {
-        let options = OpenOptions {
+        let mut options = OpenOptions {
             format: self.format.clone(),
             options: self.options.clone(),
-            protocols: self.protocols.clone(),
             video_stream: self.video_stream,
+            ..OpenOptions::default()
         };
+        options.protocols.extend(self.protocols.iter().cloned());
         Demuxer::open(&self.path, &options, cancel)
     }
 

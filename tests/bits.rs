@@ -9,7 +9,7 @@ use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::event::Cancel;
 use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, SubtitleChoice};
-use repass::plan::{OnUnsupported, Passes, Request};
+use repass::plan::{Passes, Request};
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::report::Report;
 use repass::source::Input;
@@ -53,18 +53,10 @@ const BASE: Case = Case {
 
 fn request(case: &Case, input: &Path, output: &Path, cache: CachePlan) -> JobRequest {
     let encoder = Request {
-        adapter: adapter::named(case.encoder).unwrap(),
-        target: case.target,
         passes: case.passes,
-        on_unsupported: OnUnsupported::Refuse,
-        cap: None,
         preset: case.preset.map(str::to_owned),
         options: case.options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-        threads: None,
-        gop_frames: None,
-        fast_first: false,
-        verbose: false,
-        provisional: None,
+        ..Request::new(adapter::named(case.encoder).unwrap(), case.target)
     };
     JobRequest {
         input: Input::file(input),

@@ -1,6 +1,6 @@
 //! Doing what a plan says: runs, lanes, proofs, the report. Makes no choice of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::adapter::{PassModel, StatsRoute, TwoRuns};
@@ -17,7 +17,7 @@ use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::mux::{MuxStage, Muxed};
 use crate::pipeline::other::{OtherStage, Tally};
 use crate::pipeline::{Lane, LaneResult, run as run_pipeline};
-use crate::plan::{PassStep, PlannedSetting, STATS_PATH, StatsUse};
+use crate::plan::{PassStep, StatsUse};
 use crate::rate::{BitRate, Target};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
 use crate::source::DecodedFile;
@@ -115,13 +115,13 @@ fn lane(
     let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
     let rate = source.frame_rate();
     let exact = (!plan.timing.regular && source.time_base() != rate.inverse()).then(|| source.time_base());
-    let mut settings = step.settings.clone();
-    fill(&mut settings, stats_path.as_deref(), progress.rate);
+    let mut step = step.clone();
+    aim(&mut step, progress.rate);
     let setup = EncoderSetup {
         encoder: rendition.encoder.encoder.to_owned(),
         pass: step.number,
         flag: step.flag,
-        options: options(&settings),
+        options: step.options(stats_path.as_deref().map(Path::to_string_lossy).as_deref()),
         stats: progress.stats.as_ref().filter(|_| reads_text).and_then(|stats| stats.text().map(str::to_owned)),
         time_base: rate.inverse(),
         frame_rate: rate,
@@ -137,28 +137,17 @@ fn lane(
     Ok(Lane {
         rendition: index,
         branch: rendition.branch,
-        encode: EncodeStage {
-            setup,
-            step: step.clone(),
-            stats: store,
-            expected,
-            total: expected.or(plan.frames()),
-            exact,
-        },
+        encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), exact },
         mux,
         other,
     })
 }
 
-/// Puts what is known only now into the settings: the statistics file, and the bit rate of a size target.
-fn fill(settings: &mut [crate::plan::PlannedSetting], stats: Option<&std::path::Path>, rate: Option<BitRate>) {
-    for setting in settings {
-        if let (STATS_PATH, Some(path)) = (setting.value.as_str(), stats) {
-            setting.value = path.to_string_lossy().into_owned();
-        }
-        if let ("b", None, Some(rate)) = (setting.option.as_str(), &setting.key, rate) {
-            setting.value = rate.0.to_string();
-        }
+/// Puts the bit rate of a size target, known only after pass 1, in the place of the provisional one.
+fn aim(step: &mut PassStep, rate: Option<BitRate>) {
+    let Some(rate) = rate else { return };
+    for setting in step.settings.iter_mut().filter(|setting| setting.option == "b" && setting.key.is_none()) {
+        setting.value = rate.0.to_string();
     }
 }
 
@@ -336,26 +325,4 @@ fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
-/// Settings as libav takes them: keys of one parameter string joined, in the order of the plan.
-fn options(settings: &[PlannedSetting]) -> Vec<(String, String)> {
-    let mut options: Vec<(String, String)> = Vec::new();
-    for setting in settings {
-        let Some(key) = &setting.key else {
-            options.push((setting.option.clone(), setting.value.clone()));
-            continue;
-        };
-        let pair = format!("{key}={}", escape(&setting.value));
-        match options.iter_mut().find(|(option, _)| *option == setting.option) {
-            Some((_, joined)) => *joined = format!("{joined}:{pair}"),
-            None => options.push((setting.option.clone(), pair)),
-        }
-    }
-    options
-}
-
-/// A value inside a `key=value:key=value` string, as `av_dict_parse_string` reads it back.
-fn escape(value: &str) -> String {
-    value.chars().flat_map(|c| matches!(c, '\\' | ':' | '\'').then_some('\\').into_iter().chain([c])).collect()
 }
