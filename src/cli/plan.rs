@@ -5,6 +5,7 @@ use repass::job::{Fate, Plan, RenditionPlan, StreamPlan};
 use repass::media::{Rational, SourceInfo, StreamInfo, StreamKind};
 use repass::plan::{CommandLine, argv, shell_line};
 use repass::rate::{ByteSize, Target};
+use repass::source::Graph;
 
 use super::summary::shown;
 use super::text::{Page, counted, lasting, percent};
@@ -13,7 +14,7 @@ use super::text::{Page, counted, lasting, percent};
 pub(crate) fn page(plan: &Plan, with_argv: bool) -> Page {
     let mut page = Page::default();
     source(&mut page, plan);
-    page.row("filters", &plan.graph.describe());
+    page.row("filters", &filters(&plan.graph));
     for rendition in &plan.renditions {
         page.gap();
         page.row("output", &format!("{}  {}", shown(&rendition.output), rendition.container));
@@ -88,6 +89,18 @@ fn frame_rate(plan: &Plan) -> String {
 fn decimal(rate: Rational) -> String {
     let text = format!("{:.3}", rate.value());
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The graph in libavfilter's language; of long lists of pixel formats only the beginning.
+fn filters(graph: &Graph) -> String {
+    let mut graph = graph.clone();
+    for branch in &mut graph.branches {
+        if branch.pixel_formats.len() > SHOWN_FORMATS {
+            branch.pixel_formats.truncate(SHOWN_FORMATS);
+            branch.pixel_formats.push("…".to_owned());
+        }
+    }
+    graph.describe()
 }
 
 fn part(plan: &Plan) -> Option<String> {
@@ -196,3 +209,6 @@ fn other_streams(rendition: &RenditionPlan) -> Vec<String> {
     arguments.extend(["-f".to_owned(), rendition.container.clone()]);
     arguments
 }
+
+/// Encoders list a dozen and more; the first are the usual ones.
+const SHOWN_FORMATS: usize = 3;

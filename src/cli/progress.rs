@@ -15,7 +15,7 @@ use repass::rate::BitRate;
 
 use super::args::ProgressChoice;
 use super::eta::Eta;
-use super::text::{complain, fps, lasting, percent, print};
+use super::text::{complain, counted, fps, lasting, percent, print};
 
 /// Where lines and the bar go. Shared with the threads that log.
 #[derive(Debug, Clone)]
@@ -189,7 +189,9 @@ impl Progress {
         if self.cancel.is_stopped() {
             return "stopping; Ctrl-C again ends at once".to_owned();
         }
-        let mut parts = vec![format!("{} frames", self.seen.frames), fps(self.seen.fps)];
+        let mut parts: Vec<String> =
+            self.eta.seconds_left().map(|seconds| format!("{} left", lasting(seconds))).into_iter().collect();
+        parts.push(fps(self.seen.fps));
         let bps: f64 = self.seen.rates.iter().map(|(_, bps)| bps).sum();
         if bps > 0.0 {
             parts.push(BitRate(bps as u64).to_string());
@@ -197,7 +199,7 @@ impl Progress {
         if let Some((bytes, budget)) = self.seen.cached.filter(|(_, budget)| *budget > 0) {
             parts.push(format!("cache {}", percent(bytes as f64 / budget as f64)));
         }
-        parts.extend(self.eta.seconds_left().map(|seconds| format!("ETA {}", lasting(seconds))));
+        parts.push(counted(self.seen.frames, "frame"));
         parts.join("  ")
     }
 }

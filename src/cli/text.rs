@@ -37,9 +37,15 @@ impl Page {
         }
     }
 
-    /// Adds text that has its own lines, moved in by the margin.
+    /// Adds text that has its own lines and indents, moved in by the margin and broken like rows.
     pub(crate) fn block(&mut self, text: &str) {
-        text.lines().for_each(|line| self.line(format!("{:MARGIN$}{line}", "")));
+        for line in text.lines() {
+            let indent = MARGIN + line.len() - line.trim_start().len();
+            for (number, part) in broken(line.trim_start(), WIDTH.saturating_sub(indent)).into_iter().enumerate() {
+                let indent = if number == 0 { indent } else { indent + 2 };
+                self.line(format!("{:indent$}{part}", ""));
+            }
+        }
     }
 
     /// Adds an empty line.
