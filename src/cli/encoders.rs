@@ -152,10 +152,10 @@ fn pass_model(model: &PassModel) -> &'static str {
 fn passes(model: &PassModel, capabilities: &Capabilities) -> String {
     match model {
         PassModel::TwoRuns(_) if !capabilities.present || capabilities.route.is_some() => "two".to_owned(),
-        PassModel::TwoRuns(_) => "one (two elsewhere)".to_owned(),
+        PassModel::TwoRuns(_) => "one here".to_owned(),
         PassModel::Inside(inside) => match inside.reach {
-            Reach::PerFrame => "one, each frame twice".to_owned(),
-            Reach::LookAhead => "one, looks ahead".to_owned(),
+            Reach::PerFrame => "one, per frame".to_owned(),
+            Reach::LookAhead => "one, look-ahead".to_owned(),
         },
         PassModel::Refused(_) => "one".to_owned(),
     }
@@ -164,8 +164,16 @@ fn passes(model: &PassModel, capabilities: &Capabilities) -> String {
 fn statistics(route: Option<StatsRoute>) -> String {
     match route {
         None => "–".to_owned(),
-        Some(StatsRoute::Context) => "in memory".to_owned(),
-        Some(StatsRoute::File { option } | StatsRoute::Params { option, .. }) => format!("file, {option}"),
+        Some(StatsRoute::Context) => "memory".to_owned(),
+        Some(StatsRoute::File { .. } | StatsRoute::Params { .. }) => "file".to_owned(),
+    }
+}
+
+fn place(route: StatsRoute) -> String {
+    match route {
+        StatsRoute::Context => "memory".to_owned(),
+        StatsRoute::File { option } => format!("a file ({option})"),
+        StatsRoute::Params { option, stats, .. } => format!("a file ({option}:{stats})"),
     }
 }
 
@@ -210,6 +218,10 @@ fn table(rows: &[Row]) -> Page {
     page.gap();
     let versions = repass::av::versions();
     page.line(format!("here: in FFmpeg {}, libavcodec {}", versions.ffmpeg, versions.libavcodec));
+    page.line("per frame, look-ahead: the encoder analyses inside its one pass");
+    if rows.iter().any(|row| row.present && !row.two_pass && row.adapter.supports_two_pass()) {
+        page.line("one here: two passes with another FFmpeg");
+    }
     if rows.iter().any(|row| row.here() == "untried") {
         page.line("untried: compiled in; --probe-device tells whether the device is there");
     }
@@ -256,7 +268,7 @@ fn explained(row: &Row) -> String {
     match (&row.adapter.passes, row.stats_route) {
         (PassModel::TwoRuns(model), Some(route)) => {
             let quality = model.no_quality.map_or(String::new(), |why| format!("; not with --crf: {why}"));
-            format!("two, statistics {}; pass 1: {}{quality}", statistics(Some(route)), model.first)
+            format!("two, statistics in {}; pass 1: {}{quality}", place(route), model.first)
         }
         (PassModel::TwoRuns(model), None) if row.present => format!("one: {}", model.without_route),
         (PassModel::TwoRuns(_), None) => "two, where it is compiled in".to_owned(),
