@@ -122,8 +122,11 @@ pub(crate) fn end_of_usage(error: &clap::Error, typed: &[OsString]) -> ExitCode 
 /// The one error of a run, and its exit code.
 pub(crate) fn end_of_run(result: Result<()>, json: bool) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    let code = error.downcast_ref::<Error>().map_or(1, Error::exit_code);
-    let message = format!("{error:#}");
+    // Our own errors say everything in one line; of others the causes are worth reading.
+    let (code, message) = match error.downcast_ref::<Error>() {
+        Some(error) => (error.exit_code(), error.to_string()),
+        None => (1, format!("{error:#}")),
+    };
     complain(&format!("repass: {message}"));
     if json {
         let _ = print_json(&failure(code, &message));

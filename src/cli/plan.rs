@@ -7,7 +7,6 @@ use repass::plan::{CommandLine, argv, shell_line};
 use repass::rate::{ByteSize, Target};
 use repass::source::Graph;
 
-use super::summary::shown;
 use super::text::{Page, counted, lasting, percent};
 
 /// A plan as a page; with `with_argv`, the equivalent ffmpeg commands behind it.
@@ -17,7 +16,7 @@ pub(crate) fn page(plan: &Plan, with_argv: bool) -> Page {
     page.row("filters", &filters(&plan.graph));
     for rendition in &plan.renditions {
         page.gap();
-        page.row("output", &format!("{}  {}", shown(&rendition.output), rendition.container));
+        page.path("output", &rendition.output, &rendition.container);
         page.block(&rendition.encoder.to_string());
         for stream in &rendition.streams {
             page.row("stream", &fate(stream));
@@ -38,7 +37,7 @@ fn source(page: &mut Page, plan: &Plan) {
     let source = &plan.source;
     let video = &source.video;
     let codec = source.streams.iter().find(|stream| stream.index == video.index).map(|stream| stream.codec.as_str());
-    page.row("source", &container(source));
+    page.path("source", &source.path, &container(source));
     let mut picture = format!(
         "stream {}, {}, {}x{}, {}, {}",
         video.index,
@@ -63,7 +62,7 @@ fn source(page: &mut Page, plan: &Plan) {
 }
 
 fn container(source: &SourceInfo) -> String {
-    let mut text = format!("{}  {}", shown(&source.path), source.container);
+    let mut text = source.container.clone();
     if let Some(bytes) = source.bytes {
         text.push_str(&format!(", {}", ByteSize(bytes)));
     }
@@ -170,8 +169,8 @@ pub(crate) fn argv_of(plan: &Plan, rendition: &RenditionPlan) -> Vec<Vec<String>
         matches!(stream.kind, StreamKind::Video | StreamKind::Cover) && stream.index < plan.source.video.index
     };
     let line = CommandLine {
-        input: shown(&plan.input.path),
-        output: shown(&rendition.output),
+        input: plan.input.path.display().to_string(),
+        output: rendition.output.display().to_string(),
         start: plan.input.start,
         length: plan.input.length,
         video: plan.source.streams.iter().filter(earlier).count(),

@@ -90,6 +90,8 @@ pub(crate) struct Progress {
     screen: Screen,
     cancel: Cancel,
     eta: Eta,
+    /// The pass of each rendition that writes its output; packets of the others are thrown away.
+    last_passes: Vec<usize>,
     seen: Seen,
     lines: Mutex<Option<Instant>>,
 }
@@ -115,6 +117,7 @@ impl Progress {
             screen,
             cancel: cancel.clone(),
             eta: Eta::new(plan.runs, plan.frames()),
+            last_passes: plan.renditions.iter().map(|rendition| rendition.encoder.steps.len()).collect(),
             seen: Seen { of: plan.runs, ..Seen::default() },
             lines: Mutex::new(None),
         }
@@ -150,11 +153,12 @@ impl Progress {
                 self.eta.begin(run);
                 self.seen = Seen { run, of, cached: self.seen.cached, furthest: self.seen.furthest, ..Seen::default() };
             }
-            Event::Progress { rendition, frames, total, fps, bytes, seconds, .. } => {
+            Event::Progress { rendition, pass, frames, total, fps, bytes, seconds } => {
                 self.eta.advance(rendition, frames, total, frames as f64 / fps.max(1e-6));
                 self.seen.frames = frames;
                 self.seen.fps = fps;
-                if bytes > 0 && seconds > 0.0 {
+                let writes = self.last_passes.get(rendition) == Some(&usize::from(pass));
+                if writes && bytes > 0 && seconds > 0.0 {
                     self.seen.rates.retain(|(known, _)| *known != rendition);
                     self.seen.rates.push((rendition, bytes as f64 * 8.0 / seconds));
                 }
@@ -173,7 +177,6 @@ impl Progress {
         bar.set_prefix(self.seen.pass());
         bar.set_message(self.message());
         bar.set_position((self.seen.furthest * f64::from(BAR_STEPS)) as u64);
-        bar.tick();
     }
 
     /// Once every few seconds, for logs.
@@ -211,7 +214,7 @@ impl Seen {
 }
 
 fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} {bar:24} {percent:>3} %  {wide_msg}")
+    let style = ProgressStyle::with_template("{prefix} {bar:16} {percent:>3} %  {wide_msg}")
         .expect("the template is a constant that parses")
         .progress_chars("━━─");
     let target = ProgressDrawTarget::stderr_with_hz(DRAWN_PER_SECOND);

@@ -1,7 +1,5 @@
 //! What was done, for people: the last lines of `repass encode`.
 
-use std::path::Path;
-
 use repass::cache::CacheMode;
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::report::{PassReport, RenditionReport, Report};
@@ -12,7 +10,7 @@ use super::text::{Page, counted, deviation, fps, lasting, percent};
 pub(crate) fn summary(report: &Report, with_warnings: bool) -> Page {
     let mut page = Page::default();
     for rendition in &report.renditions {
-        page.row("output", &output(rendition, report));
+        page.path("output", &rendition.output, &output(rendition, report));
         page.row("encoder", &encoder(rendition));
         for pass in &rendition.passes {
             page.row(&format!("pass {}", pass.number), &doing(pass));
@@ -38,8 +36,7 @@ pub(crate) fn summary(report: &Report, with_warnings: bool) -> Page {
 }
 
 fn output(rendition: &RenditionReport, report: &Report) -> String {
-    let name = shown(&rendition.output);
-    format!("{name}  {}, {}, {}", ByteSize(rendition.bytes), lasting(report.seconds), counted(report.frames, "frame"))
+    format!("{}, {}, {}", ByteSize(rendition.bytes), lasting(report.seconds), counted(report.frames, "frame"))
 }
 
 fn encoder(rendition: &RenditionReport) -> String {
@@ -102,11 +99,6 @@ fn total(report: &Report) -> String {
 
 fn versions(report: &Report) -> String {
     format!("{}, libavcodec {}", report.versions.ffmpeg, report.versions.libavcodec)
-}
-
-/// A path as it can be typed again; what is not UTF-8 in it shows as a replacement.
-pub(crate) fn shown(path: &Path) -> String {
-    path.display().to_string()
 }
 
 /// A share of a pass's time below which waiting is not mentioned.

@@ -3,6 +3,7 @@
 //! Invariant: nothing that came from a file, a path or a log reaches a terminal with its control characters.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 /// Text without control characters, and without those that change the direction of writing: each is spelled out.
 pub(crate) fn printable(text: &str) -> String {
@@ -35,6 +36,16 @@ impl Page {
             let label = if number == 0 { label } else { "" };
             self.line(format!("{label:MARGIN$}{part}"));
         }
+    }
+
+    /// Adds a path and what there is to say of it: on one line where both fit, else the path stands alone, to be copied.
+    pub(crate) fn path(&mut self, label: &str, path: &Path, facts: &str) {
+        let path = path.display().to_string();
+        if path.chars().count() + facts.chars().count() + 2 <= WIDTH - MARGIN {
+            return self.row(label, &format!("{path}  {facts}"));
+        }
+        self.line(format!("{label:MARGIN$}{path}"));
+        self.row("", facts);
     }
 
     /// Adds text that has its own lines and indents, moved in by the margin and broken like rows.
