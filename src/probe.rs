@@ -17,6 +17,8 @@ use crate::error::{Error, Refusal};
 use crate::media::Rational;
 use crate::plan::PassFlag;
 
+pub(crate) mod value;
+
 /// What of an adapter the linked libavcodec has. Plain data: tests build it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Capabilities {

@@ -1,6 +1,5 @@
 //! From a request to a plan: what is refused, which course is taken, and every setting with its origin.
 
-use super::value::{self, normal};
 use super::{
     Analysis, EncoderPlan, Hdr10Data, MasteringDisplay, OnUnsupported, Origin, PassFlag, PassStep, Passes,
     PlannedSetting, Request, STATS_PATH, StatsUse,
@@ -10,6 +9,7 @@ use crate::adapter::{
     Threads, TwoRuns, all, nearest, with_two_passes,
 };
 use crate::error::Refusal;
+use crate::probe::value::{self, normal};
 use crate::probe::{Capabilities, OptionInfo, OptionKind};
 use crate::rate::{BitRate, Target};
 
@@ -82,7 +82,7 @@ impl<'a> Compiler<'a> {
     fn own_option(&self, option: &str, value: &str) -> Result<Vec<PlannedSetting>, Refusal> {
         self.refuse_reserved(option, None)?;
         let info = self.info(option)?;
-        value::check(info, value).map_err(|why| self.value_refused(option, value, why))?;
+        info.check(value).map_err(|why| self.value_refused(option, value, why))?;
         if info.kind == OptionKind::Flags {
             value::flag_names(value).try_for_each(|name| self.refuse_reserved(option, Some(name)))?;
         }
@@ -200,7 +200,7 @@ impl<'a> Compiler<'a> {
             vec![planned("maxrate", None, &max, Origin::Target), planned("bufsize", None, &buffer, Origin::Target)];
         for limit in &limits {
             let info = self.info(&limit.option)?;
-            value::check(info, &limit.value).map_err(|why| self.value_refused(&limit.option, &limit.value, why))?;
+            info.check(&limit.value).map_err(|why| self.value_refused(&limit.option, &limit.value, why))?;
         }
         match capping {
             Capping::Refused(why) => Err(self.target_refused(format!("no --maxrate with this target: {why}"))),
@@ -328,7 +328,7 @@ impl<'a> Compiler<'a> {
     fn native_speed(&self, speed: &Speed, preset: &str) -> Result<String, Refusal> {
         let info = self.info(speed.option)?;
         let is_text = info.kind == OptionKind::Text;
-        let is_taken = if is_text { speed.names.contains(&preset) } else { value::check(info, preset).is_ok() };
+        let is_taken = if is_text { speed.names.contains(&preset) } else { info.check(preset).is_ok() };
         if is_taken {
             return Ok(preset.to_owned());
         }
@@ -457,7 +457,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn takes(&self, setting: &Setting) -> bool {
-        self.capabilities.options.get(setting.option).is_some_and(|info| value::check(info, setting.value).is_ok())
+        self.capabilities.options.get(setting.option).is_some_and(|info| info.check(setting.value).is_ok())
     }
 
     fn warn(&mut self, text: String) {
