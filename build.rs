@@ -20,4 +20,6 @@ fn main() {
             println!("cargo::rustc-cfg={cfg}");
         }
     }
+    println!("cargo::rerun-if-changed=src/av/log.c");
+    cc::Build::new().file("src/av/log.c").warnings(true).compile("repass_log");
 }

@@ -12,16 +12,28 @@ use ffmpeg_sys_next as ffi;
 
 use crate::media::Rational;
 
+pub mod audio;
 pub mod encoder;
+pub mod filter;
 pub mod frame;
+pub mod inspect;
+pub mod log;
+pub mod muxer;
 pub mod option;
 pub mod packet;
+mod side_data;
+pub mod source;
 
 /// An error code of libav, printed in libav's own words.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AvError(pub i32);
 
 impl AvError {
+    /// What libav answers to arguments that make no sense.
+    pub(crate) const fn invalid() -> Self {
+        AvError(ffi::AVERROR(ffi::EINVAL))
+    }
+
     /// The operating system's error, where the code is one.
     #[must_use]
     pub fn os(self) -> Option<io::Error> {
@@ -55,6 +67,9 @@ pub(crate) fn check(code: c_int) -> Result<c_int, AvError> {
 
 /// `AVERROR(ENOMEM)`, for allocations that came back null.
 pub(crate) const OUT_OF_MEMORY: AvError = AvError(ffi::AVERROR(ffi::ENOMEM));
+
+/// What a blocked read answers when its interrupt callback asked it to stop.
+pub(crate) const INTERRUPTED: AvError = AvError(ffi::AVERROR_EXIT);
 
 /// Text for libav. A NUL inside would cut it short, so what follows one is an error of ours and not of libav.
 pub(crate) fn c_string(text: &str) -> Result<CString, AvError> {

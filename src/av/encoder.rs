@@ -10,6 +10,8 @@ use std::ptr::{self, NonNull};
 use ffmpeg_sys_next as ffi;
 
 use crate::av::frame::Frame;
+use crate::av::log::LogMark;
+use crate::av::muxer::EncodedStream;
 use crate::av::packet::Packet;
 use crate::av::{AvError, OUT_OF_MEMORY, Received, c_string, check, initialise, received};
 use crate::error::Error;
@@ -48,25 +50,26 @@ impl EncoderSetup {
     /// [`Error::Open`], [`Error::Option`] or [`Error::Encode`], each with the encoder's own words.
     pub fn open(self, first: Frame) -> Result<Encoder, Error> {
         initialise();
-        let mut encoder = Encoder::allocate(&self)?;
+        let log = LogMark::now();
+        let words = |error: AvError| self.error(error, &log);
+        let mut encoder = Encoder::allocate(&self, log).map_err(words)?;
         encoder.describe(&self, &first);
         for (option, value) in &self.options {
             encoder.set(&self, option, value)?;
         }
         encoder.set_bits(&self);
-        encoder.clone_side_data(&first).map_err(|source| self.error(source))?;
+        encoder.clone_side_data(&first).map_err(words)?;
         if let Some(stats) = &self.stats {
-            encoder.give_stats(stats).map_err(|source| self.error(source))?;
+            encoder.give_stats(stats).map_err(words)?;
         }
         // SAFETY: the context is allocated for this codec and not yet open; options were set above.
-        check(unsafe { ffi::avcodec_open2(encoder.context.as_ptr(), ptr::null(), ptr::null_mut()) })
-            .map_err(|source| self.error(source))?;
+        check(unsafe { ffi::avcodec_open2(encoder.context.as_ptr(), ptr::null(), ptr::null_mut()) }).map_err(words)?;
         encoder.send(first)?;
         Ok(encoder)
     }
 
-    fn error(&self, source: AvError) -> Error {
-        Error::Open { encoder: self.encoder.clone(), pass: self.pass, source, log: String::new() }
+    fn error(&self, source: AvError, log: &LogMark) -> Error {
+        Error::Open { encoder: self.encoder.clone(), pass: self.pass, source, log: log.lines_of(&self.encoder) }
     }
 }
 
@@ -80,6 +83,7 @@ pub struct Encoder {
     pass: u8,
     flag: PassFlag,
     frames: u64,
+    log: LogMark,
 }
 
 // SAFETY: an AVCodecContext may be used from any one thread at a time; it is owned here and not `Sync`.
@@ -87,24 +91,24 @@ unsafe impl Send for Encoder {}
 
 impl Encoder {
     /// The one constructor: a context with the codec's own defaults. Without the codec, x264 refuses and x265 crashes.
-    fn allocate(setup: &EncoderSetup) -> Result<Self, Error> {
-        let missing = |source| setup.error(source);
-        let name = c_string(&setup.encoder).map_err(missing)?;
+    fn allocate(setup: &EncoderSetup, log: LogMark) -> Result<Self, AvError> {
+        let name = c_string(&setup.encoder)?;
         // SAFETY: a look-up by a terminated string.
         let codec = unsafe { ffi::avcodec_find_encoder_by_name(name.as_ptr()) };
         if codec.is_null() {
-            return Err(missing(AvError(ffi::AVERROR_ENCODER_NOT_FOUND)));
+            return Err(AvError(ffi::AVERROR_ENCODER_NOT_FOUND));
         }
         // SAFETY: the codec is a static table.
         let context = unsafe { ffi::avcodec_alloc_context3(codec) };
         Ok(Encoder {
-            context: NonNull::new(context).ok_or_else(|| missing(OUT_OF_MEMORY))?,
+            context: NonNull::new(context).ok_or(OUT_OF_MEMORY)?,
             stats_in: ptr::null_mut(),
             stats_out: String::new(),
             name: setup.encoder.clone(),
             pass: setup.pass,
             flag: setup.flag,
             frames: 0,
+            log,
         })
     }
 
@@ -137,7 +141,7 @@ impl Encoder {
             option: option.to_owned(),
             value: value.to_owned(),
             source,
-            log: String::new(),
+            log: self.log.lines_of(&setup.encoder),
         };
         let (name, text) = (c_string(option).map_err(failed)?, c_string(value).map_err(failed)?);
         let search = ffi::AV_OPT_SEARCH_CHILDREN;
@@ -281,12 +285,18 @@ impl Encoder {
         &self.name
     }
 
-    pub(crate) fn as_ptr(&self) -> *const ffi::AVCodecContext {
-        self.context.as_ptr()
+    /// What a muxer needs to know of the stream that this encoder makes.
+    ///
+    /// # Errors
+    /// [`Error::Encode`]: out of memory.
+    pub fn stream(&self) -> Result<EncodedStream, Error> {
+        // SAFETY: the context is open and lives through the call, which copies what it needs.
+        unsafe { EncodedStream::from_context(self.context.as_ptr()) }.map_err(|source| self.error(source))
     }
 
     fn error(&self, source: AvError) -> Error {
-        Error::Encode { encoder: self.name.clone(), pass: self.pass, frame: self.frames, source, log: String::new() }
+        let log = self.log.lines_of(&self.name);
+        Error::Encode { encoder: self.name.clone(), pass: self.pass, frame: self.frames, source, log }
     }
 
     fn raw(&self) -> &ffi::AVCodecContext {

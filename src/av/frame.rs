@@ -1,6 +1,6 @@
 //! Frames: decoded pictures (or sound), shared by reference and never written after decoding.
 
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::ptr::NonNull;
 
 use ffmpeg_sys_next as ffi;
@@ -113,6 +113,53 @@ impl Frame {
     pub fn sample_aspect_ratio(&self) -> Option<Rational> {
         let ratio: Rational = self.raw().sample_aspect_ratio.into();
         (ratio.num > 0 && ratio.den > 0).then_some(ratio)
+    }
+
+    /// Length in ticks; `None` where unknown.
+    #[must_use]
+    pub fn duration(&self) -> Option<i64> {
+        #[cfg(ffmpeg_6_1)]
+        let ticks = self.raw().duration;
+        #[cfg(not(ffmpeg_6_1))]
+        let ticks = self.raw().pkt_duration;
+        (ticks > 0).then_some(ticks)
+    }
+
+    /// Sound: samples per channel.
+    #[must_use]
+    pub fn samples(&self) -> u32 {
+        self.raw().nb_samples.max(0) as u32
+    }
+
+    /// Sound: samples per second.
+    #[must_use]
+    pub fn sample_rate(&self) -> u32 {
+        self.raw().sample_rate.max(0) as u32
+    }
+
+    /// Sound: libavutil's name of the sample format, for instance `fltp`; `none` for pictures without one.
+    #[must_use]
+    pub fn sample_format(&self) -> String {
+        sample_format_name(self.raw().format)
+    }
+
+    /// Sound: number of channels.
+    #[must_use]
+    pub fn channels(&self) -> u32 {
+        self.raw().ch_layout.nb_channels.max(0) as u32
+    }
+
+    /// Sound: libavutil's name of the channel layout, for instance `5.1(side)`.
+    #[must_use]
+    pub fn channel_layout(&self) -> String {
+        // SAFETY: the layout belongs to the frame and is only read.
+        unsafe { channel_layout_name(&raw const self.raw().ch_layout) }
+    }
+
+    /// Lets go of buffers and side data, so that the shell can be filled again.
+    pub fn clear(&mut self) {
+        // SAFETY: owned and non-null; an empty frame is allowed.
+        unsafe { ffi::av_frame_unref(self.as_mut_ptr()) };
     }
 
     /// Forgets the picture type that a decoder left, which encoders would otherwise repeat: every frame of an intra codec
@@ -282,6 +329,15 @@ impl Drop for Frame {
     }
 }
 
+/// Bytes of a picture of this size and pixel format in memory, without padding; `None` for an unknown format.
+pub(crate) fn picture_bytes(width: u32, height: u32, pixel_format: &str) -> Option<u64> {
+    let format = pixel_format_value(pixel_format_number(pixel_format).ok()?);
+    // SAFETY: pure arithmetic on the three numbers.
+    check(unsafe { ffi::av_image_get_buffer_size(format, width as c_int, height as c_int, 1) })
+        .ok()
+        .map(|bytes| bytes as u64)
+}
+
 /// The number of a pixel format, by libavutil's name.
 pub(crate) fn pixel_format_number(name: &str) -> Result<c_int, AvError> {
     let name = crate::av::c_string(name)?;
@@ -296,6 +352,28 @@ pub(crate) fn pixel_format_number(name: &str) -> Result<c_int, AvError> {
 pub(crate) fn pixel_format_name(format: c_int) -> String {
     // SAFETY: the name is a static string, or null.
     unsafe { text(ffi::av_get_pix_fmt_name(pixel_format_value(format))) }.unwrap_or_else(|| "none".to_owned())
+}
+
+/// libavutil's name of a sample format; `none` for a number that is none.
+pub(crate) fn sample_format_name(format: c_int) -> String {
+    // SAFETY: as for pixel formats below: the number came from libav, and the enum has its representation.
+    let format = unsafe { std::mem::transmute::<c_int, ffi::AVSampleFormat>(format) };
+    // SAFETY: the name is a static string, or null.
+    unsafe { text(ffi::av_get_sample_fmt_name(format)) }.unwrap_or_else(|| "none".to_owned())
+}
+
+/// libavutil's name of a channel layout.
+///
+/// # Safety
+/// `layout` points to a live layout that is not changed during the call.
+pub(crate) unsafe fn channel_layout_name(layout: *const ffi::AVChannelLayout) -> String {
+    let mut name = [0 as c_char; 256];
+    // SAFETY: the layout is live, as the caller promises; the buffer is writable and gets terminated.
+    if unsafe { ffi::av_channel_layout_describe(layout, name.as_mut_ptr(), name.len()) } < 0 {
+        return "unknown".to_owned();
+    }
+    // SAFETY: terminated by the call above.
+    unsafe { text(name.as_ptr()) }.unwrap_or_default()
 }
 
 /// A pixel format's number as libav's enum.

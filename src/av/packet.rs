@@ -69,6 +69,16 @@ impl Packet {
         self.raw().flags & ffi::AV_PKT_FLAG_KEY != 0
     }
 
+    /// Whether the demuxer marked it as damaged, for instance cut short.
+    #[must_use]
+    pub fn is_corrupt(&self) -> bool {
+        self.raw().flags & ffi::AV_PKT_FLAG_CORRUPT != 0
+    }
+
+    pub(crate) fn has_side_data(&self) -> bool {
+        self.raw().side_data_elems > 0
+    }
+
     /// The index of the stream it belongs to.
     #[must_use]
     pub fn stream(&self) -> usize {

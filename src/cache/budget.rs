@@ -38,7 +38,7 @@ fn free_in_hierarchy(root: &Path, line: &str) -> Option<u64> {
     };
     let read = |folder: &PathBuf, name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
     // Inside a container the path may name a place that is mounted as the root itself, so the root is asked too.
-    let mut folders = vec![base.clone()];
+    let mut folders = vec![base];
     for part in Path::new(path).components() {
         folders.push(folders[folders.len() - 1].join(part));
     }

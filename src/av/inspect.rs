@@ -1,0 +1,104 @@
+//! Reads a finished file once from end to end and says what is in it: how a sink proves what it wrote.
+//!
+//! Invariant: nothing is decoded, guessed or repaired; packets are counted as the container holds them.
+
+use std::path::Path;
+use std::ptr::{self, NonNull};
+
+use ffmpeg_sys_next as ffi;
+
+use crate::av::muxer::{Container, Tally, c_path, codec_name, kind_of};
+use crate::av::option::Dictionary;
+use crate::av::packet::Packet;
+use crate::av::side_data;
+use crate::av::{AvError, OUT_OF_MEMORY, check, initialise};
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// Length in seconds as the container's header says it; `None` where it does not.
+    pub seconds: Option<f64>,
+    /// What each stream holds, in the container's order.
+    pub streams: Vec<Tally>,
+}
+
+/// Opens `path` as a file of `container` and reads every packet.
+///
+/// # Errors
+/// libav's own: a file that is not of this container, without an index, or that ends early.
+pub fn inspect(path: &Path, container: &Container) -> Result<Inspection, AvError> {
+    let mut input = Input::open(path, container)?;
+    let seconds = input.raw().duration;
+    let seconds = (seconds > 0).then(|| seconds as f64 / f64::from(ffi::AV_TIME_BASE));
+    let mut streams = Vec::new();
+    loop {
+        let packet = input.read()?;
+        // Streams may turn up while reading (MPEG-TS), so the list is brought up to date each time.
+        while streams.len() < input.raw().nb_streams as usize {
+            streams.push(input.describe(streams.len()));
+        }
+        let Some(packet) = packet else { return Ok(Inspection { seconds, streams }) };
+        let time_base = input.stream(packet.stream()).time_base.into();
+        streams[packet.stream()].add(&packet, time_base);
+    }
+}
+
+struct Input(NonNull<ffi::AVFormatContext>);
+
+impl Input {
+    fn open(path: &Path, container: &Container) -> Result<Self, AvError> {
+        initialise();
+        let url = c_path(path)?;
+        let mut options = Dictionary::new();
+        // Nothing but this file, whatever it refers to; every sample, also those that an edit list hides.
+        options.set("protocol_whitelist", "file")?;
+        options.set("ignore_editlist", "1")?;
+        if !container.is_elementary() {
+            options.set("fflags", "+noparse+nofillin")?;
+        }
+        let mut context = ptr::null_mut();
+        // SAFETY: the string is terminated, the demuxer null or static; on failure the context stays null.
+        check(unsafe {
+            ffi::avformat_open_input(&raw mut context, url.as_ptr(), container.demuxer(), options.as_mut())
+        })?;
+        NonNull::new(context).map(Input).ok_or(OUT_OF_MEMORY)
+    }
+
+    /// The next packet; `None` at the end.
+    fn read(&mut self) -> Result<Option<Packet>, AvError> {
+        let mut packet = Packet::new()?;
+        // SAFETY: both are owned and open.
+        match unsafe { ffi::av_read_frame(self.0.as_ptr(), packet.as_mut_ptr()) } {
+            ffi::AVERROR_EOF => Ok(None),
+            code => check(code).map(|_| Some(packet)),
+        }
+    }
+
+    fn describe(&self, index: usize) -> Tally {
+        let stream = self.stream(index);
+        // SAFETY: a live stream owns its parameters.
+        let parameters = unsafe { &*stream.codecpar };
+        let mut tally = Tally::new(kind_of(parameters, stream.disposition), codec_name(parameters.codec_id));
+        tally.hdr = side_data::of_stream(stream).iter().any(side_data::is_hdr);
+        tally
+    }
+
+    fn stream(&self, index: usize) -> &ffi::AVStream {
+        assert!(index < self.raw().nb_streams as usize, "a stream that the demuxer announced");
+        // SAFETY: the context owns that many streams.
+        unsafe { &**self.raw().streams.add(index) }
+    }
+
+    fn raw(&self) -> &ffi::AVFormatContext {
+        // SAFETY: owned and non-null.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        let mut context = self.0.as_ptr();
+        // SAFETY: owned and closed once.
+        unsafe { ffi::avformat_close_input(&raw mut context) };
+    }
+}

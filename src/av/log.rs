@@ -1,0 +1,226 @@
+//! What libav and the encoders log: captured when asked, handed to one observer, and quoted in error messages.
+//!
+//! Invariant: nothing here changes libav's global state until [`capture`] is called, and no panic crosses into C.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ffi::{c_char, c_int};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::thread::{self, ThreadId};
+
+use ffmpeg_sys_next as ffi;
+use serde::Serialize;
+
+use crate::av::text;
+
+/// How serious a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// Something failed (libav's panic, fatal and error).
+    Error,
+    /// Something is not as it should be.
+    Warning,
+    /// What libav says by default.
+    Info,
+    /// More of it.
+    Verbose,
+    /// Everything (libav's debug and trace).
+    Debug,
+}
+
+impl LogLevel {
+    /// The level's name: `error`, `warning`, `info`, `verbose`, `debug`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warning => "warning",
+            LogLevel::Info => "info",
+            LogLevel::Verbose => "verbose",
+            LogLevel::Debug => "debug",
+        }
+    }
+
+    fn of(level: c_int) -> Self {
+        // libav's numbers fall as things get serious, and leave gaps between levels.
+        let levels = [
+            (ffi::AV_LOG_ERROR, LogLevel::Error),
+            (ffi::AV_LOG_WARNING, LogLevel::Warning),
+            (ffi::AV_LOG_INFO, LogLevel::Info),
+            (ffi::AV_LOG_VERBOSE, LogLevel::Verbose),
+        ];
+        levels.iter().find(|(at_most, _)| level <= *at_most).map_or(LogLevel::Debug, |(_, name)| *name)
+    }
+}
+
+/// One whole line that was logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogLine {
+    /// libav's name of the object that spoke (`libx264`, `mov,mp4,…`, `Parsed_scale_0`); empty where none did.
+    pub class: String,
+    /// How serious it is.
+    pub level: LogLevel,
+    /// The line, without its line break.
+    pub text: String,
+}
+
+/// Takes over libav's log from its default, which prints to stderr: from here on lines go to the observer and into error
+/// messages, and nowhere else. The process keeps it for good. Only lines that libav's own level lets through arrive, but
+/// warnings and errors always do.
+pub fn capture() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the function lives as long as the process and never unwinds.
+        unsafe { repass_log_capture(on_fragment) };
+    });
+}
+
+/// Sets the one observer of all lines, in place of an earlier one. It is called on the thread that logged, which may be
+/// one of an encoder's: it must be quick. It sees nothing before [`capture`].
+pub fn set_observer(observer: Option<Box<dyn Fn(LogLine) + Send + Sync>>) {
+    lock(&LOG).observer = observer.map(Arc::from);
+}
+
+/// A moment in the log. What was said since is what explains an error.
+#[derive(Debug, Clone, Copy)]
+pub struct LogMark {
+    line: u64,
+    thread: ThreadId,
+}
+
+impl LogMark {
+    /// This moment, on this thread.
+    #[must_use]
+    pub fn now() -> Self {
+        LogMark { line: lock(&LOG).lines, thread: thread::current().id() }
+    }
+
+    /// The last lines since the mark, joined by `; `: errors, or else warnings; those of this thread, or else of any.
+    /// Empty when there are none, or when [`capture`] was never called.
+    #[must_use]
+    pub fn lines(&self) -> String {
+        self.said(|_| true)
+    }
+
+    /// As [`LogMark::lines`], but only what objects said whose name begins with `class`; anyone's lines when they said
+    /// nothing.
+    #[must_use]
+    pub fn lines_of(&self, class: &str) -> String {
+        let own = self.said(|line| line.class.starts_with(class));
+        if own.is_empty() { self.lines() } else { own }
+    }
+
+    fn said(&self, by: impl Fn(&LogLine) -> bool) -> String {
+        let log = lock(&LOG);
+        let since = |kept: &&Kept| kept.number >= self.line && by(&kept.line);
+        for level in [LogLevel::Error, LogLevel::Warning] {
+            for own in [true, false] {
+                let matching = log.recent.iter().rev().filter(since).filter(|kept| kept.line.level == level);
+                let mut last: Vec<&str> = matching
+                    .filter(|kept| !own || kept.thread == self.thread)
+                    .map(|kept| kept.line.text.as_str())
+                    .take(QUOTED_LINES)
+                    .collect();
+                if !last.is_empty() {
+                    last.reverse();
+                    // Decoders repeat themselves, once for every thread.
+                    last.dedup();
+                    return last.join("; ");
+                }
+            }
+        }
+        String::new()
+    }
+}
+
+/// What the process remembers of its log. Encoders log from threads of their own, so one memory serves all threads.
+struct Log {
+    observer: Option<Arc<dyn Fn(LogLine) + Send + Sync>>,
+    recent: VecDeque<Kept>,
+    /// Warnings and errors so far; numbers the next one.
+    lines: u64,
+}
+
+/// A warning or an error that an error message may quote.
+struct Kept {
+    number: u64,
+    thread: ThreadId,
+    line: LogLine,
+}
+
+static LOG: Mutex<Log> = Mutex::new(Log { observer: None, recent: VecDeque::new(), lines: 0 });
+
+thread_local! {
+    /// A line that this thread has begun: libav and libvpx log in pieces.
+    static BEGUN: RefCell<Option<LogLine>> = const { RefCell::new(None) };
+}
+
+unsafe extern "C" {
+    /// Installs the C shim as libav's log callback; see log.c.
+    fn repass_log_capture(sink: extern "C" fn(*const c_char, c_int, *const c_char));
+}
+
+extern "C" fn on_fragment(class: *const c_char, level: c_int, fragment: *const c_char) {
+    // A panic (an observer's, most likely) must not unwind into C; whoever panicked has been told by the panic hook.
+    let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the shim passes terminated strings that live through this call.
+        let (class, fragment) = unsafe { (text(class), text(fragment)) };
+        add(class.unwrap_or_default(), LogLevel::of(level), &fragment.unwrap_or_default());
+    }));
+}
+
+fn add(class: String, level: LogLevel, fragment: &str) {
+    // The thread may be ending, its locals gone: then a fragment is a line.
+    let begun = BEGUN.try_with(|begun| begun.take()).unwrap_or(None);
+    let mut line = match begun {
+        Some(begun) if begun.class == class => begun,
+        other => {
+            other.into_iter().for_each(publish);
+            LogLine { class, level, text: String::new() }
+        }
+    };
+    line.text.push_str(fragment);
+    let whole = fragment.ends_with(['\n', '\r']) || line.text.len() > LONGEST_LINE;
+    if whole {
+        publish(line);
+    } else if let Err(_ending) = BEGUN.try_with(|begun| begun.replace(Some(line.clone()))) {
+        publish(line);
+    }
+}
+
+fn publish(mut line: LogLine) {
+    line.text.truncate(line.text.trim_end().len());
+    if line.text.is_empty() {
+        return;
+    }
+    let mut log = lock(&LOG);
+    if line.level <= LogLevel::Warning {
+        let number = log.lines;
+        log.lines += 1;
+        if log.recent.len() == RECENT_LINES {
+            log.recent.pop_front();
+        }
+        log.recent.push_back(Kept { number, thread: thread::current().id(), line: line.clone() });
+    }
+    let observer = log.observer.clone();
+    // Called without the lock, so that an observer may log and read the log.
+    drop(log);
+    if let Some(observer) = observer {
+        observer(line);
+    }
+}
+
+fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Enough to outlast the chatter of other threads between an error and its message.
+const RECENT_LINES: usize = 256;
+
+/// Lines that an error message quotes.
+const QUOTED_LINES: usize = 3;
+
+/// Bytes at which a line without an end is one.
+const LONGEST_LINE: usize = 8 * 1024;

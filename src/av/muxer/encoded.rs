@@ -1,0 +1,169 @@
+//! What an encoder says of its stream, as a copy that outlives it.
+
+use std::ptr::NonNull;
+use std::slice;
+
+use ffmpeg_sys_next as ffi;
+
+use crate::av::muxer::{codec_name, kind_of};
+use crate::av::side_data;
+use crate::av::source::{SideData, StreamParameters};
+use crate::av::{AvError, OUT_OF_MEMORY, check, text};
+use crate::media::{Rational, StreamKind};
+
+/// What an open encoder says about its stream: an owned copy that outlives the encoder and may go to another thread.
+pub struct EncodedStream {
+    parameters: Parameters,
+    side_data: Vec<SideData>,
+    encoder: String,
+    time_base: Rational,
+    frame_rate: Option<Rational>,
+    sample_aspect_ratio: Option<Rational>,
+}
+
+impl EncodedStream {
+    /// Copies what an open encoder says: codec parameters, extradata, side data, time base, rates and pixel shape.
+    ///
+    /// # Safety
+    /// `context` is a live, open encoder that nobody changes meanwhile.
+    pub(crate) unsafe fn from_context(context: *const ffi::AVCodecContext) -> Result<Self, AvError> {
+        let mut parameters = Parameters::new()?;
+        // SAFETY: both are live; everything is copied.
+        check(unsafe { ffi::avcodec_parameters_from_context(parameters.as_mut_ptr(), context) })?;
+        // SAFETY: live, as the caller promises.
+        let context = unsafe { &*context };
+        // SAFETY: the context owns a list of that length.
+        let side_data = unsafe { side_data::copied(context.coded_side_data, context.nb_coded_side_data) };
+        // SAFETY: an open encoder has its codec, whose name is a static string.
+        let encoder = unsafe { context.codec.as_ref().and_then(|codec| text(codec.name)) };
+        Ok(EncodedStream {
+            parameters,
+            side_data,
+            encoder: encoder.unwrap_or_default(),
+            time_base: context.time_base.into(),
+            frame_rate: positive(context.framerate),
+            sample_aspect_ratio: positive(context.sample_aspect_ratio),
+        })
+    }
+
+    /// What it carries: video or audio.
+    #[must_use]
+    pub fn kind(&self) -> StreamKind {
+        kind_of(self.parameters.get(), 0)
+    }
+
+    /// libavcodec's name of the codec, for instance `hevc`.
+    #[must_use]
+    pub fn codec(&self) -> String {
+        codec_name(self.parameters.get().codec_id)
+    }
+
+    /// libavcodec's name of the encoder, for instance `libx265`.
+    #[must_use]
+    pub fn encoder(&self) -> &str {
+        &self.encoder
+    }
+
+    /// Seconds per tick of the encoder's packets.
+    #[must_use]
+    pub fn time_base(&self) -> Rational {
+        self.time_base
+    }
+
+    /// Nominal frames per second of a video stream, where the encoder was told.
+    #[must_use]
+    pub fn frame_rate(&self) -> Option<Rational> {
+        self.frame_rate
+    }
+
+    /// Shape of a pixel, width to height, where known.
+    #[must_use]
+    pub fn sample_aspect_ratio(&self) -> Option<Rational> {
+        self.sample_aspect_ratio
+    }
+
+    /// Width and height of the picture in pixels; zeros for sound.
+    #[must_use]
+    pub fn size(&self) -> (u32, u32) {
+        (self.parameters.get().width.max(0) as u32, self.parameters.get().height.max(0) as u32)
+    }
+
+    /// Side data of the source's stream that holds for this one too, and that the encoder did not give itself.
+    pub(super) fn inherited<'a>(&'a self, like: &'a StreamParameters) -> impl Iterator<Item = &'a SideData> {
+        // SAFETY: the parameters live as long as `like`.
+        let source = unsafe { &*like.codec_parameters() };
+        // A tone map changes the transfer; what described the old picture would then be false.
+        let same_light = self.parameters.get().color_trc as u32 == source.color_trc as u32;
+        like.side_data.iter().filter(move |entry| {
+            let own = self.side_data.iter().any(|own| own.kind == entry.kind);
+            let holds = ABOUT_THE_SCENE.contains(&entry.name.as_str())
+                || same_light && (side_data::is_hdr(entry) || ABOUT_THE_LIGHT.contains(&entry.name.as_str()));
+            holds && !own
+        })
+    }
+
+    /// The codec's headers, where the encoder keeps them apart from the packets; empty otherwise.
+    #[must_use]
+    pub fn extradata(&self) -> &[u8] {
+        let parameters = self.parameters.get();
+        if parameters.extradata.is_null() || parameters.extradata_size <= 0 {
+            return &[];
+        }
+        // SAFETY: the parameters own that many bytes.
+        unsafe { slice::from_raw_parts(parameters.extradata, parameters.extradata_size as usize) }
+    }
+
+    pub(super) fn parameters(&self) -> *const ffi::AVCodecParameters {
+        self.parameters.as_ptr()
+    }
+
+    pub(super) fn side_data(&self) -> &[SideData] {
+        &self.side_data
+    }
+}
+
+/// Codec parameters of our own.
+struct Parameters(NonNull<ffi::AVCodecParameters>);
+
+// SAFETY: plain data with one owner.
+unsafe impl Send for Parameters {}
+// SAFETY: through `&Parameters` the data is only read.
+unsafe impl Sync for Parameters {}
+
+impl Parameters {
+    fn new() -> Result<Self, AvError> {
+        // SAFETY: allocates; null is out of memory.
+        NonNull::new(unsafe { ffi::avcodec_parameters_alloc() }).map(Parameters).ok_or(OUT_OF_MEMORY)
+    }
+
+    fn get(&self) -> &ffi::AVCodecParameters {
+        // SAFETY: owned and non-null.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn as_ptr(&self) -> *const ffi::AVCodecParameters {
+        self.0.as_ptr()
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut ffi::AVCodecParameters {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for Parameters {
+    fn drop(&mut self) {
+        let mut parameters = self.0.as_ptr();
+        // SAFETY: owned, freed once.
+        unsafe { ffi::avcodec_parameters_free(&raw mut parameters) };
+    }
+}
+
+fn positive(rational: ffi::AVRational) -> Option<Rational> {
+    (rational.num > 0 && rational.den > 0).then(|| rational.into())
+}
+
+/// Side data (by libavcodec's name) that says what is seen or heard, whatever the codec.
+const ABOUT_THE_SCENE: &[&str] = &["Stereo 3D", "Spherical Mapping", "Audio Service Type", "Replay Gain"];
+
+/// Side data that holds while the colours mean the same.
+const ABOUT_THE_LIGHT: &[&str] = &["ICC Profile", "Ambient viewing environment"];

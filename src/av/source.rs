@@ -1,0 +1,511 @@
+//! Sources: a demuxer that can be interrupted at any time, the streams it finds, and decoders for them.
+//!
+//! Invariants: every blocking call of a demuxer watches its [`Cancel`]; only the protocols that were allowed are opened;
+//! reading the same source again gives the same packets, because it is opened afresh.
+
+use std::ffi::{CString, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ffmpeg_sys_next as ffi;
+use serde::Serialize;
+
+use crate::av::log::LogMark;
+use crate::av::option::{Dictionary, entries};
+use crate::av::packet::{Packet, known};
+use crate::av::source::pipe::Pipe;
+use crate::av::{AvError, OUT_OF_MEMORY, Received, c_string, check, initialise, received, text, versions};
+use crate::error::Error;
+use crate::event::Cancel;
+use crate::media::{Rational, SourceInfo, StreamKind, VideoInfo};
+
+mod decoder;
+mod pipe;
+mod stream;
+
+pub use decoder::Decoder;
+pub use stream::{SideData, StreamParameters};
+
+/// How a source is opened. The default finds the format by itself and opens only files, pipes and file descriptors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// libavformat's name of the demuxer; `None`: found by looking into the file.
+    pub format: Option<String>,
+    /// Options of the demuxer, for instance `framerate`, `video_size` and `pixel_format` of `rawvideo`.
+    pub options: Vec<(String, String)>,
+    /// Protocols that may be opened, also by what the file refers to.
+    pub protocols: Vec<String>,
+    /// Index of the video stream to encode; `None`: the best one by libavformat's judgement.
+    pub video_stream: Option<usize>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        let protocols = ["file", "pipe", "fd"].map(str::to_owned).to_vec();
+        OpenOptions { format: None, options: Vec::new(), protocols, video_stream: None }
+    }
+}
+
+/// What a container says of itself as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FileHeaders {
+    /// Tags in their order. Text that is not UTF-8 has replacement characters.
+    pub metadata: Vec<(String, String)>,
+    /// Chapters in their order.
+    pub chapters: Vec<Chapter>,
+}
+
+/// A chapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Chapter {
+    /// The container's number for it.
+    pub id: i64,
+    /// Seconds per tick of start and end.
+    pub time_base: Rational,
+    /// First tick.
+    pub start: i64,
+    /// Tick after the last.
+    pub end: i64,
+    /// Tags, its `title` among them.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// An open source.
+pub struct Demuxer {
+    /// Closed first: closing may still ask whether to stop.
+    context: Context,
+    cancel: Cancel,
+    path: PathBuf,
+    options: OpenOptions,
+    info: SourceInfo,
+    /// Indices of the streams to read; `None`: all.
+    wanted: Option<Vec<usize>>,
+    corrupt: u64,
+}
+
+impl Demuxer {
+    /// Opens a source and looks at its streams. `path` is a file, whatever it looks like (`a:b.mkv`, `-x.mkv`), a pattern
+    /// of image files (`frame_%04d.jpg`), `-` or `pipe:` for standard input, or a URL of an allowed protocol. `cancel`
+    /// interrupts it for its whole life.
+    ///
+    /// # Errors
+    /// [`Error::Input`]: it cannot be opened, does not know an option, or has no video that can be decoded;
+    /// [`Error::Interrupted`]: `cancel` was stopped.
+    pub fn open(path: &Path, options: &OpenOptions, cancel: &Cancel) -> Result<Self, Error> {
+        initialise();
+        let opening = Opening { path, cancel, log: LogMark::now() };
+        let context = opening.context(options)?;
+        let streams = context.streams();
+        let video = opening.video(&context, &streams, options.video_stream)?;
+        let info = source_info(path, &context, &streams, video);
+        let (path, cancel, options) = (path.to_owned(), cancel.clone(), options.clone());
+        Ok(Demuxer { context, cancel, path, options, info, wanted: None, corrupt: 0 })
+    }
+
+    /// What the source holds.
+    #[must_use]
+    pub fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    /// All that is known of one stream, as a copy that outlives the demuxer.
+    ///
+    /// # Errors
+    /// There is no such stream (`EINVAL`), or out of memory.
+    pub fn stream(&self, index: usize) -> Result<StreamParameters, AvError> {
+        let streams = self.context.streams();
+        let stream = streams.get(index).ok_or(AvError(ffi::AVERROR(ffi::EINVAL)))?;
+        // SAFETY: the stream belongs to the open context.
+        unsafe { StreamParameters::of(self.context.open, *stream) }
+    }
+
+    /// Tags and chapters of the container.
+    #[must_use]
+    pub fn headers(&self) -> FileHeaders {
+        let context = self.context.raw();
+        let chapters = pointers(context.chapters, context.nb_chapters);
+        // SAFETY: chapters and dictionaries belong to the open context and are only read.
+        unsafe {
+            FileHeaders {
+                metadata: entries(context.metadata),
+                chapters: chapters.iter().map(|chapter| Chapter::of(chapter.as_ref())).collect(),
+            }
+        }
+    }
+
+    /// Reads only these streams from here on; the others are skipped where the format allows it.
+    pub fn only(&mut self, streams: &[usize]) {
+        for (index, mut stream) in self.context.streams().into_iter().enumerate() {
+            let wanted = streams.contains(&index);
+            let discard = if wanted { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
+            // SAFETY: the stream belongs to the open context, which is borrowed mutably.
+            unsafe { stream.as_mut() }.discard = discard;
+        }
+        self.wanted = Some(streams.to_vec());
+    }
+
+    /// Moves to a key frame of the video at or before `seconds`, counted from the source's start: the next video packet is
+    /// where a decoder can begin. Formats without an index are searched backwards until it is so. The first key frame
+    /// where none is early enough.
+    ///
+    /// # Errors
+    /// The source cannot seek, or reading failed.
+    pub fn seek(&mut self, seconds: f64) -> Result<(), AvError> {
+        let start = self.info.start_seconds;
+        let target = start + seconds.max(0.0);
+        if !self.wants(self.info.video.index) {
+            return self.seek_to(target).or_else(|_| self.seek_to_start());
+        }
+        for back in SECONDS_BACK {
+            let from = target - back;
+            if from <= start {
+                break;
+            }
+            if self.seek_to(from).is_ok() && self.next_key()?.is_some_and(|key| key <= self.ticks(target)) {
+                return self.seek_to(from);
+            }
+        }
+        self.seek_to_start()
+    }
+
+    /// Opens the source again, so that exactly the same packets come once more. The choice of [`Demuxer::only`] stays.
+    ///
+    /// # Errors
+    /// As [`Demuxer::open`]; [`Error::Input`] too for a source that can be read only once.
+    pub fn rewind(&mut self) -> Result<(), Error> {
+        if !self.info.rereadable {
+            let what = "cannot be read again from its beginning".to_owned();
+            let source = Some(AvError(ffi::AVERROR(ffi::ESPIPE)));
+            return Err(Error::Input { path: self.path.clone(), what, source });
+        }
+        let corrupt = self.corrupt;
+        let wanted = self.wanted.take();
+        *self = Demuxer::open(&self.path, &self.options, &self.cancel)?;
+        self.corrupt = corrupt;
+        if let Some(wanted) = wanted {
+            self.only(&wanted);
+        }
+        Ok(())
+    }
+
+    /// Reads the next packet of the wanted streams into `packet`, whose earlier content goes. `NeedInput` is a device that
+    /// has nothing yet.
+    ///
+    /// # Errors
+    /// An I/O error, also where the format would take it for the end; `AVERROR_EXIT` after a stop.
+    pub fn read(&mut self, packet: &mut Packet) -> Result<Received, AvError> {
+        loop {
+            // SAFETY: the packet is live; unreferencing an empty one is allowed.
+            unsafe { ffi::av_packet_unref(packet.as_mut_ptr()) };
+            // SAFETY: context and packet are live and borrowed mutably.
+            let code = unsafe { ffi::av_read_frame(self.context.open.as_ptr(), packet.as_mut_ptr()) };
+            if code < 0 {
+                return self.ended(code);
+            }
+            if self.wants(packet.stream()) {
+                self.corrupt += u64::from(packet.is_corrupt());
+                return Ok(Received::Ready);
+            }
+        }
+    }
+
+    /// How many packets read so far the demuxer marked as damaged: cut short, or with a gap before them. Both happen
+    /// where a file ends early.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.corrupt
+    }
+
+    fn wants(&self, stream: usize) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&stream))
+    }
+
+    /// What a code of `av_read_frame` means. Many demuxers turn any failed read into the end of the file.
+    fn ended(&self, code: c_int) -> Result<Received, AvError> {
+        if self.cancel.is_stopped() {
+            return Err(AvError(ffi::AVERROR_EXIT));
+        }
+        // SAFETY: pb is null or live while the context is.
+        let failed = unsafe { self.context.raw().pb.as_ref() }.map_or(0, |io| io.error);
+        match code {
+            ffi::AVERROR_EOF if failed < 0 && failed != ffi::AVERROR_EOF => Err(AvError(failed)),
+            code => received(code),
+        }
+    }
+
+    fn seek_to(&mut self, seconds: f64) -> Result<(), AvError> {
+        let (target, video) = (self.ticks(seconds), self.info.video.index as c_int);
+        // SAFETY: the context is live; the range ends at the target, so that a later key frame is never chosen.
+        check(unsafe { ffi::avformat_seek_file(self.context.open.as_ptr(), video, i64::MIN, target, target, 0) })?;
+        Ok(())
+    }
+
+    fn seek_to_start(&mut self) -> Result<(), AvError> {
+        let (start, video) = (self.ticks(self.info.start_seconds), self.info.video.index as c_int);
+        // SAFETY: the context is live; anything may be chosen, and the start is nearest.
+        check(unsafe { ffi::avformat_seek_file(self.context.open.as_ptr(), video, i64::MIN, start, i64::MAX, 0) })?;
+        Ok(())
+    }
+
+    /// The time of the next key frame of the video, in ticks; reads up to it.
+    fn next_key(&mut self) -> Result<Option<i64>, AvError> {
+        let mut packet = Packet::new()?;
+        // What is read here is read again.
+        let corrupt = self.corrupt;
+        while self.read(&mut packet)? == Received::Ready {
+            self.corrupt = corrupt;
+            if packet.stream() == self.info.video.index && packet.is_key() {
+                // Without any time there is nothing to compare: take the demuxer's word.
+                return Ok(Some(packet.pts().or(packet.dts()).unwrap_or(i64::MIN)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Seconds in ticks of the video, downwards; a thousandth of a tick forgives what the float lost.
+    fn ticks(&self, seconds: f64) -> i64 {
+        (seconds / self.info.video.time_base.value() + 0.001).floor() as i64
+    }
+}
+
+/// A source that is being opened: what its errors are made of.
+struct Opening<'a> {
+    path: &'a Path,
+    cancel: &'a Cancel,
+    log: LogMark,
+}
+
+impl Opening<'_> {
+    fn context(&self, options: &OpenOptions) -> Result<Context, Error> {
+        let refuse = |source| self.error("cannot open", Some(source));
+        let format = self.format(options)?;
+        let url = url(self.path, format, options).map_err(refuse)?;
+        let mut dictionary = Dictionary::new();
+        for (key, value) in &options.options {
+            dictionary.set(key, value).map_err(refuse)?;
+        }
+        dictionary.set("protocol_whitelist", &options.protocols.join(",")).map_err(refuse)?;
+        let pipe = if opens_itself(format) { None } else { Pipe::at(self.path, self.cancel).map_err(refuse)? };
+        // SAFETY: allocates; null is out of memory.
+        let mut context = unsafe { ffi::avformat_alloc_context() };
+        // SAFETY: null or just allocated.
+        let raw = unsafe { context.as_mut() }.ok_or_else(|| refuse(OUT_OF_MEMORY))?;
+        raw.interrupt_callback.callback = Some(interrupted);
+        raw.interrupt_callback.opaque = Arc::as_ptr(self.cancel.flag()).cast_mut().cast();
+        raw.pb = pipe.as_ref().map_or(ptr::null_mut(), Pipe::as_ptr);
+        // SAFETY: the context is ours until the call, which frees it on failure; the flag outlives the context, because
+        // the demuxer holds it; url and dictionary are live.
+        let code = unsafe { ffi::avformat_open_input(&raw mut context, url.as_ptr(), format, dictionary.as_mut()) };
+        check(code).map_err(refuse)?;
+        let context = Context { open: NonNull::new(context).ok_or_else(|| refuse(OUT_OF_MEMORY))?, _pipe: pipe };
+        if let Some((option, _)) = dictionary.entries().first() {
+            let what = format!("{} has no option {option:?}", context.format_name());
+            return Err(self.error(&what, None));
+        }
+        // SAFETY: the context is open; no options for the decoders that look into the streams.
+        let code = unsafe { ffi::avformat_find_stream_info(context.open.as_ptr(), ptr::null_mut()) };
+        check(code).map_err(|source| self.error("cannot find its streams", Some(source)))?;
+        if self.cancel.is_stopped() { Err(Error::Interrupted) } else { Ok(context) }
+    }
+
+    fn format(&self, options: &OpenOptions) -> Result<*const ffi::AVInputFormat, Error> {
+        let Some(name) = &options.format else { return Ok(ptr::null()) };
+        let text = c_string(name).map_err(|source| self.error("cannot open", Some(source)))?;
+        // SAFETY: a look-up by a terminated name; what it finds is static.
+        let format = unsafe { ffi::av_find_input_format(text.as_ptr()) };
+        if format.is_null() { Err(self.error(&format!("no demuxer is named {name:?}"), None)) } else { Ok(format) }
+    }
+
+    /// The stream to encode.
+    fn video(
+        &self,
+        context: &Context,
+        streams: &[NonNull<ffi::AVStream>],
+        wanted: Option<usize>,
+    ) -> Result<stream::Facts, Error> {
+        // SAFETY: the streams belong to the open context, and so for all below.
+        let facts: Vec<stream::Facts> = streams.iter().map(|stream| unsafe { stream::Facts::of(*stream) }).collect();
+        let videos = || facts.iter().filter(|facts| facts.info.kind == StreamKind::Video);
+        let chosen = match wanted {
+            Some(index) => facts.get(index).filter(|facts| facts.info.kind == StreamKind::Video),
+            None => videos().find(|facts| facts.info.index == context.best_video()).or_else(|| videos().next()),
+        };
+        let Some(video) = chosen else {
+            let what = wanted.map_or("no video stream".to_owned(), |index| format!("stream {index} is no video"));
+            return Err(self.error(&format!("{what}; it has {}", list(&facts)), None));
+        };
+        let what = format!("video stream {}, {}", video.info.index, video.codec);
+        if !video.info.decodable {
+            let linked = versions().libavcodec;
+            return Err(self.error(&format!("{what}: the linked libavcodec {linked} cannot decode it"), None));
+        }
+        if video.width == 0 || video.height == 0 {
+            return Err(self.error(&format!("{what}: no size found in the stream"), None));
+        }
+        Ok(video.clone())
+    }
+
+    fn error(&self, what: &str, source: Option<AvError>) -> Error {
+        if self.cancel.is_stopped() {
+            return Error::Interrupted;
+        }
+        let said = if source.is_some() { self.log.lines() } else { String::new() };
+        let what = if said.is_empty() { what.to_owned() } else { format!("{what} ({said})") };
+        Error::Input { path: self.path.to_owned(), what, source }
+    }
+}
+
+/// Owns an open AVFormatContext.
+struct Context {
+    open: NonNull<ffi::AVFormatContext>,
+    /// What it reads where that is a pipe; freed after closing.
+    _pipe: Option<Pipe>,
+}
+
+// SAFETY: a demuxer has no tie to the thread that opened it, and one owner; the flag that it reads is atomic.
+unsafe impl Send for Context {}
+
+impl Context {
+    fn raw(&self) -> &ffi::AVFormatContext {
+        // SAFETY: owned and non-null for the context's whole life.
+        unsafe { self.open.as_ref() }
+    }
+
+    fn streams(&self) -> Vec<NonNull<ffi::AVStream>> {
+        pointers(self.raw().streams, self.raw().nb_streams)
+    }
+
+    /// libavformat's judgement; an index that no stream has where it finds none.
+    fn best_video(&self) -> usize {
+        let video = ffi::AVMediaType::AVMEDIA_TYPE_VIDEO;
+        // SAFETY: the context is open; no decoder is asked for.
+        let index = unsafe { ffi::av_find_best_stream(self.open.as_ptr(), video, -1, -1, ptr::null_mut(), 0) };
+        usize::try_from(index).unwrap_or(usize::MAX)
+    }
+
+    fn format_name(&self) -> String {
+        // SAFETY: an open context has a format, whose name is static.
+        unsafe { text((*self.raw().iformat).name) }.unwrap_or_default()
+    }
+
+    /// Bytes of the file; `None` for pipes and sequences.
+    fn bytes(&self) -> Option<u64> {
+        let io = self.raw().pb;
+        if io.is_null() {
+            return None;
+        }
+        // SAFETY: live while the context is; an error where it has no size.
+        u64::try_from(unsafe { ffi::avio_size(io) }).ok().filter(|bytes| *bytes > 0)
+    }
+
+    fn rereadable(&self) -> bool {
+        // SAFETY: pb is null or live while the context is. A format without one opens its files itself.
+        unsafe { self.raw().pb.as_ref() }.is_none_or(|io| io.seekable & ffi::AVIO_SEEKABLE_NORMAL != 0)
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        let mut context = self.open.as_ptr();
+        // SAFETY: owned, closed and freed once, and all streams with it.
+        unsafe { ffi::avformat_close_input(&raw mut context) };
+    }
+}
+
+impl Chapter {
+    fn of(chapter: &ffi::AVChapter) -> Self {
+        Chapter {
+            id: chapter.id,
+            time_base: chapter.time_base.into(),
+            start: chapter.start,
+            end: chapter.end,
+            // SAFETY: the dictionary belongs to the chapter and is only read.
+            metadata: unsafe { entries(chapter.metadata) },
+        }
+    }
+}
+
+fn source_info(path: &Path, context: &Context, streams: &[NonNull<ffi::AVStream>], video: stream::Facts) -> SourceInfo {
+    let raw = context.raw();
+    let seconds = |ticks: i64| known(ticks).map(|ticks| ticks as f64 / f64::from(ffi::AV_TIME_BASE));
+    // SAFETY: the streams belong to the open context.
+    let infos = streams.iter().map(|stream| unsafe { stream::Facts::of(*stream) }.info).collect();
+    SourceInfo {
+        path: path.to_owned(),
+        container: context.format_name(),
+        seconds: seconds(raw.duration).filter(|seconds| *seconds > 0.0),
+        start_seconds: seconds(raw.start_time).unwrap_or(0.0),
+        bytes: context.bytes(),
+        video: video_info(context, streams[video.info.index], video),
+        streams: infos,
+        chapters: raw.nb_chapters as usize,
+        rereadable: context.rereadable(),
+    }
+}
+
+fn video_info(context: &Context, stream: NonNull<ffi::AVStream>, facts: stream::Facts) -> VideoInfo {
+    VideoInfo {
+        index: facts.info.index,
+        width: facts.width,
+        height: facts.height,
+        pixel_format: facts.pixel_format,
+        // SAFETY: the stream belongs to the open context, and so below.
+        frame_rate: unsafe { stream::frame_rate(context.open, stream) }.unwrap_or(RATE_WHERE_UNKNOWN),
+        average_rate: facts.average_rate,
+        time_base: facts.time_base,
+        // SAFETY: as above.
+        sample_aspect_ratio: unsafe { stream::sample_aspect_ratio(context.open, stream) },
+        // SAFETY: as above.
+        rotation: unsafe { stream::side_data(stream) }.iter().find_map(SideData::rotation).unwrap_or(0),
+        hdr: facts.hdr,
+        frames: facts.frames,
+    }
+}
+
+/// What libav is to open. Plain names would be taken for a protocol where they contain a colon.
+fn url(path: &Path, format: *const ffi::AVInputFormat, options: &OpenOptions) -> Result<CString, AvError> {
+    let name = path.as_os_str().as_encoded_bytes();
+    let protocol = name.split(|byte| *byte == b':').next().unwrap_or_default();
+    let allowed = options.protocols.iter().any(|allowed| allowed.as_bytes() == protocol);
+    let prefix: &[u8] = match name {
+        b"-" => return Ok(c"pipe:0".to_owned()),
+        _ if path.exists() => b"file:",
+        _ if opens_itself(format) || !name.contains(&b':') || allowed => b"",
+        _ => b"file:",
+    };
+    CString::new([prefix, name].concat()).map_err(|_| AvError(ffi::AVERROR(ffi::EINVAL)))
+}
+
+/// Whether a format opens its files itself, or has none: image sequences, devices, generated sources.
+fn opens_itself(format: *const ffi::AVInputFormat) -> bool {
+    // SAFETY: null, or found by libavformat and static.
+    unsafe { format.as_ref() }.is_some_and(|format| format.flags & ffi::AVFMT_NOFILE != 0)
+}
+
+fn list(streams: &[stream::Facts]) -> String {
+    if streams.is_empty() {
+        return "no streams".to_owned();
+    }
+    let names: Vec<String> = streams.iter().map(|facts| format!("{} ({})", facts.info.kind, facts.codec)).collect();
+    names.join(", ")
+}
+
+/// The members of an array of pointers as libav keeps them.
+fn pointers<T>(first: *mut *mut T, count: u32) -> Vec<NonNull<T>> {
+    // SAFETY: libav keeps `count` non-null pointers there; the array is not changed during the call.
+    (0..count as usize).filter_map(|n| NonNull::new(unsafe { *first.add(n) })).collect()
+}
+
+extern "C" fn interrupted(flag: *mut c_void) -> c_int {
+    // SAFETY: set to an atomic that the demuxer keeps alive longer than the context.
+    let flag = unsafe { &*flag.cast::<AtomicBool>() };
+    c_int::from(flag.load(Ordering::Relaxed))
+}
+
+/// How far before a target to look for a key frame, in seconds, one after the other.
+const SECONDS_BACK: [f64; 6] = [0.0, 0.5, 2.0, 6.0, 20.0, 60.0];
+
+/// What the ffmpeg program assumes where a source says nothing of its frame rate.
+const RATE_WHERE_UNKNOWN: Rational = Rational::new(25, 1);

@@ -1,0 +1,178 @@
+//! Decoders: packets in, frames out; what cannot be decoded is counted, and decoding goes on.
+
+use std::ffi::c_int;
+use std::ptr::{self, NonNull};
+
+use ffmpeg_sys_next as ffi;
+
+use crate::av::frame::Frame;
+use crate::av::packet::Packet;
+use crate::av::source::StreamParameters;
+use crate::av::{AvError, OUT_OF_MEMORY, Received, check, initialise, received};
+
+/// A decoder of one stream, of pictures or of sound.
+///
+/// Damage does not stop it: like the ffmpeg program it goes on with what it can decode, and [`Decoder::damaged`] says
+/// how often that happened. Whether to accept the result is the caller's decision.
+///
+/// ```no_run
+/// # use repass::av::{AvError, Received, frame::Frame, packet::Packet, source::{Decoder, Demuxer}};
+/// # fn decode(demuxer: &mut Demuxer) -> Result<(), AvError> {
+/// let video = demuxer.info().video.index;
+/// demuxer.only(&[video]);
+/// let mut decoder = Decoder::open(&demuxer.stream(video)?, None)?;
+/// let (mut packet, mut frame) = (Packet::new()?, Frame::new()?);
+/// loop {
+///     match decoder.receive(&mut frame)? {
+///         Received::Ready => println!("{:?}", frame.pts()),
+///         Received::Done => return Ok(()),
+///         Received::NeedInput => match demuxer.read(&mut packet)? {
+///             Received::Ready => decoder.send(&packet)?,
+///             Received::Done => decoder.send_end()?,
+///             Received::NeedInput => {}
+///         },
+///     }
+/// }
+/// # }
+/// ```
+pub struct Decoder {
+    context: NonNull<ffi::AVCodecContext>,
+    damaged: u64,
+    last_damage: Option<AvError>,
+}
+
+// SAFETY: a decoder has no tie to the thread that opened it, and one owner; its own threads serve only calls on it.
+unsafe impl Send for Decoder {}
+
+impl Decoder {
+    /// Opens libavcodec's default decoder for a stream. `threads`: at most so many; `None`: as many as there are
+    /// processors.
+    ///
+    /// # Errors
+    /// libavcodec has no decoder for it, or the decoder refuses the stream's parameters.
+    pub fn open(stream: &StreamParameters, threads: Option<u16>) -> Result<Self, AvError> {
+        initialise();
+        let parameters = stream.codec_parameters();
+        // SAFETY: the parameters live as long as the stream; decoders are static.
+        let codec = unsafe { ffi::avcodec_find_decoder((*parameters).codec_id) };
+        if codec.is_null() {
+            return Err(AvError(ffi::AVERROR_DECODER_NOT_FOUND));
+        }
+        // SAFETY: allocates for a static codec; null is out of memory.
+        let context = NonNull::new(unsafe { ffi::avcodec_alloc_context3(codec) }).ok_or(OUT_OF_MEMORY)?;
+        let mut decoder = Decoder { context, damaged: 0, last_damage: None };
+        // SAFETY: both are live; everything is copied.
+        check(unsafe { ffi::avcodec_parameters_to_context(context.as_ptr(), parameters) })?;
+        let raw = decoder.raw_mut();
+        raw.pkt_timebase = stream.time_base.into();
+        raw.framerate = stream.average_rate.map_or(ffi::AVRational { num: 0, den: 1 }, Into::into);
+        // libavcodec's default is one thread; 0 asks it to count the processors.
+        raw.thread_count = threads.map_or(0, c_int::from);
+        raw.thread_type = ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE;
+        // SAFETY: the context is live, was allocated for this codec and is not yet open.
+        check(unsafe { ffi::avcodec_open2(context.as_ptr(), codec, ptr::null_mut()) })?;
+        Ok(decoder)
+    }
+
+    /// Gives the decoder its next packet. Call it when [`Decoder::receive`] answered `NeedInput`.
+    ///
+    /// # Errors
+    /// Out of memory, or called at the wrong time (`EAGAIN`, `EOF`). A packet that cannot be decoded is no error.
+    pub fn send(&mut self, packet: &Packet) -> Result<(), AvError> {
+        // An empty packet would end the stream. Some demuxers yield them for frames that were dropped.
+        if packet.data().is_empty() && !packet.has_side_data() {
+            return Ok(());
+        }
+        // SAFETY: both are live; libavcodec takes its own reference.
+        let code = unsafe { ffi::avcodec_send_packet(self.context.as_ptr(), packet.as_ptr()) };
+        self.survive(code)
+    }
+
+    /// Says that no more packets will come; the frames still inside come out, then `Done`.
+    ///
+    /// # Errors
+    /// Out of memory, or said before (`EOF`).
+    pub fn send_end(&mut self) -> Result<(), AvError> {
+        // SAFETY: the context is live; null is the end of the stream.
+        let code = unsafe { ffi::avcodec_send_packet(self.context.as_ptr(), ptr::null()) };
+        self.survive(code)
+    }
+
+    /// Takes the next frame into `frame`, whose earlier content goes. Its time is libav's best guess: the container's
+    /// where that makes sense, else one derived from the decoding times.
+    ///
+    /// # Errors
+    /// Out of memory, or nothing but damage many times in a row.
+    pub fn receive(&mut self, frame: &mut Frame) -> Result<Received, AvError> {
+        for _ in 0..DAMAGE_IN_A_ROW {
+            // SAFETY: both are live; the call empties the frame first.
+            let code = unsafe { ffi::avcodec_receive_frame(self.context.as_ptr(), frame.as_mut_ptr()) };
+            match received(code) {
+                Ok(Received::Ready) => {
+                    self.accept(frame);
+                    return Ok(Received::Ready);
+                }
+                Ok(state) => return Ok(state),
+                Err(_) => self.survive(code)?,
+            }
+        }
+        Err(self.last_damage.unwrap_or(AvError(ffi::AVERROR_INVALIDDATA)))
+    }
+
+    /// How often something could not be decoded, or only with errors: packets and frames together.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    /// The latest error among them; `None` where the decoder only marked frames.
+    #[must_use]
+    pub fn last_damage(&self) -> Option<AvError> {
+        self.last_damage
+    }
+
+    /// Forgets everything inside, for going on elsewhere after a seek, or again after the end. Counts stay.
+    pub fn flush(&mut self) {
+        // SAFETY: the context is live and open.
+        unsafe { ffi::avcodec_flush_buffers(self.context.as_ptr()) };
+    }
+
+    fn accept(&mut self, frame: &mut Frame) {
+        let raw = frame.raw_mut();
+        raw.pts = raw.best_effort_timestamp;
+        let marked = raw.decode_error_flags != 0 || raw.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0;
+        self.damaged += u64::from(marked);
+    }
+
+    /// Counts damage; gives back what is none.
+    fn survive(&mut self, code: c_int) -> Result<(), AvError> {
+        let eagain = ffi::AVERROR(ffi::EAGAIN);
+        match code {
+            0.. => Ok(()),
+            ffi::AVERROR_EOF | ffi::AVERROR_EXIT => Err(AvError(code)),
+            code if code == eagain || code == OUT_OF_MEMORY.0 => Err(AvError(code)),
+            // Decoders say more than AVERROR_INVALIDDATA of bad data: libdav1d EINVAL, others EXTERNAL or PATCHWELCOME.
+            code => {
+                self.damaged += 1;
+                self.last_damage = Some(AvError(code));
+                Ok(())
+            }
+        }
+    }
+
+    fn raw_mut(&mut self) -> &mut ffi::AVCodecContext {
+        // SAFETY: owned, non-null and borrowed mutably.
+        unsafe { self.context.as_mut() }
+    }
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        let mut context = self.context.as_ptr();
+        // SAFETY: owned, freed once; its threads are joined.
+        unsafe { ffi::avcodec_free_context(&raw mut context) };
+    }
+}
+
+/// Errors without a frame or a wish for input between them at which a decoder is taken to be stuck.
+const DAMAGE_IN_A_ROW: usize = 1000;

@@ -1,0 +1,147 @@
+//! Standard input and named pipes, read by ourselves: libav's own reads of them block in the kernel, where no
+//! interrupt callback is asked, and so would a job that was told to stop.
+
+use std::ffi::{c_int, c_void};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::ptr::NonNull;
+
+use ffmpeg_sys_next as ffi;
+
+use crate::av::{AvError, OUT_OF_MEMORY};
+use crate::event::Cancel;
+
+/// An AVIOContext over a pipe. Must outlive the format context that reads it.
+pub(super) struct Pipe {
+    io: NonNull<ffi::AVIOContext>,
+    /// What `io` reads; boxed, so that its address stays.
+    _reader: Box<Reader>,
+}
+
+impl Pipe {
+    /// The pipe at `path`; `None` where there is none, and libav can do without us.
+    pub(super) fn at(path: &Path, cancel: &Cancel) -> Result<Option<Self>, AvError> {
+        let Some(input) = Input::at(path).map_err(|error| AvError(code(&error)))? else { return Ok(None) };
+        let mut reader = Box::new(Reader { input, cancel: cancel.clone() });
+        // SAFETY: allocates; null is out of memory.
+        let buffer = NonNull::new(unsafe { ffi::av_malloc(BUFFER_BYTES) }).ok_or(OUT_OF_MEMORY)?;
+        let (opaque, bytes) = ((&raw mut *reader).cast(), BUFFER_BYTES as c_int);
+        // SAFETY: the buffer becomes the context's; the reader lives as long as the context, in the same struct.
+        let io = unsafe { ffi::avio_alloc_context(buffer.as_ptr().cast(), bytes, 0, opaque, Some(read), None, None) };
+        let Some(io) = NonNull::new(io) else {
+            // SAFETY: still ours, freed once.
+            unsafe { ffi::av_free(buffer.as_ptr()) };
+            return Err(OUT_OF_MEMORY);
+        };
+        Ok(Some(Pipe { io, _reader: reader }))
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut ffi::AVIOContext {
+        self.io.as_ptr()
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        let mut io = self.io.as_ptr();
+        // SAFETY: owned; libav may have put another buffer in place of ours, and leaves freeing either to us.
+        unsafe {
+            ffi::av_freep((&raw mut (*io).buffer).cast());
+            ffi::avio_context_free(&raw mut io);
+        }
+    }
+}
+
+struct Reader {
+    input: Input,
+    cancel: Cancel,
+}
+
+/// libav's read callback; like it, waits for at least one byte.
+unsafe extern "C" fn read(reader: *mut c_void, buffer: *mut u8, bytes: c_int) -> c_int {
+    // SAFETY: set to a reader that the pipe keeps alive longer than the context.
+    let reader = unsafe { &*reader.cast::<Reader>() };
+    // SAFETY: libav passes that many writable bytes. They may be uninitialised, but are only written.
+    let buffer = unsafe { std::slice::from_raw_parts_mut(buffer, bytes.max(0) as usize) };
+    while !reader.cancel.is_stopped() {
+        match reader.input.read(buffer) {
+            Ok(Some(0)) => return ffi::AVERROR_EOF,
+            Ok(Some(bytes)) => return bytes as c_int,
+            Ok(None) => {}
+            Err(error) => return code(&error),
+        }
+    }
+    ffi::AVERROR_EXIT
+}
+
+fn code(error: &io::Error) -> c_int {
+    ffi::AVERROR(error.raw_os_error().unwrap_or(ffi::EIO))
+}
+
+/// Where the bytes come from.
+enum Input {
+    Standard,
+    Named(File),
+}
+
+#[cfg(unix)]
+impl Input {
+    fn at(path: &Path) -> io::Result<Option<Self>> {
+        use rustix::fs::{Mode, OFlags, open};
+        use std::os::unix::fs::FileTypeExt;
+
+        if ["-", "pipe:", "pipe:0"].iter().any(|name| path.as_os_str() == *name) {
+            return Ok(Some(Input::Standard));
+        }
+        if !path.metadata().is_ok_and(|file| file.file_type().is_fifo()) {
+            return Ok(None);
+        }
+        // Not blocking, or the kernel would wait here for somebody to write.
+        let file = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Some(Input::Named(file.into())))
+    }
+
+    /// Waits a moment for bytes and takes them; `None`: none yet, `Some(0)`: there will be no more.
+    fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        use rustix::io::Errno;
+        use std::os::fd::AsFd;
+
+        let standard = io::stdin();
+        let input = match self {
+            Input::Standard => standard.as_fd(),
+            Input::Named(file) => file.as_fd(),
+        };
+        let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE_NANOSECONDS };
+        match poll(&mut [PollFd::from_borrowed_fd(input, PollFlags::IN)], Some(&patience)) {
+            Ok(0) | Err(Errno::INTR) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match rustix::io::read(input, buffer) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Input {
+    /// Here libav reads pipes itself, and a stop waits for their next bytes.
+    fn at(_path: &Path) -> io::Result<Option<Self>> {
+        Ok(None)
+    }
+
+    fn read(&self, _buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        Ok(Some(0))
+    }
+}
+
+/// Bytes read ahead: what a pipe holds on Linux.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long a stop may go unheard: a tenth of a second.
+#[cfg(unix)]
+const PATIENCE_NANOSECONDS: i64 = 100_000_000;

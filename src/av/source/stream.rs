@@ -1,0 +1,306 @@
+//! One stream of a source: what it is, as plain data, and its codec parameters as a copy of their own.
+
+use std::ffi::{c_char, c_int};
+use std::ptr::NonNull;
+
+use ffmpeg_sys_next as ffi;
+
+use crate::av::frame::pixel_format_name;
+use crate::av::option::entries;
+use crate::av::packet::known;
+use crate::av::{AvError, OUT_OF_MEMORY, check, text};
+use crate::media::{Rational, StreamInfo, StreamKind};
+
+/// All that a source says of one stream. Owned: it outlives the demuxer and goes to any thread.
+pub struct StreamParameters {
+    codec: CodecParameters,
+    /// Its index in the source.
+    pub index: usize,
+    /// What it carries.
+    pub kind: StreamKind,
+    /// Seconds per tick of its timestamps.
+    pub time_base: Rational,
+    /// Its first timestamp in ticks, where known.
+    pub start: Option<i64>,
+    /// Its length in ticks, where known.
+    pub duration: Option<i64>,
+    /// libavformat's disposition bits (`AV_DISPOSITION_DEFAULT` and so on).
+    pub disposition: i32,
+    /// Tags in their order. Text that is not UTF-8 has replacement characters.
+    pub metadata: Vec<(String, String)>,
+    /// What holds for the whole stream: display matrix, mastering display, content light level and the like.
+    pub side_data: Vec<SideData>,
+    /// Nominal frames per second as libavformat guesses them, where it can.
+    pub frame_rate: Option<Rational>,
+    /// Average frames per second, where known.
+    pub average_rate: Option<Rational>,
+    /// Lowest rate that has every timestamp on a frame (`r_frame_rate`), where known.
+    pub base_rate: Option<Rational>,
+    /// Shape of a pixel, width to height, where known; the container's word wins over the codec's.
+    pub sample_aspect_ratio: Option<Rational>,
+}
+
+impl StreamParameters {
+    /// Copies all of a stream.
+    ///
+    /// # Safety
+    /// `stream` belongs to the open `context`.
+    pub(super) unsafe fn of(
+        context: NonNull<ffi::AVFormatContext>,
+        stream: NonNull<ffi::AVStream>,
+    ) -> Result<Self, AvError> {
+        // SAFETY: as the caller promises, here and below.
+        let (raw, facts) = unsafe { (stream.as_ref(), Facts::of(stream)) };
+        Ok(StreamParameters {
+            // SAFETY: a stream has codec parameters, which are only read.
+            codec: unsafe { CodecParameters::copy(raw.codecpar) }?,
+            index: facts.info.index,
+            kind: facts.info.kind,
+            time_base: facts.time_base,
+            start: known(raw.start_time),
+            duration: known(raw.duration).filter(|ticks| *ticks > 0),
+            disposition: raw.disposition,
+            // SAFETY: the dictionary belongs to the stream and is only read.
+            metadata: unsafe { entries(raw.metadata) },
+            // SAFETY: as the caller promises, here and below.
+            side_data: unsafe { side_data(stream) },
+            // SAFETY: as above.
+            frame_rate: unsafe { frame_rate(context, stream) },
+            average_rate: facts.average_rate,
+            base_rate: positive(raw.r_frame_rate),
+            // SAFETY: as above.
+            sample_aspect_ratio: unsafe { sample_aspect_ratio(context, stream) },
+        })
+    }
+
+    /// libavcodec's name of the codec; where it knows none, the container's four characters.
+    #[must_use]
+    pub fn codec(&self) -> String {
+        // SAFETY: owned and non-null.
+        unsafe { codec_name(self.codec.0.as_ref()) }
+    }
+
+    /// What the codec needs before its first packet: parameter sets and headers.
+    #[must_use]
+    pub fn extradata(&self) -> &[u8] {
+        // SAFETY: owned and non-null.
+        let raw = unsafe { self.codec.0.as_ref() };
+        if raw.extradata.is_null() || raw.extradata_size <= 0 {
+            return &[];
+        }
+        // SAFETY: libav guarantees so many readable bytes for as long as the parameters live.
+        unsafe { std::slice::from_raw_parts(raw.extradata, raw.extradata_size as usize) }
+    }
+
+    /// Clockwise rotation that the display needs, in degrees: 0, 90, 180 or 270.
+    #[must_use]
+    pub fn rotation(&self) -> u16 {
+        self.side_data.iter().find_map(SideData::rotation).unwrap_or(0)
+    }
+
+    pub(crate) fn codec_parameters(&self) -> *const ffi::AVCodecParameters {
+        self.codec.0.as_ptr()
+    }
+}
+
+/// One piece of side data of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SideData {
+    /// libavcodec's number of its type (`AVPacketSideDataType`), as the linked library counts.
+    pub kind: i32,
+    /// libavcodec's name of its type; empty where it has none.
+    pub name: String,
+    /// Its bytes, laid out as libav does for the type.
+    pub bytes: Vec<u8>,
+}
+
+impl SideData {
+    /// The 3x3 matrix (in 16.16 and 2.30 fixed point) that turns the picture upright, where this is one.
+    #[must_use]
+    pub fn display_matrix(&self) -> Option<[i32; 9]> {
+        if self.kind != ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX as i32 || self.bytes.len() < 36 {
+            return None;
+        }
+        let mut matrix = [0; 9];
+        for (cell, bytes) in matrix.iter_mut().zip(self.bytes.chunks_exact(4)) {
+            *cell = i32::from_ne_bytes(bytes.try_into().ok()?);
+        }
+        Some(matrix)
+    }
+
+    /// The clockwise rotation of a display matrix in degrees, to the nearest quarter turn; 0 for one that is all zeroes.
+    pub(super) fn rotation(&self) -> Option<u16> {
+        let matrix = self.display_matrix()?;
+        // SAFETY: nine cells, as the call reads. Not a number for a matrix that turns nothing.
+        let anticlockwise = unsafe { ffi::av_display_rotation_get(matrix.as_ptr()) };
+        let quarters = if anticlockwise.is_nan() { 0.0 } else { (-anticlockwise / 90.0).round() };
+        Some((quarters as i32).rem_euclid(4) as u16 * 90)
+    }
+}
+
+/// What a stream is, before anything is copied.
+#[derive(Clone)]
+pub(super) struct Facts {
+    pub(super) info: StreamInfo,
+    /// As in the info, but with the container's four characters where libavcodec has no name.
+    pub(super) codec: String,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) pixel_format: String,
+    pub(super) time_base: Rational,
+    pub(super) average_rate: Option<Rational>,
+    pub(super) frames: Option<u64>,
+    pub(super) hdr: bool,
+}
+
+impl Facts {
+    /// # Safety
+    /// `stream` belongs to an open context.
+    pub(super) unsafe fn of(stream: NonNull<ffi::AVStream>) -> Self {
+        // SAFETY: as the caller promises; a stream has codec parameters.
+        let (raw, codec) = unsafe { (stream.as_ref(), &*stream.as_ref().codecpar) };
+        let kind = kind(codec, raw.disposition);
+        // SAFETY: the codec parameters are live; decoders are static.
+        let decoder = unsafe { ffi::avcodec_find_decoder(codec.codec_id) };
+        let sound = kind == StreamKind::Audio;
+        let count = |number: c_int| u32::try_from(number).ok().filter(|number| sound && *number > 0);
+        let transfer = codec.color_trc as u32;
+        let info = StreamInfo {
+            index: raw.index.max(0) as usize,
+            kind,
+            codec: match codec.codec_id {
+                ffi::AVCodecID::AV_CODEC_ID_NONE => "unknown".to_owned(),
+                // SAFETY: the parameters are live.
+                _ => unsafe { codec_name(codec) },
+            },
+            // SAFETY: the dictionary belongs to the stream and is only read.
+            language: unsafe { entries(raw.metadata) }.into_iter().find_map(language),
+            bitrate: u64::try_from(codec.bit_rate).ok().filter(|bps| *bps > 0),
+            sample_rate: count(codec.sample_rate),
+            channels: count(codec.ch_layout.nb_channels),
+            decodable: !decoder.is_null(),
+        };
+        Facts {
+            info,
+            // SAFETY: the parameters are live.
+            codec: unsafe { codec_name(codec) },
+            width: codec.width.max(0) as u32,
+            height: codec.height.max(0) as u32,
+            pixel_format: pixel_format_name(if kind == StreamKind::Video { codec.format } else { -1 }),
+            time_base: raw.time_base.into(),
+            average_rate: positive(raw.avg_frame_rate),
+            frames: u64::try_from(raw.nb_frames).ok().filter(|frames| *frames > 0),
+            hdr: transfer == ffi::AVColorTransferCharacteristic::AVCOL_TRC_SMPTE2084 as u32
+                || transfer == ffi::AVColorTransferCharacteristic::AVCOL_TRC_ARIB_STD_B67 as u32,
+        }
+    }
+}
+
+fn kind(codec: &ffi::AVCodecParameters, disposition: c_int) -> StreamKind {
+    match codec.codec_type {
+        ffi::AVMediaType::AVMEDIA_TYPE_VIDEO if disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0 => {
+            StreamKind::Cover
+        }
+        ffi::AVMediaType::AVMEDIA_TYPE_VIDEO => StreamKind::Video,
+        ffi::AVMediaType::AVMEDIA_TYPE_AUDIO => StreamKind::Audio,
+        ffi::AVMediaType::AVMEDIA_TYPE_SUBTITLE => StreamKind::Subtitle,
+        ffi::AVMediaType::AVMEDIA_TYPE_ATTACHMENT => StreamKind::Attachment,
+        _ => StreamKind::Data,
+    }
+}
+
+fn language((key, value): (String, String)) -> Option<String> {
+    (key == "language" && value != "und").then_some(value)
+}
+
+/// libavcodec's name of the codec; where it knows none, the container's four characters.
+///
+/// # Safety
+/// `codec` is live and not changed during the call.
+unsafe fn codec_name(codec: &ffi::AVCodecParameters) -> String {
+    if codec.codec_id != ffi::AVCodecID::AV_CODEC_ID_NONE {
+        // SAFETY: a look-up whose answer is static.
+        return unsafe { text(ffi::avcodec_get_name(codec.codec_id)) }.unwrap_or_default();
+    }
+    let mut tag = [0 as c_char; ffi::AV_FOURCC_MAX_STRING_SIZE as usize];
+    // SAFETY: the buffer has the size that the call writes at most, terminated.
+    unsafe { text(ffi::av_fourcc_make_string(tag.as_mut_ptr(), codec.codec_tag)) }.unwrap_or_default()
+}
+
+/// # Safety
+/// `stream` belongs to the open `context`, here and below.
+pub(super) unsafe fn frame_rate(
+    context: NonNull<ffi::AVFormatContext>,
+    stream: NonNull<ffi::AVStream>,
+) -> Option<Rational> {
+    // SAFETY: as the caller promises; without a frame only stream fields are read.
+    positive(unsafe { ffi::av_guess_frame_rate(context.as_ptr(), stream.as_ptr(), std::ptr::null_mut()) })
+}
+
+/// # Safety
+/// As above.
+pub(super) unsafe fn sample_aspect_ratio(
+    context: NonNull<ffi::AVFormatContext>,
+    stream: NonNull<ffi::AVStream>,
+) -> Option<Rational> {
+    // SAFETY: as the caller promises; without a frame only stream fields are read.
+    positive(unsafe { ffi::av_guess_sample_aspect_ratio(context.as_ptr(), stream.as_ptr(), std::ptr::null_mut()) })
+}
+
+/// # Safety
+/// As above.
+pub(super) unsafe fn side_data(stream: NonNull<ffi::AVStream>) -> Vec<SideData> {
+    // SAFETY: as the caller promises; a stream has codec parameters.
+    #[cfg(ffmpeg_6_1)]
+    let (first, count) = unsafe {
+        let codec = &*stream.as_ref().codecpar;
+        (codec.coded_side_data, codec.nb_coded_side_data)
+    };
+    // SAFETY: as the caller promises.
+    #[cfg(not(ffmpeg_6_1))]
+    let (first, count) = unsafe { (stream.as_ref().side_data, stream.as_ref().nb_side_data) };
+    (0..count.max(0) as usize)
+        .map(|n| {
+            // SAFETY: libav keeps `count` entries there, each with `size` readable bytes; names are static or null.
+            unsafe {
+                let entry = &*first.add(n);
+                let bytes = if entry.data.is_null() { &[] } else { std::slice::from_raw_parts(entry.data, entry.size) };
+                let name = text(ffi::av_packet_side_data_name(entry.type_)).unwrap_or_default();
+                SideData { kind: entry.type_ as i32, name, bytes: bytes.to_vec() }
+            }
+        })
+        .collect()
+}
+
+/// Owns a copy of AVCodecParameters.
+struct CodecParameters(NonNull<ffi::AVCodecParameters>);
+
+// SAFETY: plain data with one owner, never changed after the copy.
+unsafe impl Send for CodecParameters {}
+// SAFETY: as above: only read.
+unsafe impl Sync for CodecParameters {}
+
+impl CodecParameters {
+    /// # Safety
+    /// `from` is live and not changed during the call.
+    unsafe fn copy(from: *const ffi::AVCodecParameters) -> Result<Self, AvError> {
+        // SAFETY: allocates; null is out of memory.
+        let copy = unsafe { ffi::avcodec_parameters_alloc() };
+        let copy = NonNull::new(copy).map(CodecParameters).ok_or(OUT_OF_MEMORY)?;
+        // SAFETY: both are live; everything inside is copied.
+        check(unsafe { ffi::avcodec_parameters_copy(copy.0.as_ptr(), from) })?;
+        Ok(copy)
+    }
+}
+
+impl Drop for CodecParameters {
+    fn drop(&mut self) {
+        let mut codec = self.0.as_ptr();
+        // SAFETY: owned, freed once.
+        unsafe { ffi::avcodec_parameters_free(&raw mut codec) };
+    }
+}
+
+fn positive(ratio: ffi::AVRational) -> Option<Rational> {
+    (ratio.num > 0 && ratio.den > 0).then(|| ratio.into())
+}
