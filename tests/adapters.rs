@@ -101,7 +101,7 @@ fn every_setting_of_a_row_is_in_the_recorded_tables_with_a_value_they_take() {
         for row in adapter::all() {
             let found = tables.capabilities(row);
             if found.present {
-                settings(row, &found).for_each(|setting| check(&tables, &found, setting));
+                settings(row, &found).for_each(|setting| check(tables, &found, setting));
                 speeds(row, &found);
             }
         }

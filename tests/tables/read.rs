@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use repass::adapter::{Adapter, PassModel, StatsRoute, Vendor};
 use repass::probe::{Capabilities, OptionInfo, OptionKind};
@@ -19,11 +20,17 @@ pub struct Tables {
 }
 
 /// All that were recorded, by file name; `videotoolbox` is written by hand from videotoolboxenc.c.
-pub fn all() -> Vec<Tables> {
-    ["ffmpeg-5.1", "ffmpeg-7.1", "ffmpeg-9.0", "videotoolbox"].into_iter().map(recorded).collect()
+pub fn all() -> &'static [Tables] {
+    static ALL: LazyLock<Vec<Tables>> = LazyLock::new(|| NAMES.into_iter().map(read).collect());
+    &ALL
 }
 
-pub fn recorded(name: &str) -> Tables {
+/// The one of this name.
+pub fn recorded(name: &str) -> &'static Tables {
+    all().iter().find(|tables| tables.name == name).unwrap()
+}
+
+fn read(name: &str) -> Tables {
     let text = fs::read_to_string(folder().join(format!("{name}.txt"))).unwrap();
     Tables::read(name, &text)
 }
@@ -145,5 +152,6 @@ fn bound(text: &str) -> f64 {
     }
 }
 
+const NAMES: [&str; 4] = ["ffmpeg-5.1", "ffmpeg-7.1", "ffmpeg-9.0", "videotoolbox"];
 /// Formats of frames that live in a device.
 const SURFACES: [&str; 4] = ["cuda", "qsv", "amf", "videotoolbox_vld"];
