@@ -42,6 +42,7 @@ impl<'a> Compiler<'a> {
     }
 
     pub(super) fn plan(mut self) -> Result<EncoderPlan, Refusal> {
+        self.refuse_what_no_version_has()?;
         self.require_encoder()?;
         let own = self.own_options()?;
         let aim = self.aim()?;
@@ -58,6 +59,17 @@ impl<'a> Compiler<'a> {
             pixel_formats: self.pixel_formats(),
             warnings: self.warnings,
         })
+    }
+
+    /// Two passes that no build and no target would make possible: said before anything smaller.
+    fn refuse_what_no_version_has(&self) -> Result<(), Refusal> {
+        let Request { passes, on_unsupported, .. } = self.request;
+        match self.adapter.passes {
+            PassModel::Refused(because) if (*passes, *on_unsupported) == (Passes::Two, OnUnsupported::Refuse) => {
+                Err(self.adapter.refuses_two_passes(because))
+            }
+            PassModel::TwoRuns(_) | PassModel::Inside(_) | PassModel::Refused(_) => Ok(()),
+        }
     }
 
     fn require_encoder(&self) -> Result<(), Refusal> {
@@ -225,7 +237,8 @@ impl<'a> Compiler<'a> {
             (PassModel::Inside(_) | PassModel::Refused(_), Passes::Auto) => Ok(Course::One),
             (PassModel::Inside(inside), Passes::Two) => self.inside(inside, aim),
             (PassModel::Refused(because), Passes::Two) => {
-                self.or_one_pass(self.adapter.refuses_two_passes(*because), "one pass instead of two", because.words())
+                self.warn(format!("one pass instead of two: {}", because.words()));
+                Ok(Course::One)
             }
         }
     }
