@@ -1,5 +1,7 @@
 //! Plans: pure values, compared whole with references; laws that hold for every request; refusals, each with its remedy.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -18,6 +20,8 @@ use repass::rate::{BitRate, ByteSize, Cap, Target};
 #[path = "tables/read.rs"]
 mod tables;
 
+use tables::Tables;
+
 // ---- references
 
 #[test]
@@ -35,7 +39,7 @@ fn plans_are_as_recorded() {
             }
         }
         if text.is_empty() {
-            let nowhere = plan::compile(&Request::new(row, AVERAGE), &tables::recorded("ffmpeg-9.0").capabilities(row));
+            let nowhere = plan::compile(&Request::new(row, AVERAGE), &recorded("ffmpeg-9.0").capabilities(row));
             show(&mut text, nowhere);
         }
         compare(&format!("{}.txt", row.name), &text);
@@ -156,7 +160,7 @@ proptest! {
 
     #[test]
     fn compiling_twice_gives_the_same(request in any_request()) {
-        let found = tables::recorded("ffmpeg-9.0").capabilities(request.adapter);
+        let found = recorded("ffmpeg-9.0").capabilities(request.adapter);
         prop_assert_eq!(plan::compile(&request, &found), plan::compile(&request, &found));
     }
 }
@@ -285,9 +289,12 @@ fn quiet_settings_stay_out_when_asked_to_speak() {
 
 // ---- refusals
 
+/// Tables, encoder, options, and words of the refusal.
+type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static str);
+
 #[test]
 fn what_cannot_be_is_refused_before_anything_runs() {
-    let cases: &[(&str, &str, &[(&str, &str)], &str)] = &[
+    let cases: &[Case] = &[
         ("ffmpeg-5.1", "libx264", &[("crff", "20")], "did you mean crf"),
         ("ffmpeg-5.1", "libx264", &[("crf", "20")], "use --crf"),
         ("ffmpeg-5.1", "libx264", &[("b", "4M")], "use -b"),
@@ -369,7 +376,7 @@ fn quality_in_two_passes_is_refused_in_the_encoders_own_words() {
 #[test]
 fn a_missing_encoder_says_what_would_bring_it() {
     for row in adapter::all() {
-        let absent = Capabilities { present: false, ..tables::recorded("ffmpeg-5.1").capabilities(row) };
+        let absent = Capabilities { present: false, ..recorded("ffmpeg-5.1").capabilities(row) };
         let refusal = plan::compile(&Request::new(row, AVERAGE), &absent).unwrap_err();
         assert!(refusal.to_string().contains(row.availability), "{refusal}");
     }
@@ -432,8 +439,12 @@ fn arguments_are_quoted_where_a_shell_would_read_them() {
 
 // ---- helpers
 
+fn recorded(name: &str) -> &'static Tables {
+    tables::all().iter().find(|tables| tables.name == name).unwrap()
+}
+
 fn on(tables: &str, name: &str) -> Capabilities {
-    tables::recorded(tables).capabilities(adapter::named(name).unwrap())
+    recorded(tables).capabilities(adapter::named(name).unwrap())
 }
 
 fn compiled(name: &str, tables: &str, options: &[(&str, &str)]) -> EncoderPlan {

@@ -25,11 +25,6 @@ pub fn all() -> &'static [Tables] {
     &ALL
 }
 
-/// The one of this name.
-pub fn recorded(name: &str) -> &'static Tables {
-    all().iter().find(|tables| tables.name == name).unwrap()
-}
-
 fn read(name: &str) -> Tables {
     let text = fs::read_to_string(folder().join(format!("{name}.txt"))).unwrap();
     Tables::read(name, &text)
