@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use repass::adapter::{self, Adapter, Capping, PRESETS, PassModel, Setting, StatsRoute, Vendor};
-use repass::error::Refusal;
+use repass::error::{Error, Refusal};
 use repass::probe::{self, Capabilities};
 
 #[path = "tables/read.rs"]
@@ -183,6 +183,19 @@ fn statistics_take_the_route_that_is_there() {
         }
         if found.present && row.supports_two_pass() && row.codec != "av1" {
             assert!(found.route.is_some(), "{}: every version of it has a route", row.name);
+        }
+    }
+}
+
+#[test]
+fn hardware_that_is_not_there_is_told_from_an_encoder_that_is_not_compiled_in() {
+    for row in adapter::all().into_iter().filter(|row| row.vendor != Vendor::Software) {
+        let opened = probe::open_device(row);
+        match (probe::capabilities(row).present, opened) {
+            (true, Ok(())) => eprintln!("{}: there is a device", row.name),
+            (true, Err(Error::Plan(Refusal::NoDevice { encoder, .. }))) => assert_eq!(encoder, row.name),
+            (false, Err(Error::Plan(Refusal::NoEncoder { encoder, .. }))) => assert_eq!(encoder, row.name),
+            (present, opened) => panic!("{}: present: {present}, {opened:?}", row.name),
         }
     }
 }
