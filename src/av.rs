@@ -12,6 +12,7 @@ use ffmpeg_sys_next as ffi;
 
 use crate::media::Rational;
 
+pub mod audio;
 pub mod encoder;
 pub mod filter;
 pub mod frame;

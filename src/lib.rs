@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod adapter;
+pub mod audio;
 #[expect(unsafe_code, reason = "the border to libav*")]
 pub mod av;
 pub mod error;

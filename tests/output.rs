@@ -7,12 +7,15 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use repass::audio::AudioSpec;
 use repass::av::Received;
+use repass::av::audio::AudioTranscoder;
 use repass::av::muxer::{Container, Cut};
 use repass::av::packet::Packet;
 use repass::av::source::{Demuxer, OpenOptions};
 use repass::error::Error;
 use repass::event::Cancel;
+use repass::media::StreamKind;
 use repass::sink::{FileSink, Finished, OutputStream, Sink, Streams};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -48,6 +51,103 @@ fn a_remux_is_what_a_stream_copy_of_the_command_line_is() -> Tested {
         std::fs::remove_file(theirs)?;
     }
     Ok(())
+}
+
+// --- sound -----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn transcoded_sound_has_the_packets_that_the_command_line_makes() -> Tested {
+    let _deadline = deadline(120);
+    let folder = tempfile::tempdir()?;
+    for (source, track, spec, arguments, extension) in [
+        (&media().mp4, 0, "aac:96k", &["-c:a", "aac", "-b:a", "96k"][..], "mp4"),
+        (&media().mp4, 1, "aac:96k", &["-c:a", "aac", "-b:a", "96k"], "mkv"),
+        (&media().mp4, 1, "opus:64k", &["-c:a", "libopus", "-b:a", "64k"], "mkv"),
+        (&media().mp4, 0, "opus:64k", &["-c:a", "libopus", "-b:a", "64k"], "webm"),
+        (&media().mp4, 1, "libmp3lame:192k", &["-c:a", "libmp3lame", "-b:a", "192k"], "mkv"),
+        (&media().mp4, 0, "flac", &["-c:a", "flac"], "mkv"),
+        (&media().mp4, 0, "vorbis:64k", &["-c:a", "libvorbis", "-b:a", "64k"], "webm"),
+        (&media().surround, 0, "aac:384k", &["-c:a", "aac", "-b:a", "384k"], "mp4"),
+        (&media().surround, 0, "opus:256k", &["-c:a", "libopus", "-b:a", "256k"], "mkv"),
+        (&media().surround, 0, "ac3:384k", &["-c:a", "ac3", "-b:a", "384k"], "mkv"),
+    ] {
+        let what =
+            format!("{} track {track} to {spec} in {extension}", source.file_name().unwrap_or_default().display());
+        let ours = folder.path().join("ours").with_extension(extension);
+        let theirs = folder.path().join("theirs").with_extension(extension);
+        transcode(source, track, &spec.parse()?, &ours, None).map_err(|error| format!("{what}: {error}"))?;
+        let map = format!("0:a:{track}");
+        let maps = ["-map", &map, "-map_chapters", "-1", "-map_metadata", "-1"];
+        ffmpeg(Command::new("ffmpeg").arg("-i").arg(source).args(maps).args(arguments).arg(&theirs));
+        same(&sound(&ours), &sound(&theirs), &what);
+        std::fs::remove_file(ours)?;
+        std::fs::remove_file(theirs)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn sound_is_cut_to_the_sample() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("cut.mkv");
+    transcode(&media().mp4, 0, &"flac".parse()?, &output, Some((0.5, 0.75)))?;
+    let decoded =
+        Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&output).args(["-f", "s16le", "-"]).output()?;
+    assert_eq!(decoded.stdout.len(), 36_000 * 2);
+    Ok(())
+}
+
+/// Transcodes one audio track of a source into a file of its own; with a cut, only so much from there on.
+fn transcode(
+    source: &Path,
+    track: usize,
+    spec: &AudioSpec,
+    output: &Path,
+    cut: Option<(f64, f64)>,
+) -> Result<Finished, Error> {
+    let container = Container::for_path(output, None)?;
+    let mut sink: Box<dyn Sink> = Box::new(FileSink::create(output, container, false)?);
+    let mut demuxer = Demuxer::open(source, &OpenOptions::default(), &Cancel::new())?;
+    let audio = demuxer.info().streams.iter().filter(|stream| stream.kind == StreamKind::Audio).nth(track);
+    let index = audio.expect("a track").index;
+    let begins = demuxer.info().start_seconds + cut.map_or(0.0, |(from, _)| from);
+    demuxer.only(&[index]);
+    let stream = demuxer.stream(index).expect("it is there");
+    let offset = (begins / stream.time_base.value()).round() as i64;
+    let transcoder = AudioTranscoder::open(&stream, spec, container.global_header())?;
+    let mut transcoder = transcoder.until(cut.map(|(_, length)| length));
+    let streams = vec![OutputStream::Encoded(transcoder.stream()?, None)];
+    sink.start(&Streams { streams, ..Streams::default() })?;
+    let mut packet = Packet::new().expect("memory");
+    loop {
+        let more = demuxer.read(&mut packet).expect("readable") == Received::Ready;
+        if more {
+            packet.set_times(packet.pts().map(|t| t - offset), packet.dts().map(|t| t - offset), packet.duration());
+            transcoder.push(&packet)?;
+        } else {
+            transcoder.push_end()?;
+        }
+        loop {
+            let mut encoded = Packet::new().expect("memory");
+            match transcoder.pull(&mut encoded)? {
+                Received::Ready => sink.write(encoded, 0, transcoder.time_base())?,
+                Received::NeedInput => break,
+                Received::Done => return sink.finish(),
+            }
+        }
+    }
+}
+
+/// Packets of the first audio stream as ffprobe shows them, and what it is.
+fn sound(path: &Path) -> Vec<String> {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "a:0", "-of", "csv", "-show_entries"])
+        .arg("stream=codec_name,sample_fmt,sample_rate,channels,initial_padding,start_time:packet=pts,dts,duration,flags,size")
+        .arg(path)
+        .output()
+        .expect("ffprobe runs");
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
 // --- helpers ---------------------------------------------------------------------------------------------------------
@@ -141,6 +241,8 @@ struct Media {
     mp4: PathBuf,
     webm: PathBuf,
     ts: PathBuf,
+    /// Sound with six channels.
+    surround: PathBuf,
 }
 
 fn media() -> &'static Media {
@@ -234,11 +336,16 @@ impl Media {
             "-map", "0", "-map", "1", "-map", "2", "-c:v", "libx264", "-g", "12", "-c:a:0", "aac", "-c:a:1", "mp2",
         ]);
         ffmpeg(ts.arg(at("all.ts")));
+        let mut surround = Command::new("ffmpeg");
+        surround.args(["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=1", "-f", "lavfi", "-i"]);
+        surround.arg("aevalsrc=sin(440*t)|sin(550*t)|sin(660*t)|sin(99*t)|sin(770*t)|sin(880*t):c=5.1:s=48000:d=1");
+        ffmpeg(surround.args(["-c:v", "mpeg4", "-c:a", "flac"]).arg(at("surround.mkv")));
         Ok(Media {
             matroska: at("all.mkv"),
             mp4: at("all.mp4"),
             webm: at("all.webm"),
             ts: at("all.ts"),
+            surround: at("surround.mkv"),
             _folder: folder,
         })
     }
