@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::error::Refusal;
 
 mod amf;
@@ -43,14 +45,14 @@ pub struct Adapter {
     pub always: &'static [Setting],
     /// Settings that keep the library from printing by itself; left out under `-v`.
     pub quiet: &'static [Setting],
-    /// Options that belong to passes and targets.
+    /// Options that belong to passes and targets, besides [`RESERVED`].
     pub reserved: &'static [Reserved],
     /// How HDR10 static metadata reaches the bit stream where libavcodec does not pass it on by itself.
     pub hdr10: Option<Hdr10>,
 }
 
 /// Whose encoder it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Vendor {
     /// Runs on the CPU.
@@ -65,6 +67,15 @@ pub enum Vendor {
     Apple,
 }
 
+/// A place for a value: an AVOption, or one key inside an AVOption that is a parameter string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// The AVOption.
+    pub option: &'static str,
+    /// The key inside it, where the option is a `key=value:key=value` string.
+    pub key: Option<&'static str>,
+}
+
 /// A setting of an encoder: an AVOption, or one key inside an AVOption that is a parameter string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
@@ -74,19 +85,27 @@ pub struct Setting {
     pub key: Option<&'static str>,
     /// The value.
     pub value: &'static str,
+    /// Whether it is left out without a word where the linked libavcodec does not have the option.
+    pub optional: bool,
 }
 
 impl Setting {
     /// `option=value`.
     #[must_use]
     pub const fn option(option: &'static str, value: &'static str) -> Self {
-        Setting { option, key: None, value }
+        Setting { option, key: None, value, optional: false }
     }
 
     /// `key=value` inside the parameter string `option`.
     #[must_use]
     pub const fn param(option: &'static str, key: &'static str, value: &'static str) -> Self {
-        Setting { option, key: Some(key), value }
+        Setting { option, key: Some(key), value, optional: false }
+    }
+
+    /// The same, left out where the linked libavcodec does not have the option.
+    #[must_use]
+    pub const fn where_there(self) -> Self {
+        Setting { optional: true, ..self }
     }
 }
 
@@ -95,7 +114,7 @@ impl Setting {
 pub struct Knob {
     /// The AVOption that takes the level.
     pub option: &'static str,
-    /// Further AVOptions that take the same level (AMF: `qp_i`, `qp_p`).
+    /// Further AVOptions that take the same level where they exist (AMF: `qp_p`, `qp_b`).
     pub also: &'static [&'static str],
     /// What the level is multiplied by before it is set (VideoToolbox: `FF_QP2LAMBDA`, 118).
     pub scale: u32,
@@ -107,10 +126,27 @@ pub struct Knob {
     pub range: (f64, f64),
     /// Settings without which the knob does nothing.
     pub with: &'static [Setting],
+    /// Whether `maxrate` and `bufsize` hold beside it.
+    pub cap: Capping,
+    /// Settings for analysis inside the run that takes effect beside it; empty: none does.
+    pub analysis: &'static [Setting],
+}
+
+/// What becomes of `--maxrate` and `--bufsize`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capping {
+    /// Refused: the reason.
+    Refused(&'static str),
+    /// They are the limits of the video buffering verifier.
+    Buffer,
+    /// They are set, but bound something else: what, for a warning.
+    Loose(&'static str),
+    /// The peak is set as `b`, which bounds the average: what that means, for a warning.
+    AsBitrate(&'static str),
 }
 
 /// Which way a knob turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
     /// Smaller numbers look better.
@@ -126,10 +162,8 @@ pub struct Bitrate {
     pub range: (u64, u64),
     /// Settings without which `b` does nothing.
     pub with: &'static [Setting],
-    /// Whether `maxrate` and `bufsize` hold beside an average bit rate.
-    pub cap: bool,
-    /// Whether `maxrate` and `bufsize` hold beside a constant quality.
-    pub quality_cap: bool,
+    /// What becomes of `maxrate` and `bufsize` beside it.
+    pub cap: Capping,
 }
 
 /// The speed knob: one vocabulary (x264's ten names) mapped onto the encoder's own.
@@ -147,13 +181,15 @@ pub struct Speed {
 pub const PRESETS: [&str; 10] =
     ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"];
 
-/// Group of pictures: the AVOptions for its length and for key frames at given times.
+/// Group of pictures: its length, and key frames at given times.
 #[derive(Debug, Clone, Copy)]
 pub struct Gop {
-    /// Longest distance of key frames in frames, the AVOption `g`; `None` for an intra-only codec.
-    pub length: Option<&'static str>,
-    /// Shortest distance; `None` where the encoder has none.
-    pub least: Option<&'static str>,
+    /// Longest distance of key frames in frames, mostly the AVOption `g`; `None` for an intra-only codec.
+    pub length: Option<Slot>,
+    /// Shortest distance in frames, for groups of a fixed length; `None` where the encoder has none.
+    pub least: Option<Slot>,
+    /// The encoder's own longest distance in frames where none is set; `None` where it depends on the source.
+    pub default_length: Option<u32>,
     /// Settings for groups that do not refer to each other, at a fixed distance, without scene-cut key frames.
     pub fixed: &'static [Setting],
     /// Settings with which a frame marked as a key frame becomes one that a player can start at.
@@ -199,6 +235,8 @@ pub struct TwoRuns {
     pub sidecar: Option<Sidecar>,
     /// Bytes of statistics per frame: a constant, and a number per 16×16 macroblock.
     pub bytes_per_frame: (u32, u32),
+    /// Longest path of a statistics file in bytes; longer ones are cut short by the library without a word.
+    pub longest_path: usize,
     /// What to say where no route exists in the linked libavcodec.
     pub without_route: &'static str,
 }
@@ -213,7 +251,8 @@ pub struct Sidecar {
 }
 
 /// How statistics get from pass 1 to pass 2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "route")]
 pub enum StatsRoute {
     /// In memory: `AVCodecContext.stats_out` to `stats_in`, with the pass flags.
     Context,
@@ -247,14 +286,10 @@ pub enum Proof {
 /// Analysis inside one run.
 #[derive(Debug, Clone, Copy)]
 pub struct Inside {
-    /// Settings that switch it on; one that the linked libavcodec does not have is left out if `optional` names it.
+    /// Settings that switch it on beside a bit rate; a [`Knob`] has its own.
     pub settings: &'static [Setting],
-    /// Options among `settings` that only some of the family's encoders have.
-    pub optional: &'static [&'static str],
     /// How far it looks.
     pub reach: Reach,
-    /// Whether it works beside a constant quality.
-    pub with_quality: bool,
     /// What it is, in words: never called two passes.
     pub words: &'static str,
     /// Values of the speed option that switch it off again (NVENC: `medium`, `fast`).
@@ -262,7 +297,7 @@ pub struct Inside {
 }
 
 /// How far an analysis inside one run looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reach {
     /// Each frame is looked at twice, on its own.
@@ -285,11 +320,27 @@ pub enum Because {
 pub struct Reserved {
     /// The AVOption.
     pub option: &'static str,
-    /// Keys inside it; empty: the whole option.
+    /// Keys inside a parameter string, or names inside a set of flags; a `*` at the end stands for any rest. Empty: the
+    /// whole option.
     pub keys: &'static [&'static str],
-    /// Who owns it.
+    /// Who owns it, and what to use instead.
     pub why: &'static str,
 }
+
+/// Options that nobody may set by hand with any encoder.
+pub const RESERVED: &[Reserved] = &[
+    Reserved { option: "b", keys: &[], why: "use -b" },
+    Reserved { option: "maxrate", keys: &[], why: "use --maxrate" },
+    Reserved { option: "bufsize", keys: &[], why: "use --bufsize" },
+    Reserved {
+        option: "minrate",
+        keys: &[],
+        why: "a constant bit rate is not offered; --maxrate with --bufsize bounds it",
+    },
+    Reserved { option: "threads", keys: &[], why: "use --threads" },
+    Reserved { option: "flags", keys: &["pass1", "pass2"], why: "the driver sets the pass; use --passes" },
+    Reserved { option: "flags", keys: &["qscale"], why: "the target decides; use --crf" },
+];
 
 /// How HDR10 static metadata is written into the bit stream by parameters.
 #[derive(Debug, Clone, Copy)]
@@ -300,8 +351,19 @@ pub struct Hdr10 {
     pub display: &'static str,
     /// Key of the content light level, `max,average`.
     pub light: &'static str,
-    /// Whether chromaticities and luminances are decimals (SVT-AV1) instead of x265's integers of 0.00002 and 0.0001 cd/m².
-    pub decimal: bool,
+    /// How the values are written.
+    pub style: Hdr10Style,
+}
+
+/// How the values of a mastering display are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hdr10Style {
+    /// `G(x,y)B(x,y)R(x,y)WP(x,y)L(max,min)` in units of 0.00002 and 0.0001 cd/m²: x265, x264.
+    Units,
+    /// The same in decimals: SVT-AV1.
+    Decimals,
+    /// The ten numbers of `Units` alone, with commas: VVenC.
+    List,
 }
 
 /// All adapters, software first.
@@ -322,22 +384,146 @@ pub fn named(name: &str) -> Result<&'static Adapter, Refusal> {
 }
 
 impl Adapter {
+    /// Whether two runs with statistics are its model; whether they can happen here is for [`crate::probe`] to say.
+    #[must_use]
+    pub fn supports_two_pass(&self) -> bool {
+        matches!(self.passes, PassModel::TwoRuns(_))
+    }
+
+    /// The options nobody may set by hand, its own and those of all encoders.
+    pub fn reserved(&self) -> impl Iterator<Item = &'static Reserved> {
+        self.reserved.iter().chain(RESERVED)
+    }
+
     /// The ffmpeg arguments of one pass, for people who spawn ffmpeg: 0 is a single pass and adds nothing.
     ///
     /// `stats_path` is the prefix that ffmpeg's `-passlogfile` takes, or the file for encoders with their own parameter.
     /// For libsvtav1 the arguments do nothing before FFmpeg 9 (`libsvtav1.c` reads no pass flag there); [`crate::probe`]
-    /// tells. Analysis inside one run is the arguments of pass 1; pass 2 adds nothing.
+    /// tells. Analysis inside one run is the arguments of pass 1; pass 2 adds nothing. On Windows the path is escaped in
+    /// the same way: `C:\x` becomes `C\:\\x` inside a parameter string.
     ///
     /// # Errors
     /// [`Refusal`] for any other number, for a path that cannot be passed, and for encoders without two passes at all.
     pub fn two_pass_args(&self, pass: u8, stats_path: &Path) -> Result<Vec<String>, Refusal> {
-        let _ = (pass, stats_path);
-        Ok(Vec::new())
+        match (pass, &self.passes) {
+            (0, _) => Ok(Vec::new()),
+            (3.., _) => Err(Refusal::NoSuchPass { encoder: self.name.to_owned(), pass }),
+            (_, PassModel::TwoRuns(model)) => self.stats_args(model, pass, stats_path),
+            (1, PassModel::Inside(inside)) => Ok(plain_args(inside.settings)),
+            (_, PassModel::Inside(_)) => Ok(Vec::new()),
+            (_, PassModel::Refused(because)) => Err(self.refuses_two_passes(*because)),
+        }
     }
+
+    /// Of several routes the parameter string, which works on every version; else ffmpeg's own two options.
+    fn stats_args(&self, model: &TwoRuns, pass: u8, stats_path: &Path) -> Result<Vec<String>, Refusal> {
+        let params = model.routes.iter().find_map(|route| match *route {
+            StatsRoute::Params { option, pass, stats } => Some((option, pass, stats)),
+            StatsRoute::Context | StatsRoute::File { .. } => None,
+        });
+        let longest = if params.is_some() { model.longest_path } else { LONGEST_PREFIX };
+        let path = self.stats_path(stats_path, longest)?;
+        Ok(match params {
+            Some((option, pass_key, stats_key)) => {
+                vec![format!("-{option}"), format!("{pass_key}={pass}:{stats_key}={}", escaped(path))]
+            }
+            None => vec!["-pass".to_owned(), pass.to_string(), "-passlogfile".to_owned(), path.to_owned()],
+        })
+    }
+
+    /// The statistics file of a pass as text that reaches the encoder whole.
+    ///
+    /// # Errors
+    /// [`Refusal::StatsPath`] for a path that the encoder would cut short.
+    pub fn stats_file<'p>(&self, path: &'p Path) -> Result<&'p str, Refusal> {
+        let longest = match &self.passes {
+            PassModel::TwoRuns(model) => model.longest_path,
+            PassModel::Inside(_) | PassModel::Refused(_) => 0,
+        };
+        self.stats_path(path, longest)
+    }
+
+    /// The path as text, of at most so many bytes.
+    fn stats_path<'p>(&self, path: &'p Path, longest: usize) -> Result<&'p str, Refusal> {
+        let refused =
+            |why: String| Refusal::StatsPath { encoder: self.name.to_owned(), path: path.display().to_string(), why };
+        let text = path.to_str().ok_or_else(|| refused("not UTF-8".to_owned()))?;
+        match text.len() {
+            0 => Err(refused("empty".to_owned())),
+            length if length > longest => {
+                Err(refused(format!("{length} bytes, of which only {longest} would be used")))
+            }
+            _ if text.contains('\0') => Err(refused("a NUL would cut it short".to_owned())),
+            _ => Ok(text),
+        }
+    }
+
+    /// The refusal of an encoder that has no analysis to offer.
+    pub(crate) fn refuses_two_passes(&self, because: Because) -> Refusal {
+        Refusal::VideoToolboxTwoPassUnsupported {
+            encoder: self.name.to_owned(),
+            why: because.words(),
+            instead: with_two_passes(),
+        }
+    }
+}
+
+impl Because {
+    /// The reason in words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Because::VideoToolboxWrapper => {
+                "FFmpeg's VideoToolbox encoder exposes no multi-pass session (Apple's own VTCompressionSession does)"
+            }
+            Because::IntraOnly => {
+                "every ProRes frame stands alone at the quality of its profile, so there is nothing to analyse ahead"
+            }
+        }
+    }
+}
+
+/// Names of the encoders that take two runs.
+#[must_use]
+pub fn with_two_passes() -> Vec<String> {
+    all().into_iter().filter(|adapter| adapter.supports_two_pass()).map(|adapter| adapter.name.to_owned()).collect()
+}
+
+/// `-option value` for every setting that all encoders of the family have.
+fn plain_args(settings: &[Setting]) -> Vec<String> {
+    let common = settings.iter().filter(|setting| !setting.optional);
+    common.flat_map(|setting| [format!("-{}", setting.option), setting.value.to_owned()]).collect()
+}
+
+/// A value inside a parameter string, as `av_dict_parse_string` reads it back (`av_get_token`, libavutil/avstring.c): it
+/// would end at `:`, unquote at `'`, unescape at `\` and trim white space at both ends.
+pub(crate) fn escaped(value: &str) -> String {
+    let inner = value.trim_matches(WHITE_SPACE);
+    let start = value.len() - value.trim_start_matches(WHITE_SPACE).len();
+    let is_end = |index: usize| index < start || index >= start + inner.len();
+    let mut text = String::with_capacity(value.len());
+    for (index, character) in value.char_indices() {
+        if matches!(character, ':' | '\\' | '\'') || is_end(index) {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text
 }
 
 /// The names most like this one, by edit distance; at most three.
 pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Vec<String> {
-    let _ = (name, names.count());
-    Vec::new()
+    let mut near: Vec<(usize, &str)> = names
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + name.len().max(candidate.len()) / 3)
+        .collect();
+    near.sort_unstable();
+    near.dedup();
+    near.into_iter().take(3).map(|(_, candidate)| candidate.to_owned()).collect()
 }
+
+/// Longest prefix of `-passlogfile` in bytes: ffmpeg makes the file's name in a buffer of 1024 (ffmpeg_mux_init.c).
+const LONGEST_PREFIX: usize = 1000;
+
+/// What `av_get_token` trims.
+const WHITE_SPACE: [char; 4] = [' ', '\n', '\t', '\r'];

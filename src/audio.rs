@@ -24,7 +24,7 @@ struct AudioCodec {
 }
 
 /// A codec for sound, and its bit rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudioSpec {
     codec: &'static AudioCodec,
     bitrate: Option<BitRate>,

@@ -68,6 +68,9 @@ pub(crate) fn check(code: c_int) -> Result<c_int, AvError> {
 /// `AVERROR(ENOMEM)`, for allocations that came back null.
 pub(crate) const OUT_OF_MEMORY: AvError = AvError(ffi::AVERROR(ffi::ENOMEM));
 
+/// What a blocked read answers when its interrupt callback asked it to stop.
+pub(crate) const INTERRUPTED: AvError = AvError(ffi::AVERROR_EXIT);
+
 /// Text for libav. A NUL inside would cut it short, so what follows one is an error of ours and not of libav.
 pub(crate) fn c_string(text: &str) -> Result<CString, AvError> {
     CString::new(text).map_err(|_| AvError(ffi::AVERROR(ffi::EINVAL)))

@@ -220,16 +220,32 @@ pub enum Refusal {
         remedy: String,
     },
     /// Two passes through libavcodec's VideoToolbox wrapper, which opens no multi-pass session.
-    #[error(
-        "{encoder}: two passes are not possible: FFmpeg's VideoToolbox encoder exposes no multi-pass session (Apple's own \
-         VTCompressionSession does); for two passes use {}",
-        .instead.join(", ")
-    )]
+    #[error("{encoder}: two passes are not possible: {why}; for two passes use {}", .instead.join(", "))]
     VideoToolboxTwoPassUnsupported {
         /// libavcodec's name of the encoder.
         encoder: String,
+        /// The reason: the wrapper, or a codec for which the notion does not apply.
+        why: &'static str,
         /// Software encoders that do take two passes.
         instead: Vec<String>,
+    },
+    /// A pass that no encoder has: there are a single pass (0), a first (1) and a second (2).
+    #[error("{encoder}: no pass {pass}; there are 1 and 2, and 0 for a single pass")]
+    NoSuchPass {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The number as given.
+        pass: u8,
+    },
+    /// A path of a statistics file that would not reach the encoder whole.
+    #[error("{encoder}: statistics cannot be kept at {path:?}: {why}")]
+    StatsPath {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The path.
+        path: String,
+        /// What would happen to it.
+        why: String,
     },
     /// Two passes with an encoder that has them inside one run, or not at all.
     #[error("{encoder}: two passes are not possible: {why}; {remedy}")]

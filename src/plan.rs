@@ -4,10 +4,17 @@
 
 use serde::Serialize;
 
-use crate::adapter::{Adapter, Reach, StatsRoute};
+use crate::adapter::{Adapter, Reach, StatsRoute, escaped};
 use crate::error::Refusal;
 use crate::probe::Capabilities;
 use crate::rate::{BitRate, Cap, Target};
+
+mod argv;
+mod compile;
+mod listing;
+mod value;
+
+pub use argv::{CommandLine, argv, shell_line};
 
 /// What is asked of one encoder.
 #[derive(Debug, Clone)]
@@ -36,6 +43,56 @@ pub struct Request {
     pub verbose: bool,
     /// For a file size: the video bit rate that the plan starts from, until pass 1 has measured the rest.
     pub provisional: Option<BitRate>,
+    /// HDR10 static metadata of the source, for encoders that write it into the bit stream.
+    pub hdr10: Option<Hdr10Data>,
+}
+
+impl Request {
+    /// What `repass encode` asks for where nothing else is said.
+    #[must_use]
+    pub fn new(adapter: &'static Adapter, target: Target) -> Self {
+        Request {
+            adapter,
+            target,
+            passes: Passes::Auto,
+            on_unsupported: OnUnsupported::Refuse,
+            cap: None,
+            preset: None,
+            options: Vec::new(),
+            threads: None,
+            gop_frames: None,
+            fast_first: false,
+            verbose: false,
+            provisional: None,
+            hdr10: None,
+        }
+    }
+}
+
+/// HDR10 static metadata: SMPTE ST 2086 and the content light level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Hdr10Data {
+    /// The mastering display, where known.
+    pub display: Option<MasteringDisplay>,
+    /// Greatest and greatest average content light level in cd/m², where known.
+    pub light: Option<(u16, u16)>,
+}
+
+/// A mastering display. Chromaticities are pairs x, y in units of 0.00002, luminances in units of 0.0001 cd/m².
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct MasteringDisplay {
+    /// Green primary.
+    pub green: (u16, u16),
+    /// Blue primary.
+    pub blue: (u16, u16),
+    /// Red primary.
+    pub red: (u16, u16),
+    /// White point.
+    pub white: (u16, u16),
+    /// Greatest luminance.
+    pub brightest: u32,
+    /// Least luminance.
+    pub darkest: u32,
 }
 
 /// How many passes are asked for.
@@ -115,8 +172,31 @@ pub struct PassStep {
     pub settings: Vec<PlannedSetting>,
     /// What happens to statistics.
     pub stats: StatsUse,
-    /// Whether packets go to the output; a pass that only analyses discards them.
+    /// Whether packets go to the output; a pass that only analyses discards them, and opens without global headers, as
+    /// ffmpeg's null muxer does.
     pub output: bool,
+}
+
+impl PassStep {
+    /// The AVOptions in the order in which libav gets them, parameter strings put together and escaped. `stats` is the
+    /// statistics file; without it, [`STATS_PATH`] stays in its place.
+    #[must_use]
+    pub fn options(&self, stats: Option<&str>) -> Vec<(String, String)> {
+        let mut options: Vec<(String, String)> = Vec::new();
+        for setting in &self.settings {
+            let value = if setting.value == STATS_PATH { stats.unwrap_or(STATS_PATH) } else { &setting.value };
+            let Some(key) = &setting.key else {
+                options.push((setting.option.clone(), value.to_owned()));
+                continue;
+            };
+            let pair = format!("{}={}", escaped(key), escaped(value));
+            match options.iter_mut().find(|(option, _)| *option == setting.option) {
+                Some((_, params)) => *params = format!("{params}:{pair}"),
+                None => options.push((setting.option.clone(), pair)),
+            }
+        }
+        options
+    }
 }
 
 /// The pass flag of `AVCodecContext.flags`.
@@ -138,9 +218,9 @@ pub enum StatsUse {
     /// Nothing.
     None,
     /// Writes them by this route.
-    Write(#[serde(skip)] StatsRoute),
+    Write(StatsRoute),
     /// Reads them by this route.
-    Read(#[serde(skip)] StatsRoute),
+    Read(StatsRoute),
 }
 
 /// One setting and where it comes from.
@@ -182,6 +262,5 @@ pub enum Origin {
 /// [`Refusal`]: a missing encoder, two passes where there are none, an option or value that does not exist, a bit rate
 /// out of range, pass or target options set by hand.
 pub fn compile(request: &Request, capabilities: &Capabilities) -> Result<EncoderPlan, Refusal> {
-    let _ = (request, capabilities);
-    unimplemented!()
+    compile::Compiler::new(request, capabilities).plan()
 }

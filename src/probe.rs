@@ -3,13 +3,22 @@
 //! Invariant: versions are never compared; what is reported was found.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::adapter::{Adapter, StatsRoute};
+use crate::adapter::{Adapter, PassModel, StatsRoute, Vendor};
+use crate::av::encoder::EncoderSetup;
+use crate::av::frame::Frame;
+use crate::av::option::encoder_table;
+use crate::av::packet::Packet;
+use crate::av::{self, AvError, Received};
+use crate::error::{Error, Refusal};
+use crate::media::Rational;
+use crate::plan::PassFlag;
 
 /// What of an adapter the linked libavcodec has. Plain data: tests build it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Capabilities {
     /// libavcodec's name of the encoder.
     pub encoder: &'static str,
@@ -21,7 +30,8 @@ pub struct Capabilities {
     pub route: Option<StatsRoute>,
     /// Options of the encoder, and the generic ones of libavcodec, by name.
     pub options: BTreeMap<String, OptionInfo>,
-    /// Pixel formats it takes, in libavcodec's order, by libavutil's names; empty where libavcodec lists none.
+    /// Pixel formats of frames in memory that it takes, in libavcodec's order, by libavutil's names; empty where libavcodec
+    /// lists none.
     pub pixel_formats: Vec<String>,
     /// Whether it drives hardware that may be absent (opened only when a job needs it).
     pub hardware: bool,
@@ -69,6 +79,112 @@ pub enum OptionKind {
 /// What the linked libavcodec has of `adapter`, found once per process and encoder.
 #[must_use]
 pub fn capabilities(adapter: &'static Adapter) -> Capabilities {
-    let _ = adapter;
-    unimplemented!()
+    static KNOWN: Mutex<BTreeMap<&'static str, Capabilities>> = Mutex::new(BTreeMap::new());
+    // A probe that panicked has inserted nothing, so what is there is whole.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.entry(adapter.name).or_insert_with(|| probe(adapter)).clone()
 }
+
+fn probe(adapter: &'static Adapter) -> Capabilities {
+    let table = encoder_table(adapter.name);
+    let present = table.is_some();
+    let (options, pixel_formats) = table.map(|table| (table.options, table.pixel_formats)).unwrap_or_default();
+    let mut found = Capabilities {
+        encoder: adapter.name,
+        libavcodec: av::versions().libavcodec,
+        present,
+        route: None,
+        options,
+        pixel_formats,
+        hardware: adapter.vendor != Vendor::Software,
+    };
+    if let (true, PassModel::TwoRuns(model)) = (present, &adapter.passes) {
+        found.route = model.routes.iter().copied().find(|route| works(adapter, *route, &found));
+    }
+    found
+}
+
+/// Whether statistics really take this route in the linked libavcodec.
+fn works(adapter: &Adapter, route: StatsRoute, found: &Capabilities) -> bool {
+    match route {
+        StatsRoute::File { option } | StatsRoute::Params { option, .. } => found.options.contains_key(option),
+        StatsRoute::Context => statistics_come(adapter, found),
+    }
+}
+
+/// A trial of two frames, for an option table does not tell: whether a first pass gives statistics in memory. Anything
+/// that goes wrong in it means that they do not come.
+fn statistics_come(adapter: &Adapter, found: &Capabilities) -> bool {
+    trial(adapter, found).is_ok_and(|statistics| !statistics.is_empty())
+}
+
+fn trial(adapter: &Adapter, found: &Capabilities) -> Result<String, Error> {
+    let quickest = adapter.speed.map(|speed| (speed.option.to_owned(), speed.native[0].to_owned()));
+    let options = quickest.into_iter().chain([("b".to_owned(), TRIAL_RATE.to_owned())]).collect();
+    let setup = EncoderSetup { flag: PassFlag::First, options, ..setup(adapter) };
+    let mut encoder = setup.open(flat(adapter, found, 0)?)?;
+    encoder.send(flat(adapter, found, 1)?)?;
+    encoder.send_end()?;
+    let mut packet = Packet::new().map_err(|source| failed(adapter, source))?;
+    while encoder.receive(&mut packet)? == Received::Ready {}
+    Ok(encoder.into_stats())
+}
+
+/// Tries whether the encoder opens on this machine, with one frame. Only for hardware, and only when it matters: a
+/// driver may take seconds, or print.
+///
+/// # Errors
+/// [`Refusal::NoEncoder`] where it is not compiled in; else the encoder's own words. The code alone says little: a missing
+/// NVIDIA driver is `EPERM`, a missing Intel one `ENOSYS` or unknown (nvenc.c, qsvenc.c).
+pub fn open_device(adapter: &'static Adapter) -> Result<(), Error> {
+    let found = capabilities(adapter);
+    if !found.present {
+        return Err(Refusal::NoEncoder {
+            encoder: adapter.name.to_owned(),
+            libavcodec: found.libavcodec,
+            remedy: adapter.availability.to_owned(),
+        }
+        .into());
+    }
+    setup(adapter).open(flat(adapter, &found, 0)?).map(drop)
+}
+
+fn setup(adapter: &Adapter) -> EncoderSetup {
+    EncoderSetup {
+        encoder: adapter.name.to_owned(),
+        pass: 1,
+        flag: PassFlag::None,
+        options: Vec::new(),
+        stats: None,
+        time_base: Rational::new(1, 25),
+        frame_rate: Rational::new(25, 1),
+        sample_aspect_ratio: None,
+        global_header: false,
+    }
+}
+
+/// A picture of one shade, large enough for every encoder.
+fn flat(adapter: &Adapter, found: &Capabilities, number: i64) -> Result<Frame, Error> {
+    let eight_bits = ["yuv420p", "nv12"];
+    let listed = |name: &&&str| found.pixel_formats.iter().any(|format| format == **name);
+    let first = found.pixel_formats.first().map_or(eight_bits[0], String::as_str);
+    let format = eight_bits.iter().find(listed).copied().unwrap_or(first);
+    let mut frame = Frame::allocate(320, 192, format).map_err(|source| failed(adapter, source))?;
+    let shade = |row: &mut [u8]| -> Result<(), AvError> {
+        row.fill(SHADE);
+        Ok(())
+    };
+    frame.fill_rows(shade).map_err(|source| failed(adapter, source))?;
+    frame.set_pts(number);
+    frame.set_duration(1);
+    Ok(frame)
+}
+
+fn failed(adapter: &Adapter, source: AvError) -> Error {
+    Error::Open { encoder: adapter.name.to_owned(), pass: 1, source, log: String::new() }
+}
+
+/// Any rate will do.
+const TRIAL_RATE: &str = "300000";
+/// A byte that is a legal sample at every depth: nearly black, and 257 of 1023 where samples are 10 bits wide.
+const SHADE: u8 = 1;

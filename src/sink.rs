@@ -57,9 +57,13 @@ pub struct Streams {
 
 /// One stream of an output.
 pub enum OutputStream {
-    /// What an encoder of ours makes, and the source's stream that it is made of: tags, language, disposition, what is known
-    /// of the scene.
-    Encoded(EncodedStream, Option<StreamParameters>),
+    /// What an encoder of ours makes.
+    Encoded {
+        /// What the encoder says of it.
+        stream: EncodedStream,
+        /// The source's stream that it is made of: tags, language, disposition, what is known of the scene.
+        like: Option<StreamParameters>,
+    },
     /// A stream of the source, its packets as they are.
     Copied(StreamParameters),
 }
@@ -69,7 +73,7 @@ impl OutputStream {
     #[must_use]
     pub fn kind(&self) -> StreamKind {
         match self {
-            OutputStream::Encoded(stream, _) => stream.kind(),
+            OutputStream::Encoded { stream, .. } => stream.kind(),
             OutputStream::Copied(stream) => stream.kind,
         }
     }
@@ -78,7 +82,7 @@ impl OutputStream {
     #[must_use]
     pub fn codec(&self) -> String {
         match self {
-            OutputStream::Encoded(stream, _) => stream.codec(),
+            OutputStream::Encoded { stream, .. } => stream.codec(),
             OutputStream::Copied(stream) => stream.codec(),
         }
     }

@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use repass::audio::AudioSpec;
 use repass::av::Received;
 use repass::av::audio::AudioTranscoder;
@@ -217,7 +217,7 @@ fn transcode(
     let offset = (begins / stream.time_base.value()).round() as i64;
     let transcoder = AudioTranscoder::open(&stream, spec, container.global_header())?;
     let mut transcoder = transcoder.until(cut.map(|(_, length)| length));
-    let streams = vec![OutputStream::Encoded(transcoder.stream()?, None)];
+    let streams = vec![OutputStream::Encoded { stream: transcoder.stream()?, like: None }];
     sink.start(&Streams { streams, ..Streams::default() })?;
     let mut packet = Packet::new().expect("memory");
     loop {
@@ -601,7 +601,7 @@ impl Write for Faulty {
         self.calls += 1;
         let room = self.at.saturating_sub(self.media.stream_position()?) as usize;
         match self.fault {
-            Fault::Short if self.calls % 3 == 0 => Err(ErrorKind::Interrupted.into()),
+            Fault::Short if self.calls.is_multiple_of(3) => Err(ErrorKind::Interrupted.into()),
             Fault::Short => self.media.write(&bytes[..bytes.len().min(1000)]),
             Fault::NoSeek => self.media.write(bytes),
             _ if room > 0 => self.media.write(&bytes[..bytes.len().min(room)]),
@@ -857,14 +857,16 @@ const BY_CODEC: &[(StreamKind, &str, &str)] = &[
 const TAGS: &str = ";FFMETADATA1\ntitle=Alles\nartist=Jemand\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=800\ntitle=Eins\n\
                     [CHAPTER]\nTIMEBASE=1/1000\nSTART=800\nEND=2000\ntitle=Zwei\n";
 
-/// Ends the process when a test that enters libav takes longer than `seconds`: such a test cannot be stopped from inside.
+/// Ends the process when a test takes longer: a call into libav that hangs cannot be stopped otherwise.
 fn deadline(seconds: u64) -> Sender<()> {
-    let (alive, watch) = channel();
-    thread::spawn(move || {
-        if watch.recv_timeout(Duration::from_secs(seconds)) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("a test did not end within {seconds} s");
-            std::process::exit(1);
+    let (alive, watched) = bounded(0);
+    let name = thread::current().name().unwrap_or("test").to_owned();
+    let watch = move || {
+        if watched.recv_timeout(Duration::from_secs(seconds)) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("{name}: not done after {seconds} s");
+            std::process::abort();
         }
-    });
+    };
+    thread::Builder::new().name("deadline".to_owned()).spawn(watch).expect("a thread");
     alive
 }

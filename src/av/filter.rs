@@ -85,7 +85,8 @@ impl VideoFilter {
     }
 
     /// Whether the graph was configured for frames like this one: of its size and pixel format and, from FFmpeg 7.0 on,
-    /// of its colour space and range. Pixel shapes may differ, as in the ffmpeg program.
+    /// of its colour space and range. Pixel shapes may differ, as in the ffmpeg program. For a frame that is not, end this
+    /// graph, pull what is left, and open another.
     #[must_use]
     pub fn accepts(&self, frame: &Frame) -> bool {
         self.shape == Shape::of(frame)
@@ -116,7 +117,7 @@ impl VideoFilter {
         self.graph.push_end(self.end)
     }
 
-    /// Takes the next frame of one output into `frame`, whose earlier content goes.
+    /// Takes the next frame of one output, counted from 0, into `frame`, whose earlier content goes.
     ///
     /// # Errors
     /// [`Error::Filter`]: a filter failed.
@@ -124,7 +125,7 @@ impl VideoFilter {
         self.graph.pull(output, frame)
     }
 
-    /// What output number `n` yields.
+    /// What output number `n`, counted from 0, yields.
     #[must_use]
     pub fn output(&self, n: usize) -> FilterOutput {
         let sink = self.graph.sinks[n].as_ptr();
@@ -569,7 +570,11 @@ fn labels(pads: &[Pad]) -> String {
     if pads.is_empty() {
         return "none".to_owned();
     }
-    pads.iter().map(|pad| format!("[{}]", pad.label.as_deref().unwrap_or("unnamed"))).collect()
+    let mut labels: Vec<String> =
+        pads.iter().map(|pad| format!("[{}]", pad.label.as_deref().unwrap_or("unnamed"))).collect();
+    // Their order differs between versions.
+    labels.sort();
+    labels.concat()
 }
 
 /// Owns an AVBufferSrcParameters.

@@ -169,6 +169,52 @@ impl Frame {
             if key { ffi::AVPictureType::AV_PICTURE_TYPE_I } else { ffi::AVPictureType::AV_PICTURE_TYPE_NONE };
     }
 
+    /// How the picture was scanned, as the container is told it: libav's `AVFieldOrder`.
+    pub(crate) fn field_order(&self) -> ffi::AVFieldOrder {
+        match (self.is_interlaced(), self.is_top_field_first()) {
+            (false, _) => ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE,
+            (true, true) => ffi::AVFieldOrder::AV_FIELD_TB,
+            (true, false) => ffi::AVFieldOrder::AV_FIELD_BT,
+        }
+    }
+
+    /// Whether the picture is two fields.
+    #[must_use]
+    pub fn is_interlaced(&self) -> bool {
+        #[cfg(ffmpeg_6_1)]
+        return self.raw().flags & ffi::AV_FRAME_FLAG_INTERLACED as c_int != 0;
+        #[cfg(not(ffmpeg_6_1))]
+        return self.raw().interlaced_frame != 0;
+    }
+
+    /// Whether the upper field comes first.
+    #[must_use]
+    pub fn is_top_field_first(&self) -> bool {
+        #[cfg(ffmpeg_6_1)]
+        return self.raw().flags & ffi::AV_FRAME_FLAG_TOP_FIELD_FIRST as c_int != 0;
+        #[cfg(not(ffmpeg_6_1))]
+        return self.raw().top_field_first != 0;
+    }
+
+    /// Bits per sample of the first component; 0 for an unknown format.
+    pub(crate) fn bit_depth(&self) -> c_int {
+        // SAFETY: a pure look-up; null for numbers that are no format.
+        unsafe { ffi::av_pix_fmt_desc_get(pixel_format_value(self.raw().format)).as_ref() }
+            .map_or(0, |descriptor| descriptor.comp[0].depth)
+    }
+
+    /// Sets the length in ticks, where libav's frames carry one that encoders read (from FFmpeg 6 on).
+    pub fn set_duration(&mut self, ticks: i64) {
+        #[cfg(ffmpeg_6_1)]
+        {
+            self.raw_mut().duration = ticks;
+        }
+        #[cfg(not(ffmpeg_6_1))]
+        {
+            self.raw_mut().pkt_duration = ticks;
+        }
+    }
+
     /// Bytes of all buffers the frame holds on to, padding included: what keeping it costs.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
@@ -281,6 +327,15 @@ impl Drop for Frame {
         // SAFETY: owned, freed once; buffers go when their last reference goes.
         unsafe { ffi::av_frame_free(&raw mut frame) };
     }
+}
+
+/// Bytes of a picture of this size and pixel format in memory, without padding; `None` for an unknown format.
+pub(crate) fn picture_bytes(width: u32, height: u32, pixel_format: &str) -> Option<u64> {
+    let format = pixel_format_value(pixel_format_number(pixel_format).ok()?);
+    // SAFETY: pure arithmetic on the three numbers.
+    check(unsafe { ffi::av_image_get_buffer_size(format, width as c_int, height as c_int, 1) })
+        .ok()
+        .map(|bytes| bytes as u64)
 }
 
 /// The number of a pixel format, by libavutil's name.

@@ -113,6 +113,8 @@ impl LogMark {
     }
 
     fn said(&self, by: impl Fn(&LogLine) -> bool) -> String {
+        // The last words before an error need not end in a line break.
+        BEGUN.try_with(RefCell::take).unwrap_or(None).iter().for_each(publish);
         let log = lock(&LOG);
         let since = |kept: &&Kept| kept.number >= self.line && by(&kept.line);
         for level in [LogLevel::Error, LogLevel::Warning] {
@@ -173,28 +175,31 @@ extern "C" fn on_fragment(class: *const c_char, level: c_int, fragment: *const c
 
 fn add(class: String, level: LogLevel, fragment: &str) {
     // The thread may be ending, its locals gone: then a fragment is a line.
-    let begun = BEGUN.try_with(|begun| begun.take()).unwrap_or(None);
+    let begun = BEGUN.try_with(RefCell::take).unwrap_or(None);
     let mut line = match begun {
         Some(begun) if begun.class == class => begun,
         other => {
-            other.into_iter().for_each(publish);
+            other.iter().for_each(publish);
             LogLine { class, level, text: String::new() }
         }
     };
     line.text.push_str(fragment);
     let whole = fragment.ends_with(['\n', '\r']) || line.text.len() > LONGEST_LINE;
     if whole {
-        publish(line);
+        publish(&line);
     } else if let Err(_ending) = BEGUN.try_with(|begun| begun.replace(Some(line.clone()))) {
-        publish(line);
+        publish(&line);
     }
 }
 
-fn publish(mut line: LogLine) {
-    line.text.truncate(line.text.trim_end().len());
-    if line.text.is_empty() {
-        return;
+/// Hands on what was said, line by line: some say several at once.
+fn publish(said: &LogLine) {
+    for text in said.text.split(['\n', '\r']).map(str::trim_end).filter(|text| !text.is_empty()) {
+        publish_one(LogLine { text: text.to_owned(), ..said.clone() });
     }
+}
+
+fn publish_one(line: LogLine) {
     let mut log = lock(&LOG);
     if line.level <= LogLevel::Warning {
         let number = log.lines;
@@ -224,3 +229,52 @@ const QUOTED_LINES: usize = 3;
 
 /// Bytes at which a line without an end is one.
 const LONGEST_LINE: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn say(fragment: &str) {
+        add("libtest".to_owned(), LogLevel::Error, fragment);
+    }
+
+    #[test]
+    fn fragments_become_lines_and_lines_stay_apart() {
+        let mark = LogMark::now();
+        say("one ");
+        say("half\n");
+        say("two\r\nthree\n");
+        assert_eq!(mark.lines_of("libtest"), "one half; two; three");
+    }
+
+    #[test]
+    fn the_last_three_lines_are_quoted_also_one_without_an_end() {
+        let mark = LogMark::now();
+        for line in ["1\n", "2\n", "3\n", "4"] {
+            say(line);
+        }
+        assert_eq!(mark.lines(), "2; 3; 4");
+    }
+
+    #[test]
+    fn errors_win_over_warnings_and_this_thread_over_others() {
+        let mark = LogMark::now();
+        add("libtest".to_owned(), LogLevel::Warning, "a warning\n");
+        assert_eq!(mark.lines(), "a warning");
+        let other = thread::spawn(|| say("from an encoder's thread\n"));
+        other.join().expect("no panic");
+        assert_eq!(mark.lines_of("libtest"), "from an encoder's thread");
+        say("an error\n");
+        assert_eq!(mark.lines(), "an error");
+        assert_eq!(LogMark::now().lines_of("libtest"), "");
+    }
+
+    #[test]
+    fn another_object_ends_a_line() {
+        let mark = LogMark::now();
+        say("half of");
+        add("other".to_owned(), LogLevel::Error, "whole\n");
+        assert_eq!(mark.lines(), "half of; whole");
+        assert_eq!(mark.lines_of("oth"), "whole");
+    }
+}

@@ -75,6 +75,12 @@ impl Packet {
         self.raw().flags & ffi::AV_PKT_FLAG_CORRUPT != 0
     }
 
+    /// Whether its frame is decoded only because others need it, and not shown: an edit list begins after it.
+    #[must_use]
+    pub fn is_discarded(&self) -> bool {
+        self.raw().flags & ffi::AV_PKT_FLAG_DISCARD != 0
+    }
+
     pub(crate) fn has_side_data(&self) -> bool {
         self.raw().side_data_elems > 0
     }

@@ -82,6 +82,8 @@ pub struct Demuxer {
     info: SourceInfo,
     /// Indices of the streams to read; `None`: all.
     wanted: Option<Vec<usize>>,
+    /// After a seek: video is skipped up to its next key frame.
+    seeks_key: bool,
     corrupt: u64,
 }
 
@@ -101,7 +103,7 @@ impl Demuxer {
         let video = opening.video(&context, &streams, options.video_stream)?;
         let info = source_info(path, &context, &streams, video);
         let (path, cancel, options) = (path.to_owned(), cancel.clone(), options.clone());
-        Ok(Demuxer { context, cancel, path, options, info, wanted: None, corrupt: 0 })
+        Ok(Demuxer { context, cancel, path, options, info, wanted: None, seeks_key: false, corrupt: 0 })
     }
 
     /// What the source holds.
@@ -147,12 +149,13 @@ impl Demuxer {
     }
 
     /// Moves to a key frame of the video at or before `seconds`, counted from the source's start: the next video packet is
-    /// where a decoder can begin. Formats without an index are searched backwards until it is so. The first key frame
-    /// where none is early enough.
+    /// where a decoder can begin. Formats without an index (transport streams) are searched backwards until it is so, and
+    /// what they have before the key frame is skipped. Moves to the start where no key frame is early enough.
     ///
     /// # Errors
     /// The source cannot seek, or reading failed.
     pub fn seek(&mut self, seconds: f64) -> Result<(), AvError> {
+        self.seeks_key = false;
         let start = self.info.start_seconds;
         let target = start + seconds.max(0.0);
         if !self.wants(self.info.video.index) {
@@ -164,7 +167,9 @@ impl Demuxer {
                 break;
             }
             if self.seek_to(from).is_ok() && self.next_key()?.is_some_and(|key| key <= self.ticks(target)) {
-                return self.seek_to(from);
+                self.seek_to(from)?;
+                self.seeks_key = true;
+                return Ok(());
             }
         }
         self.seek_to_start()
@@ -204,6 +209,12 @@ impl Demuxer {
             if code < 0 {
                 return self.ended(code);
             }
+            if self.seeks_key && packet.stream() == self.info.video.index {
+                self.seeks_key = !packet.is_key();
+                if self.seeks_key {
+                    continue;
+                }
+            }
             if self.wants(packet.stream()) {
                 self.corrupt += u64::from(packet.is_corrupt());
                 return Ok(Received::Ready);
@@ -216,6 +227,22 @@ impl Demuxer {
     #[must_use]
     pub fn damaged(&self) -> u64 {
         self.corrupt
+    }
+
+    /// How many bytes the source's own index promises beyond the end of the file: more than none for a file that was cut
+    /// short, known before anything is decoded. Formats without an index (transport streams, Matroska without cues) give
+    /// 0; of them only the length in the headers tells.
+    #[must_use]
+    pub fn missing_bytes(&self) -> u64 {
+        let Some(bytes) = self.info.bytes else { return 0 };
+        let ends = self.context.streams().into_iter().filter_map(|stream| {
+            // SAFETY: the stream belongs to the open context, here and below; the index is not changed meanwhile.
+            let count = unsafe { ffi::avformat_index_get_entries_count(stream.as_ptr()) };
+            // SAFETY: as above; every number below the count has an entry.
+            let entry = |n| unsafe { ffi::avformat_index_get_entry(stream.as_ptr(), n).as_ref() };
+            (0..count).filter_map(entry).map(|entry| entry.pos + i64::from(entry.size())).max()
+        });
+        ends.max().and_then(|end| u64::try_from(end).ok()).map_or(0, |end| end.saturating_sub(bytes))
     }
 
     fn wants(&self, stream: usize) -> bool {

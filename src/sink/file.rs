@@ -108,7 +108,7 @@ impl FileSink {
         let mut setup = MuxerSetup::create(&self.container, &self.path, Some(self.temporary.path()), media)?;
         for stream in &streams.streams {
             match stream {
-                OutputStream::Encoded(stream, like) => setup.add_encoded(stream, like.as_ref())?,
+                OutputStream::Encoded { stream, like } => setup.add_encoded(stream, like.as_ref())?,
                 OutputStream::Copied(stream) => setup.add_copied(stream)?,
             };
         }

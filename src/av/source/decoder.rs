@@ -37,6 +37,8 @@ use crate::av::{AvError, OUT_OF_MEMORY, Received, check, initialise, received};
 /// ```
 pub struct Decoder {
     context: NonNull<ffi::AVCodecContext>,
+    packets: u64,
+    frames: u64,
     damaged: u64,
     last_damage: Option<AvError>,
 }
@@ -60,7 +62,7 @@ impl Decoder {
         }
         // SAFETY: allocates for a static codec; null is out of memory.
         let context = NonNull::new(unsafe { ffi::avcodec_alloc_context3(codec) }).ok_or(OUT_OF_MEMORY)?;
-        let mut decoder = Decoder { context, damaged: 0, last_damage: None };
+        let mut decoder = Decoder { context, packets: 0, frames: 0, damaged: 0, last_damage: None };
         // SAFETY: both are live; everything is copied.
         check(unsafe { ffi::avcodec_parameters_to_context(context.as_ptr(), parameters) })?;
         let raw = decoder.raw_mut();
@@ -83,6 +85,7 @@ impl Decoder {
         if packet.data().is_empty() && !packet.has_side_data() {
             return Ok(());
         }
+        self.packets += u64::from(!packet.is_discarded());
         // SAFETY: both are live; libavcodec takes its own reference.
         let code = unsafe { ffi::avcodec_send_packet(self.context.as_ptr(), packet.as_ptr()) };
         self.survive(code)
@@ -131,6 +134,14 @@ impl Decoder {
         self.last_damage
     }
 
+    /// How many packets were sent whose frames are to be shown (an edit list hides the others), and how many frames came
+    /// out. Codecs with one frame in a packet (not VP8, VP9 and AV1, which hide some) should have as many: libavcodec drops
+    /// what refers to missing pictures without an error or a mark.
+    #[must_use]
+    pub fn packets_and_frames(&self) -> (u64, u64) {
+        (self.packets, self.frames)
+    }
+
     /// Forgets everything inside, for going on elsewhere after a seek, or again after the end. Counts stay.
     pub fn flush(&mut self) {
         // SAFETY: the context is live and open.
@@ -138,6 +149,7 @@ impl Decoder {
     }
 
     fn accept(&mut self, frame: &mut Frame) {
+        self.frames += 1;
         let raw = frame.raw_mut();
         raw.pts = raw.best_effort_timestamp;
         let marked = raw.decode_error_flags != 0 || raw.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0;

@@ -1,0 +1,88 @@
+//! How much memory frames may take when nobody says: a share of what the machine, or the cgroup it is confined to, has free.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::rate::ByteSize;
+
+/// The default budget: half of what is free now, for encoders and the page cache need the rest; at least 64 MiB.
+#[must_use]
+pub fn default_budget() -> ByteSize {
+    let free = [machine_free(), cgroup_free()].into_iter().flatten().min();
+    ByteSize(free.map_or(FALLBACK, |free| free / 2).max(LEAST))
+}
+
+/// `MemAvailable`: what can be had without swapping.
+fn machine_free() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// The tightest limit of the cgroup and its parents, less what is used there; v2 and v1.
+fn cgroup_free() -> Option<u64> {
+    let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
+    membership.lines().filter_map(|line| free_in_hierarchy(Path::new("/sys/fs/cgroup"), line)).min()
+}
+
+/// `line` is one of `/proc/self/cgroup`: `0::/path` for v2, `N:controllers:/path` for v1.
+fn free_in_hierarchy(root: &Path, line: &str) -> Option<u64> {
+    let mut parts = line.splitn(3, ':').skip(1);
+    let (controllers, path) = (parts.next()?, parts.next()?.trim_start_matches('/'));
+    let (base, limit, usage) = match controllers {
+        "" => (root.to_owned(), "memory.max", "memory.current"),
+        some if some.split(',').any(|controller| controller == "memory") => {
+            (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes")
+        }
+        _ => return None,
+    };
+    let read = |folder: &PathBuf, name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
+    // Inside a container the path may name a place that is mounted as the root itself, so the root is asked too.
+    let mut folders = vec![base];
+    for part in Path::new(path).components() {
+        folders.push(folders[folders.len() - 1].join(part));
+    }
+    // "max" and v1's huge default do not parse, or are no limit at all.
+    let free = |folder: &PathBuf| {
+        let limit = read(folder, limit).filter(|limit| *limit < NO_LIMIT)?;
+        Some(limit.saturating_sub(read(folder, usage).unwrap_or(0)))
+    };
+    folders.iter().filter_map(free).min()
+}
+
+const LEAST: u64 = 64 << 20;
+/// Where the system says nothing (other than Linux).
+const FALLBACK: u64 = 2 << 30;
+/// cgroup v1 writes an unset limit as the greatest page-aligned 63-bit number.
+const NO_LIMIT: u64 = 1 << 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, name: &str, text: &str) {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join(name), text).unwrap();
+    }
+
+    #[test]
+    fn the_tightest_limit_of_a_v2_cgroup_and_its_parents_holds() {
+        let root = tempfile::tempdir().unwrap();
+        let (parent, child) = (root.path().join("a"), root.path().join("a/b"));
+        write(&parent, "memory.max", "1000000\n");
+        write(&parent, "memory.current", "400000\n");
+        write(&child, "memory.max", "max\n");
+        assert_eq!(free_in_hierarchy(root.path(), "0::/a/b"), Some(600_000));
+    }
+
+    #[test]
+    fn a_v1_memory_cgroup_is_read_and_an_unset_one_is_no_limit() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("memory/job");
+        write(&folder, "memory.limit_in_bytes", "5000000");
+        write(&folder, "memory.usage_in_bytes", "1000000");
+        write(&root.path().join("memory"), "memory.limit_in_bytes", "9223372036854771712");
+        assert_eq!(free_in_hierarchy(root.path(), "7:memory:/job"), Some(4_000_000));
+        assert_eq!(free_in_hierarchy(root.path(), "3:cpu:/job"), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! Where frames come from, and the list of them that every pass is held to.
+//!
+//! Invariant: whatever the source, a later pass sees the frames of the first: same number, same times, same pixels.
+
+use serde::Serialize;
+
+use crate::av::frame::Frame;
+use crate::error::Error;
+use crate::media::Rational;
+use crate::timing::Moment;
+
+/// A stream of frames that can be read more than once: a decoded file, or frames of the caller's own.
+pub trait FrameSource: Send {
+    /// The next index: one frame for each branch of the filter graph, all of the same moment; `None` at the end.
+    ///
+    /// # Errors
+    /// Whatever the source meets: unreadable input, a filter that fails, an interrupt.
+    fn next(&mut self) -> Result<Option<Vec<Frame>>, Error>;
+
+    /// Makes the first frame ready, so that time base, rate and pixel shape are known; `false` where there is none.
+    ///
+    /// # Errors
+    /// As for [`FrameSource::next`].
+    fn prime(&mut self) -> Result<bool, Error>;
+
+    /// Goes back to the first frame.
+    ///
+    /// # Errors
+    /// A source that cannot be read twice.
+    fn rewind(&mut self) -> Result<(), Error>;
+
+    /// Goes to a point from which the frame at `seconds` will come, perhaps with frames before it; `false` where only
+    /// [`FrameSource::rewind`] can.
+    ///
+    /// # Errors
+    /// As for [`FrameSource::rewind`].
+    fn seek(&mut self, seconds: f64) -> Result<bool, Error>;
+
+    /// Seconds per tick of the frames' timestamps; known once the first frame is out.
+    fn time_base(&self) -> Rational;
+
+    /// Frames per second that the encoder is told; known once the first frame is out.
+    fn frame_rate(&self) -> Rational;
+
+    /// Shape of a pixel of this branch, width to height, where known; known once the first frame is out.
+    fn sample_aspect_ratio(&self, branch: usize) -> Option<Rational>;
+
+    /// What was damaged so far.
+    fn damage(&self) -> Damage {
+        Damage::default()
+    }
+
+    /// What deserves to be known, said once.
+    fn warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// What of an input could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Damage {
+    /// Packets and frames that the decoder found broken.
+    pub decode_errors: u64,
+    /// Read errors of the demuxer.
+    pub read_errors: u64,
+    /// Packets that the container's index promised and the file does not hold.
+    pub missing_packets: u64,
+}
+
+impl Damage {
+    /// Whether anything was damaged.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        *self != Damage::default()
+    }
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counts = [
+            (self.decode_errors, "decode errors"),
+            (self.read_errors, "read errors"),
+            (self.missing_packets, "packets missing that the container's index promises"),
+        ];
+        let said: Vec<String> =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        f.write_str(&said.join(", "))
+    }
+}
+
+/// Every frame that the first pass saw.
+#[derive(Debug, Clone, Default)]
+pub struct FrameList {
+    entries: Vec<Listed>,
+}
+
+/// One frame of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// The source's own timestamp in ticks.
+    pub pts: Option<i64>,
+    /// Its times in the output.
+    pub moment: Moment,
+    /// Hash of the pixels of every branch.
+    pub hash: u64,
+}
+
+impl FrameList {
+    /// Adds the next frame.
+    pub fn push(&mut self, listed: Listed) {
+        self.entries.push(listed);
+    }
+
+    /// All frames, in order.
+    #[must_use]
+    pub fn entries(&self) -> &[Listed] {
+        &self.entries
+    }
+
+    /// How many frames.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A hash of the whole list: times and pixels.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        for listed in &self.entries {
+            hash.update(&listed.moment.grid.to_le_bytes());
+            hash.update(&listed.moment.exact.to_le_bytes());
+            hash.update(&listed.hash.to_le_bytes());
+        }
+        hash.digest()
+    }
+}

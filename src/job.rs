@@ -1,0 +1,377 @@
+//! Jobs: one source, its renditions, their passes. Prepared into a plan that can be printed, then run.
+//!
+//! Invariant: [`Job::prepare`] decides and refuses, [`Job::run`] only does; renditions of a job share one decode, and in
+//! every run all renditions that have a pass left take part side by side.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::adapter::Adapter;
+use crate::av::muxer::Container;
+use crate::cache::CachePlan;
+use crate::error::{Error, Refusal};
+use crate::event::{Cancel, Event};
+use crate::media::SourceInfo;
+use crate::plan::{EncoderPlan, Request, compile};
+use crate::probe::capabilities;
+use crate::rate::{BitRate, Target};
+use crate::report::Report;
+use crate::source::{Branch, Graph, Input};
+use crate::timing::Timing;
+
+mod run;
+mod size;
+mod streams;
+
+pub(crate) use size::Others;
+pub use streams::{AudioChoice, Fate, StreamPlan, SubtitleChoice};
+
+/// What is asked for: one source and at least one rendition.
+#[derive(Debug, Clone)]
+pub struct JobRequest {
+    /// The source.
+    pub input: Input,
+    /// Filters that every frame goes through, in libavfilter's language.
+    pub filters: Option<String>,
+    /// The outputs.
+    pub renditions: Vec<RenditionRequest>,
+    /// Where frames are kept for later passes.
+    pub cache: CachePlan,
+    /// Whether the output of a damaged input is kept.
+    pub keep_damaged: bool,
+    /// Threads of the decoder and the filters; `None`: one per CPU.
+    pub decoder_threads: Option<u16>,
+}
+
+/// One output of a job.
+#[derive(Debug, Clone)]
+pub struct RenditionRequest {
+    /// Its name in plans, progress and reports.
+    pub name: String,
+    /// The file; its extension chooses the container.
+    pub output: PathBuf,
+    /// libavformat's name of the container, where the extension does not tell.
+    pub container: Option<String>,
+    /// Whether an existing file is replaced.
+    pub overwrite: bool,
+    /// The encoder and what it aims at.
+    pub encoder: Request,
+    /// Width and height in pixels; `None`: those of the source, upright.
+    pub size: Option<(u32, u32)>,
+    /// What to do with audio.
+    pub audio: AudioChoice,
+    /// What to do with subtitles.
+    pub subtitles: SubtitleChoice,
+    /// Options of the muxer, for instance `movflags=+faststart`.
+    pub mux_options: Vec<(String, String)>,
+}
+
+/// A job as it will be run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// What is read.
+    pub input: Input,
+    /// What the demuxer says of it.
+    pub source: SourceInfo,
+    /// How frames are timed.
+    pub timing: Timing,
+    /// The filters, with one output per branch.
+    pub graph: Graph,
+    /// The outputs.
+    pub renditions: Vec<RenditionPlan>,
+    /// How often the frames are gone through.
+    pub runs: u8,
+    /// Where frames are kept between the runs.
+    pub cache: CachePlan,
+    /// How much of the source the cache will probably hold, from 0 to 1; `None` where its length is unknown.
+    pub cached_share: Option<f64>,
+    /// Whether the output of a damaged input is kept.
+    pub keep_damaged: bool,
+    /// Threads of the decoder and the filters; `None`: one per CPU.
+    pub decoder_threads: Option<u16>,
+    /// Everything that deserves to be known.
+    pub warnings: Vec<String>,
+}
+
+/// One output as it will be made.
+#[derive(Debug, Clone, Serialize)]
+pub struct RenditionPlan {
+    /// Its name.
+    pub name: String,
+    /// The file.
+    pub output: PathBuf,
+    /// libavformat's name of the container.
+    pub container: String,
+    /// Whether an existing file is replaced.
+    pub overwrite: bool,
+    /// Which branch of the graph it encodes.
+    pub branch: usize,
+    /// The passes of its encoder.
+    pub encoder: EncoderPlan,
+    /// What becomes of each stream.
+    pub streams: Vec<StreamPlan>,
+    /// Options of the muxer.
+    pub mux_options: Vec<(String, String)>,
+    /// The adapter's row.
+    #[serde(skip)]
+    pub adapter: &'static Adapter,
+}
+
+/// A prepared job.
+pub struct Job {
+    plan: Plan,
+    cancel: Cancel,
+}
+
+impl Job {
+    /// Opens the source, asks the linked libav what it has, and plans everything.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running.
+    pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
+        let source = request.input.open(cancel)?.info().clone();
+        check_part(&request.input, &source)?;
+        let timing = Timing::of(&source.video);
+        let mut graph = Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
+        let renditions = request
+            .renditions
+            .iter()
+            .map(|rendition| plan_rendition(rendition, &request.input, &source, timing, &mut graph))
+            .collect::<Result<Vec<_>, Error>>()?;
+        distinct_outputs(&renditions)?;
+        let runs = renditions.iter().map(|rendition| rendition.encoder.steps.len() as u8).max().unwrap_or(1);
+        if runs > 1 && !source.rereadable {
+            return Err(twice_from_a_pipe(&source.path).into());
+        }
+        let warnings = renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()).collect();
+        let mut plan = Plan {
+            input: request.input.clone(),
+            source,
+            timing,
+            graph,
+            renditions,
+            runs,
+            cache: request.cache.clone(),
+            cached_share: None,
+            keep_damaged: request.keep_damaged,
+            decoder_threads: request.decoder_threads,
+            warnings,
+        };
+        plan.cached_share = plan.cached_share();
+        Ok(Job { plan, cancel: cancel.clone() })
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Runs every pass; `observe` is called on this thread. Nothing is under a final name before its file is verified.
+    ///
+    /// # Errors
+    /// The first thing that went wrong, with its place; see [`Error`].
+    pub fn run(self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
+        run::run(&self.plan, &self.cancel, &mut observe)
+    }
+}
+
+impl Plan {
+    /// Seconds of output; `None` where the source does not say how long it is.
+    #[must_use]
+    pub fn seconds(&self) -> Option<f64> {
+        let after_start = self.source.seconds.map(|all| all - self.input.start.map_or(0.0, |start| start.0));
+        match (after_start, self.input.length) {
+            (Some(rest), Some(length)) => Some(rest.min(length.0)),
+            (rest, None) => rest,
+            (None, Some(length)) => Some(length.0),
+        }
+    }
+
+    /// Frames of output, as far as the container's word goes.
+    #[must_use]
+    pub fn frames(&self) -> Option<u64> {
+        let rate = self.source.video.average_rate.unwrap_or(self.timing.rate);
+        let whole = self.source.video.frames.filter(|_| !self.input.is_part());
+        whole.or_else(|| self.seconds().map(|seconds| (seconds * rate.value()).round() as u64))
+    }
+
+    fn cached_share(&self) -> Option<f64> {
+        let per_index: u64 = self.graph.branches.iter().map(|branch| self.frame_bytes(branch)).sum();
+        let needed = self.frames()? as f64 * per_index as f64;
+        match self.cache.mode {
+            crate::cache::CacheMode::None => Some(0.0),
+            crate::cache::CacheMode::Disk => Some(1.0),
+            crate::cache::CacheMode::Ram => Some((self.cache.budget.0 as f64 / needed.max(1.0)).min(1.0)),
+        }
+    }
+
+    fn frame_bytes(&self, branch: &Branch) -> u64 {
+        let (width, height) = branch.size.unwrap_or_else(|| upright(&self.source));
+        let format = branch.pixel_formats.iter().find(|format| **format == self.source.video.pixel_format);
+        let format = format.or(branch.pixel_formats.first()).unwrap_or(&self.source.video.pixel_format);
+        crate::av::frame::picture_bytes(width, height, format).unwrap_or(0)
+    }
+}
+
+/// Width and height after rotation.
+pub(crate) fn upright(source: &SourceInfo) -> (u32, u32) {
+    let (width, height) = (source.video.width, source.video.height);
+    if source.video.rotation % 180 == 90 { (height, width) } else { (width, height) }
+}
+
+fn plan_rendition(
+    request: &RenditionRequest,
+    input: &Input,
+    source: &SourceInfo,
+    timing: Timing,
+    graph: &mut Graph,
+) -> Result<RenditionPlan, Error> {
+    check_output(request, &input.path)?;
+    let container = Container::for_path(&request.output, request.container.as_deref())?;
+    let adapter = request.encoder.adapter;
+    let capabilities = capabilities(adapter);
+    let holds = |kind, codec: &str| container.holds(kind, codec);
+    let holder = streams::Holder { name: container.name(), holds: &holds };
+    if !container.holds(crate::media::StreamKind::Video, adapter.codec) {
+        return Err(Refusal::Container {
+            container: container.name().to_owned(),
+            what: format!("{} video", adapter.codec),
+            remedy: "choose .mkv, or another encoder".to_owned(),
+        }
+        .into());
+    }
+    let (streams, left_out) = streams::decide(source, &request.audio, request.subtitles, &holder)?;
+    let mut encoder_request = request.encoder.clone();
+    if let Target::Size(size) = encoder_request.target {
+        encoder_request.provisional = Some(provisional(size, input, source, &streams, &container, timing, adapter)?);
+    }
+    let mut encoder = compile(&encoder_request, &capabilities)?;
+    encoder.warnings.extend(left_out);
+    let branch = Branch { size: request.size, filters: None, pixel_formats: encoder.pixel_formats.clone() };
+    let number = graph.branches.iter().position(|known| *known == branch).unwrap_or_else(|| {
+        graph.branches.push(branch);
+        graph.branches.len() - 1
+    });
+    Ok(RenditionPlan {
+        name: request.name.clone(),
+        output: request.output.clone(),
+        container: container.name().to_owned(),
+        overwrite: request.overwrite,
+        branch: number,
+        encoder,
+        streams,
+        mux_options: request.mux_options.clone(),
+        adapter,
+    })
+}
+
+/// The video rate of a size target before anything is measured: from the length and rates that the container tells.
+fn provisional(
+    size: crate::rate::ByteSize,
+    input: &Input,
+    source: &SourceInfo,
+    streams: &[StreamPlan],
+    container: &Container,
+    timing: Timing,
+    adapter: &Adapter,
+) -> Result<BitRate, Error> {
+    let unknown = || Refusal::Source {
+        path: input.path.display().to_string(),
+        why: "a size target needs the length, which this container does not tell: use -b".to_owned(),
+    };
+    let rest = source.seconds.ok_or_else(unknown)? - input.start.map_or(0.0, |start| start.0);
+    let seconds = input.length.map_or(rest, |length| length.0.min(rest));
+    let others: f64 = streams
+        .iter()
+        .map(|plan| match &plan.fate {
+            Fate::Copy => plan.stream.bitrate.unwrap_or(0) as f64,
+            Fate::Transcode(spec) => spec.bitrate(plan.stream.channels.unwrap_or(2)).map_or(0.0, |rate| rate.0 as f64),
+            _ => 0.0,
+        })
+        .sum();
+    let others = size::Others { packets: 0, bytes: (others * seconds / 8.0) as u64 };
+    let frames = (seconds * timing.rate.value()) as u64;
+    let overhead = size::Overhead::of(container.name());
+    Ok(size::video_rate(size, others, overhead, frames, seconds, least_rate(adapter))?)
+}
+
+/// The least bit rate that the adapter's encoder takes.
+pub(crate) fn least_rate(adapter: &Adapter) -> BitRate {
+    BitRate(adapter.bitrate.map_or(1, |bitrate| bitrate.range.0))
+}
+
+fn check_part(input: &Input, source: &SourceInfo) -> Result<(), Refusal> {
+    match (input.start, source.seconds) {
+        (Some(start), Some(seconds)) if start.0 >= seconds => Err(Refusal::Source {
+            path: input.path.display().to_string(),
+            why: format!("-ss {start} is behind its end, at {seconds:.3} s"),
+        }),
+        _ if input.length.is_some_and(|length| length.0 <= 0.0) => Err(Refusal::Source {
+            path: input.path.display().to_string(),
+            why: "-t 0 leaves nothing to encode".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_output(request: &RenditionRequest, input: &Path) -> Result<(), Refusal> {
+    let path = request.output.display().to_string();
+    if same_file(&request.output, input) {
+        return Err(Refusal::SameFile { path });
+    }
+    if request.output.is_dir() {
+        return Err(Refusal::Output { path, why: "is a folder".to_owned() });
+    }
+    if request.output.exists() && !request.overwrite {
+        return Err(Refusal::Exists { path });
+    }
+    match request.output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) if !folder.is_dir() => {
+            Err(Refusal::Output { path, why: format!("there is no folder {}", folder.display()) })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other || same_inode(&one, &other),
+        _ => false,
+    }
+}
+
+/// Hard links have different names and one content.
+#[cfg(unix)]
+fn same_inode(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    matches!((one.metadata(), other.metadata()), (Ok(one), Ok(other)) if one.dev() == other.dev() && one.ino() == other.ino())
+}
+
+#[cfg(not(unix))]
+fn same_inode(_one: &Path, _other: &Path) -> bool {
+    false
+}
+
+fn distinct_outputs(renditions: &[RenditionPlan]) -> Result<(), Refusal> {
+    let mut seen = BTreeMap::new();
+    for rendition in renditions {
+        if let Some(other) = seen.insert(&rendition.output, &rendition.name) {
+            let path = rendition.output.display().to_string();
+            return Err(Refusal::Output {
+                path,
+                why: format!("{other} and {} would both be written there", rendition.name),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn twice_from_a_pipe(path: &Path) -> Refusal {
+    Refusal::Source {
+        path: path.display().to_string(),
+        why: "a pipe can be read only once: save it to a file first, or use --passes 1".to_owned(),
+    }
+}

@@ -1,0 +1,328 @@
+//! Doing what a plan says: runs, lanes, proofs, the report. Makes no choice of its own.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::adapter::{PassModel, StatsRoute, TwoRuns};
+use crate::av::encoder::EncoderSetup;
+use crate::av::muxer::Container;
+use crate::av::{log, versions};
+use crate::cache::FrameCache;
+use crate::error::Error;
+use crate::event::{Cancel, Event};
+use crate::frames::{FrameList, FrameSource};
+use crate::job::size::{self, Overhead};
+use crate::job::{Plan, RenditionPlan, least_rate, upright};
+use crate::pipeline::encode::EncodeStage;
+use crate::pipeline::mux::{MuxStage, Muxed};
+use crate::pipeline::other::{OtherStage, Tally};
+use crate::pipeline::{Lane, LaneResult, run as run_pipeline};
+use crate::plan::{PassStep, StatsUse};
+use crate::rate::{BitRate, Target};
+use crate::report::{PassReport, RenditionReport, Report, RunReport};
+use crate::source::DecodedFile;
+use crate::stats::{Stats, StatsStore};
+
+/// What a rendition has come to.
+struct Progress {
+    stats: Option<Stats>,
+    passes: Vec<PassReport>,
+    muxed: Option<Muxed>,
+    others: Option<Tally>,
+    /// The bit rate of a size target, once measured.
+    rate: Option<BitRate>,
+}
+
+pub(super) fn run(plan: &Plan, cancel: &Cancel, observe: &mut dyn FnMut(Event)) -> Result<Report, Error> {
+    let began = Usage::now();
+    log::capture();
+    let mut source = DecodedFile::open(plan.input.clone(), plan.graph.clone(), plan.decoder_threads, cancel)?;
+    if !source.prime()? {
+        return Err(Error::Input { path: plan.input.path.clone(), what: no_frames(&source), source: None });
+    }
+    let mut cache = FrameCache::new(plan.cache.clone());
+    let mut list = FrameList::default();
+    let mut progress: Vec<Progress> = plan
+        .renditions
+        .iter()
+        .map(|_| Progress { stats: None, passes: Vec::new(), muxed: None, others: None, rate: None })
+        .collect();
+    let mut runs = Vec::new();
+    let mut warnings = plan.warnings.clone();
+    for number in 1..=plan.runs {
+        observe(Event::Run { run: number, of: plan.runs });
+        let lanes = lanes(plan, number, &source, &list, &mut progress, cancel)?;
+        let usage = Usage::now();
+        let last = number == plan.runs;
+        let result = run_pipeline(&mut source, &mut cache, &mut list, last, lanes, cancel, observe)?;
+        for warning in source.warnings() {
+            observe(Event::Warning { text: warning.clone() });
+            warnings.push(warning);
+        }
+        refuse_damage(plan, &source)?;
+        runs.push(run_report(number, &result.feeding, &usage));
+        for lane in result.lanes {
+            take(plan, lane, &mut progress, &list, &source)?;
+        }
+    }
+    finish(plan, &source, &cache, &list, progress, runs, warnings, &began)
+}
+
+fn no_frames(source: &DecodedFile) -> String {
+    let damage = source.damage();
+    if damage.any() {
+        format!("no frame could be decoded: {damage}")
+    } else {
+        "holds no frame in the part asked for".into()
+    }
+}
+
+/// The renditions that have a pass left, set up for it.
+fn lanes(
+    plan: &Plan,
+    run: u8,
+    source: &DecodedFile,
+    list: &FrameList,
+    progress: &mut [Progress],
+    cancel: &Cancel,
+) -> Result<Vec<Lane>, Error> {
+    let mut lanes = Vec::new();
+    for (index, rendition) in plan.renditions.iter().enumerate() {
+        let Some(step) = rendition.encoder.steps.iter().find(|step| step.number == run) else { continue };
+        lanes.push(lane(plan, index, rendition, step, source, list, &mut progress[index], cancel)?);
+    }
+    Ok(lanes)
+}
+
+#[expect(clippy::too_many_arguments, reason = "a lane is where everything of a job meets")]
+fn lane(
+    plan: &Plan,
+    index: usize,
+    rendition: &RenditionPlan,
+    step: &PassStep,
+    source: &DecodedFile,
+    list: &FrameList,
+    progress: &mut Progress,
+    cancel: &Cancel,
+) -> Result<Lane, Error> {
+    let store = store(plan, rendition, step)?;
+    let stats_path = match (&store, &progress.stats, step.stats) {
+        (Some((_, store)), _, _) => store.path(),
+        (None, Some(stats), StatsUse::Read(_)) => stats.path(rendition.encoder.encoder)?,
+        _ => None,
+    };
+    let reads_text = matches!(step.stats, StatsUse::Read(StatsRoute::Context));
+    let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
+    let rate = source.frame_rate();
+    let exact = (!plan.timing.regular && source.time_base() != rate.inverse()).then(|| source.time_base());
+    let mut step = step.clone();
+    aim(&mut step, progress.rate);
+    let setup = EncoderSetup {
+        encoder: rendition.encoder.encoder.to_owned(),
+        pass: step.number,
+        flag: step.flag,
+        options: step.options(stats_path.as_deref().map(Path::to_string_lossy).as_deref()),
+        stats: progress.stats.as_ref().filter(|_| reads_text).and_then(|stats| stats.text().map(str::to_owned)),
+        time_base: rate.inverse(),
+        frame_rate: rate,
+        sample_aspect_ratio: source.sample_aspect_ratio(rendition.branch),
+        global_header: step.output && container.global_header(),
+    };
+    let expected = (!list.is_empty()).then_some(list.len() as u64);
+    let mux = step.output.then(|| MuxStage::create(plan, rendition, container, source)).transpose()?;
+    let measures = !step.output && matches!(rendition.encoder.target, Target::Size(_));
+    let other = (step.output || measures)
+        .then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone()))
+        .flatten();
+    Ok(Lane {
+        rendition: index,
+        branch: rendition.branch,
+        encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), exact },
+        mux,
+        other,
+    })
+}
+
+/// Puts the bit rate of a size target, known only after pass 1, in the place of the provisional one.
+fn aim(step: &mut PassStep, rate: Option<BitRate>) {
+    let Some(rate) = rate else { return };
+    for setting in step.settings.iter_mut().filter(|setting| setting.option == "b" && setting.key.is_none()) {
+        setting.value = rate.0.to_string();
+    }
+}
+
+fn store(
+    plan: &Plan,
+    rendition: &RenditionPlan,
+    step: &PassStep,
+) -> Result<Option<(&'static TwoRuns, StatsStore)>, Error> {
+    let (StatsUse::Write(route), PassModel::TwoRuns(model)) = (step.stats, &rendition.adapter.passes) else {
+        return Ok(None);
+    };
+    let (width, height) = plan.graph.branches[rendition.branch].size.unwrap_or_else(|| upright(&plan.source));
+    let macroblocks = u64::from(width.div_ceil(16)) * u64::from(height.div_ceil(16));
+    let per_frame = u64::from(model.bytes_per_frame.0) + u64::from(model.bytes_per_frame.1) * macroblocks;
+    StatsStore::for_route(route, per_frame * plan.frames().unwrap_or(0)).map(|store| Some((model, store)))
+}
+
+fn refuse_damage(plan: &Plan, source: &DecodedFile) -> Result<(), Error> {
+    let damage = source.damage();
+    if damage.any() && !plan.keep_damaged {
+        return Err(Error::Damaged { path: plan.input.path.clone(), what: damage.to_string() });
+    }
+    Ok(())
+}
+
+/// Takes over what a lane brought.
+fn take(
+    plan: &Plan,
+    lane: LaneResult,
+    progress: &mut [Progress],
+    list: &FrameList,
+    source: &DecodedFile,
+) -> Result<(), Error> {
+    let rendition = &plan.renditions[lane.rendition];
+    let progress = &mut progress[lane.rendition];
+    let step = &rendition.encoder.steps[progress.passes.len()];
+    let encoded = lane.encoded;
+    progress.passes.push(PassReport {
+        number: step.number,
+        frames: encoded.frames,
+        packets: encoded.packets,
+        bytes: encoded.bytes,
+        stats_bytes: encoded.stats.as_ref().map(Stats::bytes),
+        target_bps: target_bps(step, progress.rate),
+        wall_seconds: encoded.wall.as_secs_f64(),
+        starved_seconds: encoded.starved.as_secs_f64(),
+        blocked_seconds: encoded.blocked.as_secs_f64(),
+    });
+    progress.stats = encoded.stats.or(progress.stats.take());
+    progress.others = lane.tally.or(progress.others.take());
+    progress.muxed = lane.muxed.or(progress.muxed.take());
+    if let (Target::Size(size), false) = (rendition.encoder.target, step.output) {
+        let others = progress.others.map(|tally| tally.others).unwrap_or_default();
+        let seconds = list.len() as f64 / source.frame_rate().value();
+        let overhead = Overhead::of(&rendition.container);
+        let least = least_rate(rendition.adapter);
+        progress.rate = Some(size::video_rate(size, others, overhead, list.len() as u64, seconds, least)?);
+    }
+    Ok(())
+}
+
+fn target_bps(step: &PassStep, measured: Option<BitRate>) -> Option<u64> {
+    let planned = step.settings.iter().find(|setting| setting.option == "b" && setting.key.is_none());
+    let planned = planned.and_then(|setting| setting.value.parse().ok());
+    measured.map(|rate| rate.0).filter(|_| step.number > 1).or(planned).filter(|bps| *bps > 0)
+}
+
+fn run_report(number: u8, feeding: &crate::pipeline::feed::Feeding, began: &Usage) -> RunReport {
+    RunReport {
+        number,
+        frames: feeding.frames,
+        from_cache: feeding.from_cache,
+        making_seconds: feeding.making.as_secs_f64(),
+        blocked_seconds: feeding.blocked.as_secs_f64(),
+        wall_seconds: began.at.elapsed().as_secs_f64(),
+        cpu_seconds: began.cpu_since(),
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "a report is where everything of a job meets")]
+fn finish(
+    plan: &Plan,
+    source: &DecodedFile,
+    cache: &FrameCache,
+    list: &FrameList,
+    progress: Vec<Progress>,
+    runs: Vec<RunReport>,
+    warnings: Vec<String>,
+    began: &Usage,
+) -> Result<Report, Error> {
+    let seconds = duration(list, source);
+    let mut renditions = Vec::new();
+    for (rendition, progress) in plan.renditions.iter().zip(progress) {
+        renditions.push(rendition_report(rendition, progress, seconds)?);
+    }
+    let damage = source.damage();
+    Ok(Report {
+        versions: versions(),
+        input: plan.input.path.clone(),
+        frames: list.len() as u64,
+        seconds,
+        frames_hash: format!("{:016x}", list.hash()),
+        damage: damage.any().then_some(damage),
+        runs,
+        renditions,
+        cache: plan.cache.clone(),
+        cached_frames: cache.len() as u64,
+        wall_seconds: began.at.elapsed().as_secs_f64(),
+        cpu_seconds: began.cpu_since(),
+        peak_memory_bytes: peak_memory(),
+        warnings,
+    })
+}
+
+/// Seconds of video: from the first frame to the end of the last, on the grid.
+fn duration(list: &FrameList, source: &DecodedFile) -> f64 {
+    let (Some(first), Some(last)) = (list.entries().first(), list.entries().last()) else { return 0.0 };
+    (last.moment.grid - first.moment.grid + 1) as f64 / source.frame_rate().value()
+}
+
+fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64) -> Result<RenditionReport, Error> {
+    let muxed = progress.muxed.ok_or(Error::Stopped)?;
+    let video_bytes = progress.passes.last().map_or(0, |pass| pass.bytes);
+    let video_bps = video_bytes as f64 * 8.0 / seconds.max(1e-9);
+    let aimed = progress.passes.last().and_then(|pass| pass.target_bps);
+    let share = |is: f64, aimed: f64| is / aimed - 1.0;
+    let size = match rendition.encoder.target {
+        Target::Size(size) => Some(share(muxed.finished.bytes as f64, size.0 as f64)),
+        _ => None,
+    };
+    Ok(RenditionReport {
+        name: rendition.name.clone(),
+        output: PathBuf::from(&rendition.output),
+        plan: rendition.encoder.clone(),
+        passes: progress.passes,
+        bytes: muxed.finished.bytes,
+        video_bytes,
+        video_bps,
+        bitrate_error: aimed.filter(|_| rendition.encoder.target.is_bitrate()).map(|bps| share(video_bps, bps as f64)),
+        size_error: size,
+        verified: muxed.finished.path.is_some(),
+    })
+}
+
+/// Time and CPU at one moment.
+struct Usage {
+    at: Instant,
+    cpu: Option<f64>,
+}
+
+impl Usage {
+    fn now() -> Self {
+        Usage { at: Instant::now(), cpu: cpu_seconds() }
+    }
+
+    fn cpu_since(&self) -> Option<f64> {
+        Some(cpu_seconds()? - self.cpu?)
+    }
+}
+
+/// CPU seconds of the process, user and system.
+#[cfg(unix)]
+fn cpu_seconds() -> Option<f64> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
+}
+
+#[cfg(not(unix))]
+fn cpu_seconds() -> Option<f64> {
+    None
+}
+
+/// Greatest resident memory of the process in bytes: `VmHWM` of Linux.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}

@@ -1,0 +1,195 @@
+//! The threads and queues of one run: spawned, joined and drawn here only.
+//!
+//! ```text
+//!                 ┌──frames (8)──▶ encode ──packets (32)──▶ mux ──▶ sink     rendition A
+//!  feed ──────────┤                                          ▲
+//!  (decode+filter │                            other ────────┘ packets (64): audio, subtitles, attachments
+//!   or replay)    └──frames (8)──▶ encode ──packets (32)──▶ mux ──▶ sink     rendition B
+//!    │                               │
+//!    └─ shares into FrameCache       └─ stats_out into StatsStore (pass 1)
+//!
+//!  start: mux, other, encode, feed.   end: feed says End; each stage drains, says End, and is joined.
+//!  stop:  feed is told, nobody else.  fail: a queue that closes without End; the first error that is not Stopped wins.
+//! ```
+//!
+//! Every lane has its own reader of the other streams, and its mux stage pulls them up to the time of its video: so no
+//! queue can fill up because another is waiting, whatever the encoders' delays.
+
+use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::cache::FrameCache;
+use crate::error::Error;
+use crate::event::{Cancel, Event};
+use crate::frames::{FrameList, FrameSource};
+
+pub(crate) mod encode;
+pub(crate) mod feed;
+pub(crate) mod mux;
+pub(crate) mod other;
+
+use encode::{Coded, EncodeStage, Encoded};
+use feed::{Fed, FeedStage, Feeding};
+use mux::{MuxStage, Muxed};
+use other::{Other, OtherStage, Tally};
+
+/// What one rendition does in a run.
+pub(crate) struct Lane {
+    /// The rendition's index in the job.
+    pub(crate) rendition: usize,
+    /// Which output of the filter graph it encodes.
+    pub(crate) branch: usize,
+    /// Its encoder.
+    pub(crate) encode: EncodeStage,
+    /// Its way out, in the pass that has one.
+    pub(crate) mux: Option<MuxStage>,
+    /// The streams that go along; in a pass without a way out they are only counted, for a size target.
+    pub(crate) other: Option<OtherStage>,
+}
+
+/// What a lane brought.
+pub(crate) struct LaneResult {
+    pub(crate) rendition: usize,
+    pub(crate) encoded: Encoded,
+    pub(crate) muxed: Option<Muxed>,
+    pub(crate) tally: Option<Tally>,
+}
+
+/// What a run brought.
+pub(crate) struct RunResult {
+    pub(crate) feeding: Feeding,
+    pub(crate) lanes: Vec<LaneResult>,
+}
+
+/// Runs every lane over one stream of frames; `observe` is called on this thread.
+///
+/// # Errors
+/// The first error of any stage that is not merely the echo of another's.
+pub(crate) fn run(
+    source: &mut dyn FrameSource,
+    cache: &mut FrameCache,
+    list: &mut FrameList,
+    last: bool,
+    lanes: Vec<Lane>,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+) -> Result<RunResult, Error> {
+    let (events, heard) = bounded(EVENTS_IN_FLIGHT);
+    scope(|scope| {
+        let mut running = Vec::with_capacity(lanes.len());
+        let mut outlets = Vec::with_capacity(lanes.len());
+        for lane in lanes {
+            let (frames, taken) = bounded(FRAMES_IN_FLIGHT);
+            outlets.push((lane.branch, frames));
+            running.push(spawn_lane(scope, lane, taken, &events));
+        }
+        let stage = FeedStage { source, cache, list, outlets, last, cancel, events: events.clone() };
+        let feed = spawn(scope, "feed".to_owned(), move || stage.run());
+        drop(events);
+        heard.iter().for_each(observe);
+        join_all(feed, running)
+    })
+}
+
+struct Running<'scope> {
+    rendition: usize,
+    encode: ScopedJoinHandle<'scope, Result<Encoded, Error>>,
+    mux: Option<ScopedJoinHandle<'scope, Result<Muxed, Error>>>,
+    other: Option<ScopedJoinHandle<'scope, Result<Tally, Error>>>,
+}
+
+fn spawn_lane<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    lane: Lane,
+    frames: Receiver<Fed>,
+    events: &Sender<Event>,
+) -> Running<'scope> {
+    let Lane { rendition, encode, mux, other, .. } = lane;
+    let name = |stage: &str| format!("{stage} {rendition}");
+    let (packets, coded) = bounded::<Coded>(PACKETS_IN_FLIGHT);
+    let (others, along) = bounded::<Other>(OTHERS_IN_FLIGHT);
+    let with_mux = mux.is_some();
+    let mux = mux.map(|stage| {
+        let along = other.is_some().then_some(along);
+        spawn(scope, name("mux"), move || stage.run(coded, along))
+    });
+    let other = other.map(|stage| {
+        let out = with_mux.then_some(others);
+        spawn(scope, name("other"), move || stage.run(out))
+    });
+    let events = events.clone();
+    let packets = with_mux.then_some(packets);
+    let encode = spawn(scope, name("encode"), move || encode.run(rendition, frames, packets, &events));
+    Running { rendition, encode, mux, other }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where threads are spawned")]
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: String,
+    stage: impl FnOnce() -> T + Send + 'scope,
+) -> ScopedJoinHandle<'scope, T> {
+    // Linux shows 15 bytes of a thread's name.
+    Builder::new().name(name).spawn_scoped(scope, stage).expect("the system has a thread left")
+}
+
+fn join_all(feed: ScopedJoinHandle<'_, Result<Feeding, Error>>, running: Vec<Running<'_>>) -> Result<RunResult, Error> {
+    let mut errors = Vec::new();
+    let feeding = keep(join(feed), &mut errors);
+    let mut lanes = Vec::new();
+    for lane in running {
+        let encoded = keep(join(lane.encode), &mut errors);
+        let muxed = lane.mux.map(|mux| keep(join(mux), &mut errors));
+        let tally = lane.other.map(|other| keep(join(other), &mut errors));
+        if let Some(encoded) = encoded {
+            lanes.push(LaneResult {
+                rendition: lane.rendition,
+                encoded,
+                muxed: muxed.flatten(),
+                tally: tally.flatten(),
+            });
+        }
+    }
+    // A stage that lost its neighbour says Stopped; the neighbour's own error is the one to read.
+    errors.sort_by_key(|error| matches!(error, Error::Stopped));
+    match (errors.into_iter().next(), feeding) {
+        (Some(error), _) => Err(error),
+        (None, Some(feeding)) => Ok(RunResult { feeding, lanes }),
+        (None, None) => Err(Error::Stopped),
+    }
+}
+
+fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
+    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn keep<T>(result: Result<T, Error>, errors: &mut Vec<Error>) -> Option<T> {
+    result.map_err(|error| errors.push(error)).ok()
+}
+
+/// Receives, and adds the time spent waiting.
+pub(crate) fn receive_timed<T>(from: &Receiver<T>, waited: &mut std::time::Duration) -> Result<T, Error> {
+    let began = Instant::now();
+    let received = from.recv().map_err(|_| Error::Stopped);
+    *waited += began.elapsed();
+    received
+}
+
+/// Sends, and adds the time spent waiting.
+pub(crate) fn send_timed<T>(to: &Sender<T>, item: T, waited: &mut std::time::Duration) -> Result<(), Error> {
+    let began = Instant::now();
+    let sent = to.send(item).map_err(|_| Error::Stopped);
+    *waited += began.elapsed();
+    sent
+}
+
+/// Enough for decode and encode to overlap; few enough not to matter beside the cache.
+pub(crate) const FRAMES_IN_FLIGHT: usize = 8;
+/// Packets are small; this rides out one slow write.
+const PACKETS_IN_FLIGHT: usize = 32;
+/// Packets of the other streams wait for their turn here.
+const OTHERS_IN_FLIGHT: usize = 64;
+/// The observer may be a slow terminal; progress is dropped rather than waited for.
+const EVENTS_IN_FLIGHT: usize = 256;

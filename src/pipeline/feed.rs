@@ -1,0 +1,210 @@
+//! The stage that hands out frames: decoded in the first run, from the cache and decoded again in later ones.
+//!
+//! Invariant: a later run hands out exactly the frames of the list, or ends with [`Error::PassesDiffer`].
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use crate::av::frame::Frame;
+use crate::cache::FrameCache;
+use crate::error::Error;
+use crate::event::{Cancel, Event};
+use crate::frames::{FrameList, FrameSource, Listed};
+use crate::pipeline::{FRAMES_IN_FLIGHT, send_timed};
+use crate::timing::{Clock, Moment};
+
+/// What an encode stage is fed. A queue that closes without `End` was cut off.
+pub(crate) enum Fed {
+    Frame(Frame, Moment),
+    End,
+}
+
+/// What the stage did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Feeding {
+    /// Frames handed out.
+    pub(crate) frames: u64,
+    /// Of these, frames that came from the cache.
+    pub(crate) from_cache: u64,
+    /// Time spent waiting for encoders.
+    pub(crate) blocked: Duration,
+    /// Time spent making frames: reading, decoding, filtering, hashing.
+    pub(crate) making: Duration,
+}
+
+pub(crate) struct FeedStage<'r> {
+    pub(crate) source: &'r mut dyn FrameSource,
+    pub(crate) cache: &'r mut FrameCache,
+    pub(crate) list: &'r mut FrameList,
+    /// For each lane: the branch it wants, and its queue.
+    pub(crate) outlets: Vec<(usize, Sender<Fed>)>,
+    /// Whether nobody needs the frames after this run.
+    pub(crate) last: bool,
+    pub(crate) cancel: &'r Cancel,
+    pub(crate) events: Sender<Event>,
+}
+
+impl FeedStage<'_> {
+    pub(crate) fn run(mut self) -> Result<Feeding, Error> {
+        let mut feeding = Feeding::default();
+        if self.list.is_empty() {
+            self.first(&mut feeding)?;
+        } else {
+            self.again(&mut feeding)?;
+        }
+        for (_, outlet) in &self.outlets {
+            send_timed(outlet, Fed::End, &mut feeding.blocked)?;
+        }
+        Ok(feeding)
+    }
+
+    /// Decodes, lists and keeps every frame.
+    fn first(&mut self, feeding: &mut Feeding) -> Result<(), Error> {
+        let mut clock = None;
+        let in_flight = (FRAMES_IN_FLIGHT * self.outlets.len()) as u64;
+        while let Some(frames) = self.made(feeding, |stage| stage.source.next())? {
+            let clock = clock.get_or_insert_with(|| Clock::new(self.source.time_base(), self.source.frame_rate(), 0.0));
+            let pts = frames.first().and_then(Frame::pts);
+            let listed = Listed { pts, moment: clock.next(pts), hash: self.made(feeding, |_| hash(&frames))? };
+            self.list.push(listed);
+            // With nobody to come after, nothing is kept.
+            if !self.last && self.cache.keep(&frames, in_flight)? {
+                self.tell_cache();
+            }
+            self.hand_out(&frames, listed.moment, feeding)?;
+        }
+        Ok(())
+    }
+
+    /// Hands out what the cache keeps, then decodes the rest again and holds it to the list.
+    fn again(&mut self, feeding: &mut Feeding) -> Result<(), Error> {
+        let kept = self.cache.len();
+        for index in 0..kept {
+            let frames = self.cache.frames(index, self.last)?;
+            self.hand_out(&frames, self.list.entries()[index].moment, feeding)?;
+            feeding.from_cache += 1;
+        }
+        if kept == self.list.len() {
+            return Ok(());
+        }
+        let mut sought = self.made(feeding, |stage| stage.go_to(kept))?;
+        for index in kept..self.list.len() {
+            let frames = match self.made(feeding, |stage| stage.decoded_again(index, &mut sought))? {
+                Ok(frames) => frames,
+                Err(why) => return Err(Error::PassesDiffer { why }),
+            };
+            self.hand_out(&frames, self.list.entries()[index].moment, feeding)?;
+        }
+        match self.made(feeding, |stage| stage.source.next())? {
+            None => Ok(()),
+            Some(_) => Err(Error::PassesDiffer { why: format!("there are more than {} now", self.list.len()) }),
+        }
+    }
+
+    /// Puts the source before frame `index`; returns the frame that a seek found there, or `None` after decoding from the
+    /// beginning. A decoder that joined in the middle may make other pixels, so what it makes is compared.
+    fn go_to(&mut self, index: usize) -> Result<Option<Vec<Frame>>, Error> {
+        let listed = self.list.entries()[index];
+        let seconds = listed.pts.map(|pts| pts as f64 * self.source.time_base().value() - PREROLL_SECONDS);
+        let seekable = seconds.filter(|seconds| index > 0 && *seconds > 0.0);
+        if let Some(seconds) = seekable
+            && self.source.seek(seconds)?
+        {
+            while let Some(frames) = self.next_uncancelled()? {
+                let pts = frames.first().and_then(Frame::pts);
+                if pts == listed.pts && hash(&frames)? == listed.hash {
+                    return Ok(Some(frames));
+                }
+                if pts >= listed.pts {
+                    break;
+                }
+            }
+        }
+        self.start_over(index)?;
+        Ok(None)
+    }
+
+    fn start_over(&mut self, index: usize) -> Result<(), Error> {
+        self.source.rewind()?;
+        for skipped in 0..index {
+            if self.next_uncancelled()?.is_none() {
+                return Err(Error::PassesDiffer { why: format!("there are only {skipped} now") });
+            }
+        }
+        Ok(())
+    }
+
+    /// Frame `index` as decoded again; the inner error says how it differs from the list.
+    fn decoded_again(
+        &mut self,
+        index: usize,
+        sought: &mut Option<Vec<Frame>>,
+    ) -> Result<Result<Vec<Frame>, String>, Error> {
+        let listed = self.list.entries()[index];
+        if let Some(frames) = sought.take() {
+            return Ok(Ok(frames));
+        }
+        let Some(frames) = self.source.next()? else {
+            return Ok(Err(format!("there are only {index} now, of {}", self.list.len())));
+        };
+        let pts = frames.first().and_then(Frame::pts);
+        if pts != listed.pts {
+            return Ok(Err(format!("frame {index} has the timestamp {pts:?} now, and had {:?}", listed.pts)));
+        }
+        if hash(&frames)? != listed.hash {
+            return Ok(Err(format!("frame {index} has other pixels now")));
+        }
+        Ok(Ok(frames))
+    }
+
+    fn hand_out(&mut self, frames: &[Frame], moment: Moment, feeding: &mut Feeding) -> Result<(), Error> {
+        self.stop_if_asked()?;
+        for (branch, outlet) in &self.outlets {
+            let mut frame = frames[*branch].share().map_err(|_| Error::Stopped)?;
+            frame.set_pts(moment.grid);
+            frame.set_duration(1);
+            frame.set_picture_type(false);
+            send_timed(outlet, Fed::Frame(frame, moment), &mut feeding.blocked)?;
+        }
+        feeding.frames += 1;
+        Ok(())
+    }
+
+    fn next_uncancelled(&mut self) -> Result<Option<Vec<Frame>>, Error> {
+        self.stop_if_asked()?;
+        self.source.next()
+    }
+
+    fn stop_if_asked(&self) -> Result<(), Error> {
+        if self.cancel.is_stopped() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    fn made<T>(&mut self, feeding: &mut Feeding, make: impl FnOnce(&mut Self) -> T) -> T {
+        let began = Instant::now();
+        let made = make(self);
+        feeding.making += began.elapsed();
+        made
+    }
+
+    fn tell_cache(&self) {
+        if self.cache.len().is_multiple_of(CACHE_EVENT_EVERY) {
+            let cache = Event::Cache {
+                bytes: self.cache.held_bytes(),
+                budget: self.cache.plan().budget.0,
+                frames: self.cache.len() as u64,
+            };
+            let _ = self.events.try_send(cache);
+        }
+    }
+}
+
+fn hash(frames: &[Frame]) -> Result<u64, Error> {
+    let hashes = frames.iter().map(Frame::hash).collect::<Result<Vec<u64>, _>>();
+    let hashes = hashes.map_err(|source| Error::Filter { graph: String::new(), source, log: String::new() })?;
+    Ok(hashes.into_iter().fold(0, |all, one| all.rotate_left(17) ^ one))
+}
+
+/// How far before a wanted frame a seek aims, so that its references and the pictures that lean over a key frame are there.
+const PREROLL_SECONDS: f64 = 1.0;
+const CACHE_EVENT_EVERY: usize = 8;

@@ -1,0 +1,123 @@
+//! A plan as ffmpeg command lines: for people who want to see, check or run the same encode without us.
+
+use super::{EncoderPlan, PassFlag, PassStep, StatsUse};
+use crate::adapter::StatsRoute;
+use crate::rate::Seconds;
+
+/// What surrounds the encoder on the command line.
+#[derive(Debug, Clone, Default)]
+pub struct CommandLine {
+    /// The input.
+    pub input: String,
+    /// The output.
+    pub output: String,
+    /// Start in the input.
+    pub start: Option<Seconds>,
+    /// Length from the start.
+    pub length: Option<Seconds>,
+    /// Index of the video stream among the input's video streams.
+    pub video: usize,
+    /// The filter string.
+    pub filters: Option<String>,
+    /// libavutil's name of the pixel format that the encoder gets.
+    pub pixel_format: Option<String>,
+    /// Arguments for sound, subtitles, metadata and the container, as they are on the final command; empty: `-an -sn`.
+    pub other_streams: Vec<String>,
+    /// What ffmpeg's statistics files begin with; `repass` when empty.
+    pub stats_prefix: String,
+}
+
+/// The equivalent ffmpeg command lines, one for each pass. Every planned setting is on them, so that they make the same
+/// bits with the same FFmpeg and a constant frame rate.
+#[must_use]
+pub fn argv(plan: &EncoderPlan, line: &CommandLine) -> Vec<Vec<String>> {
+    plan.steps.iter().map(|step| command(plan, step, line)).collect()
+}
+
+/// One command as a line for a POSIX shell.
+#[must_use]
+pub fn shell_line(command: &[String]) -> String {
+    command.iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ")
+}
+
+fn command(plan: &EncoderPlan, step: &PassStep, line: &CommandLine) -> Vec<String> {
+    let mut command = Arguments(vec!["ffmpeg".to_owned(), "-y".to_owned()]);
+    command.pair_if("-ss", line.start.map(|start| start.0.to_string()));
+    command.pair_if("-t", line.length.map(|length| length.0.to_string()));
+    command.pair("-i", &line.input);
+    command.pair("-map", &format!("0:v:{}", line.video));
+    command.pair_if("-vf", line.filters.clone());
+    command.pair_if("-pix_fmt", line.pixel_format.clone());
+    command.pair("-c:v", plan.encoder);
+    command.settings(step, line);
+    command.rest(step, line);
+    command.0
+}
+
+/// A command line that grows.
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn pair(&mut self, name: &str, value: &str) {
+        self.0.extend([name.to_owned(), value.to_owned()]);
+    }
+
+    fn pair_if(&mut self, name: &str, value: Option<String>) {
+        if let Some(value) = value {
+            self.pair(name, &value);
+        }
+    }
+
+    /// The encoder's options, each for the video stream alone (`-b:v`), and the pass.
+    fn settings(&mut self, step: &PassStep, line: &CommandLine) {
+        let prefix = if line.stats_prefix.is_empty() { "repass" } else { line.stats_prefix.as_str() };
+        let file = format!("{prefix}-0.log");
+        for (option, value) in step.options(Some(&file)) {
+            // ffmpeg's own -passlogfile sets this one, and its -stats is another thing.
+            if step.names_file_by(&option) {
+                continue;
+            }
+            self.pair(&format!("-{option}:v"), &value);
+        }
+        let number = match step.flag {
+            PassFlag::None => return,
+            PassFlag::First => "1",
+            PassFlag::Second => "2",
+        };
+        self.pair("-pass", number);
+        self.pair("-passlogfile", prefix);
+    }
+
+    fn rest(&mut self, step: &PassStep, line: &CommandLine) {
+        match (step.output, line.other_streams.is_empty()) {
+            (false, _) => self.0.extend(["-an", "-sn", "-f", "null", "-"].map(str::to_owned)),
+            (true, true) => self.0.extend(["-an", "-sn"].map(str::to_owned)),
+            (true, false) => self.0.extend(line.other_streams.iter().cloned()),
+        }
+        if step.output {
+            // ffmpeg would read a name that begins with a dash as an option.
+            let is_option = line.output.starts_with('-') && line.output != "-";
+            self.0.push(if is_option { format!("./{}", line.output) } else { line.output.clone() });
+        }
+    }
+}
+
+impl PassStep {
+    fn names_file_by(&self, name: &str) -> bool {
+        match self.stats {
+            StatsUse::Write(StatsRoute::File { option }) | StatsUse::Read(StatsRoute::File { option }) => {
+                option == name
+            }
+            StatsUse::Write(_) | StatsUse::Read(_) | StatsUse::None => false,
+        }
+    }
+}
+
+/// One argument for a POSIX shell: as it is where nothing in it is special, else in single quotes.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', r"'\''"))
+}

@@ -1,0 +1,596 @@
+//! From a request to a plan: what is refused, which course is taken, and every setting with its origin.
+
+use super::value::{self, normal};
+use super::{
+    Analysis, EncoderPlan, Hdr10Data, MasteringDisplay, OnUnsupported, Origin, PassFlag, PassStep, Passes,
+    PlannedSetting, Request, STATS_PATH, StatsUse,
+};
+use crate::adapter::{
+    Adapter, Bitrate, Capping, Hdr10Style, Inside, Knob, PRESETS, PassModel, Reserved, Setting, Speed, StatsRoute,
+    Threads, TwoRuns, all, nearest, with_two_passes,
+};
+use crate::error::Refusal;
+use crate::probe::{Capabilities, OptionInfo, OptionKind};
+use crate::rate::{BitRate, Target};
+
+/// One compilation: the request, what the linked libavcodec has, and what was found worth a warning so far.
+pub(super) struct Compiler<'a> {
+    request: &'a Request,
+    adapter: &'static Adapter,
+    capabilities: &'a Capabilities,
+    warnings: Vec<String>,
+}
+
+/// How the rate target is asked for.
+struct Aim {
+    settings: Vec<PlannedSetting>,
+    /// Settings of an analysis inside the run that takes effect beside it; empty: none does.
+    analysis: &'static [Setting],
+}
+
+/// Which passes will run.
+enum Course {
+    One,
+    /// One, with analysis inside; its settings are the aim's.
+    OneWithAnalysis(Inside),
+    Two(TwoRuns, StatsRoute),
+}
+
+impl<'a> Compiler<'a> {
+    pub(super) fn new(request: &'a Request, capabilities: &'a Capabilities) -> Self {
+        Compiler { request, adapter: request.adapter, capabilities, warnings: Vec::new() }
+    }
+
+    pub(super) fn plan(mut self) -> Result<EncoderPlan, Refusal> {
+        self.require_encoder()?;
+        let own = self.own_options()?;
+        let aim = self.aim()?;
+        let course = self.course(&aim)?;
+        let shared = self.shared(&course, aim, own)?;
+        Ok(EncoderPlan {
+            encoder: self.adapter.name,
+            row: self.adapter.row,
+            libavcodec: self.capabilities.libavcodec.clone(),
+            target: self.request.target,
+            cap: self.request.cap,
+            analysis: course.analysis(),
+            steps: self.steps(&course, &shared),
+            pixel_formats: self.pixel_formats(),
+            warnings: self.warnings,
+        })
+    }
+
+    fn require_encoder(&self) -> Result<(), Refusal> {
+        if self.capabilities.present {
+            return Ok(());
+        }
+        Err(Refusal::NoEncoder {
+            encoder: self.name(),
+            libavcodec: self.capabilities.libavcodec.clone(),
+            remedy: self.adapter.availability.to_owned(),
+        })
+    }
+
+    // ---- the person's own options
+
+    fn own_options(&self) -> Result<Vec<PlannedSetting>, Refusal> {
+        let options = self.request.options.iter().map(|(option, value)| self.own_option(option, value));
+        Ok(options.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// One option of the person's: one setting, or one for each key of a parameter string.
+    fn own_option(&self, option: &str, value: &str) -> Result<Vec<PlannedSetting>, Refusal> {
+        self.refuse_reserved(option, None)?;
+        let info = self.info(option)?;
+        value::check(info, value).map_err(|why| self.value_refused(option, value, why))?;
+        if info.kind == OptionKind::Flags {
+            value::flag_names(value).try_for_each(|name| self.refuse_reserved(option, Some(name)))?;
+        }
+        if info.kind != OptionKind::Params {
+            return Ok(vec![planned(option, None, value, Origin::You)]);
+        }
+        let pairs = value::params(value).map_err(|why| self.value_refused(option, value, why))?;
+        pairs.iter().try_for_each(|(key, _)| self.refuse_reserved(option, Some(key)))?;
+        Ok(pairs.iter().map(|(key, value)| planned(option, Some(key), value, Origin::You)).collect())
+    }
+
+    fn info(&self, option: &str) -> Result<&'a OptionInfo, Refusal> {
+        self.capabilities.options.get(option).ok_or_else(|| Refusal::UnknownOption {
+            encoder: self.name(),
+            option: option.to_owned(),
+            near: nearest(option, self.capabilities.options.keys().map(String::as_str)),
+        })
+    }
+
+    fn refuse_reserved(&self, option: &str, key: Option<&str>) -> Result<(), Refusal> {
+        match self.adapter.reserved().find(|reserved| covers(reserved, option, key)) {
+            None => Ok(()),
+            Some(reserved) => Err(Refusal::Reserved {
+                encoder: self.name(),
+                option: key.map_or_else(|| option.to_owned(), |key| format!("{key} in {option}")),
+                why: reserved.why.to_owned(),
+            }),
+        }
+    }
+
+    // ---- the rate target
+
+    fn aim(&mut self) -> Result<Aim, Refusal> {
+        match self.request.target {
+            Target::Quality(level) => self.aim_at_quality(level),
+            Target::Average(rate) => self.aim_at_rate(rate),
+            Target::Size(_) => match self.request.provisional {
+                Some(rate) => self.aim_at_rate(rate),
+                None => Err(self.target_refused("a file size needs a length to be turned into a bit rate".to_owned())),
+            },
+        }
+    }
+
+    fn aim_at_quality(&mut self, level: f64) -> Result<Aim, Refusal> {
+        let knob = self.knob()?;
+        let value = self.level(knob, level)?;
+        let mut settings = self.present(knob.with, Origin::Target);
+        for option in [knob.option].iter().chain(knob.also).filter(|option| self.has(option)) {
+            settings.push(planned(option, None, &value, Origin::Target));
+        }
+        settings.extend(self.capped(knob.cap)?);
+        Ok(Aim { settings, analysis: knob.analysis })
+    }
+
+    /// The first knob whose options, and the settings it needs, the linked libavcodec has.
+    fn knob(&self) -> Result<&'static Knob, Refusal> {
+        let works = |knob: &&Knob| self.has(knob.option) && knob.with.iter().all(|setting| self.takes(setting));
+        self.adapter
+            .quality
+            .iter()
+            .find(works)
+            .ok_or_else(|| self.target_refused("it has no constant quality; use a bit rate (-b)".to_owned()))
+    }
+
+    /// The level as the option takes it.
+    fn level(&self, knob: &Knob, level: f64) -> Result<String, Refusal> {
+        let (mut least, mut greatest) = knob.range;
+        if let Some(info) = self.capabilities.options.get(knob.option).filter(|_| knob.scale == 1) {
+            (least, greatest) = (least.max(info.min), greatest.min(info.max));
+        }
+        if !(least..=greatest).contains(&level) {
+            return Err(
+                self.target_refused(format!("quality {level} is not from {least} to {greatest} ({})", knob.option))
+            );
+        }
+        if knob.whole && level.fract() != 0.0 {
+            return Err(self.target_refused(format!("quality {level}: {} takes whole numbers only", knob.option)));
+        }
+        let scaled = level * f64::from(knob.scale);
+        Ok(if knob.scale > 1 { scaled.round().to_string() } else { scaled.to_string() })
+    }
+
+    fn aim_at_rate(&mut self, rate: BitRate) -> Result<Aim, Refusal> {
+        let bitrate = self.bitrate(rate)?;
+        let mut settings = self.present(bitrate.with, Origin::Target);
+        settings.push(planned("b", None, &rate.0.to_string(), Origin::Target));
+        if let Some(cap) = self.request.cap.filter(|cap| cap.max < rate) {
+            return Err(self.target_refused(format!("a peak of {} is below the average of {rate}", cap.max)));
+        }
+        settings.extend(self.capped(bitrate.cap)?);
+        let analysis = match &self.adapter.passes {
+            PassModel::Inside(inside) => inside.settings,
+            PassModel::TwoRuns(_) | PassModel::Refused(_) => &[],
+        };
+        Ok(Aim { settings, analysis })
+    }
+
+    fn bitrate(&self, rate: BitRate) -> Result<Bitrate, Refusal> {
+        let bitrate = self.adapter.bitrate.ok_or_else(|| {
+            self.target_refused("it follows no bit rate: the profile decides; use a quality (--crf)".to_owned())
+        })?;
+        let (least, greatest) = bitrate.range;
+        if (least..=greatest).contains(&rate.0) {
+            return Ok(bitrate);
+        }
+        let (least, greatest) = (BitRate(least), BitRate(greatest));
+        Err(self.target_refused(format!("{rate} is not from {least} to {greatest}, which it takes")))
+    }
+
+    /// The settings of the cap beside this target.
+    fn capped(&mut self, capping: Capping) -> Result<Vec<PlannedSetting>, Refusal> {
+        let Some(cap) = self.request.cap else { return Ok(Vec::new()) };
+        let (max, buffer) = (cap.max.0.to_string(), cap.buffer.0.to_string());
+        let limits =
+            vec![planned("maxrate", None, &max, Origin::Target), planned("bufsize", None, &buffer, Origin::Target)];
+        for limit in &limits {
+            let info = self.info(&limit.option)?;
+            value::check(info, &limit.value).map_err(|why| self.value_refused(&limit.option, &limit.value, why))?;
+        }
+        match capping {
+            Capping::Refused(why) => Err(self.target_refused(format!("no --maxrate with this target: {why}"))),
+            Capping::Buffer => Ok(limits),
+            Capping::Loose(words) => {
+                self.warn(format!("--maxrate: {words}"));
+                Ok(limits)
+            }
+            Capping::AsBitrate(words) => {
+                self.warn(format!("--maxrate is given as the bit rate: {words}"));
+                Ok(vec![planned("b", None, &max, Origin::Target)])
+            }
+        }
+    }
+
+    // ---- the passes
+
+    fn course(&mut self, aim: &Aim) -> Result<Course, Refusal> {
+        match (&self.adapter.passes, self.request.passes) {
+            (_, Passes::One) => Ok(Course::One),
+            (PassModel::TwoRuns(model), passes) => self.two_runs(model, passes),
+            (PassModel::Inside(_) | PassModel::Refused(_), Passes::Auto) => Ok(Course::One),
+            (PassModel::Inside(inside), Passes::Two) => self.inside(inside, aim),
+            (PassModel::Refused(because), Passes::Two) => {
+                self.or_one_pass(self.adapter.refuses_two_passes(*because), "one pass instead of two", because.words())
+            }
+        }
+    }
+
+    fn two_runs(&mut self, model: &TwoRuns, passes: Passes) -> Result<Course, Refusal> {
+        let is_quality = !self.request.target.is_bitrate();
+        match (self.capabilities.route, model.no_quality) {
+            (_, _) if is_quality && passes == Passes::Auto => Ok(Course::One),
+            (_, Some(words)) if is_quality => {
+                let refusal = Refusal::QualityNeedsOnePass { encoder: self.name(), why: words.to_owned() };
+                self.or_one_pass(refusal, "one pass instead of two", words)
+            }
+            (Some(route), _) => Ok(Course::Two(*model, route)),
+            (None, _) if passes == Passes::Auto => {
+                self.warn(format!("one pass instead of two: {}", model.without_route));
+                Ok(Course::One)
+            }
+            (None, _) => {
+                let refusal = self.no_two_passes(model.without_route, "use --passes 1");
+                self.or_one_pass(refusal, "one pass instead of two", model.without_route)
+            }
+        }
+    }
+
+    fn inside(&mut self, inside: &Inside, aim: &Aim) -> Result<Course, Refusal> {
+        let refusal = self.no_two_passes(inside.words, "--on-unsupported fallback switches that on");
+        if aim.analysis.is_empty() {
+            return self.or_one_pass(refusal, "one pass instead of two", "no analysis takes effect beside this target");
+        }
+        self.or_one_pass(refusal, "one pass with analysis inside, instead of two", inside.words)?;
+        Ok(Course::OneWithAnalysis(*inside))
+    }
+
+    /// The refusal, or one pass and a warning where the person said so.
+    fn or_one_pass(&mut self, refusal: Refusal, instead: &str, why: &str) -> Result<Course, Refusal> {
+        match self.request.on_unsupported {
+            OnUnsupported::Refuse => Err(refusal),
+            OnUnsupported::Fallback => {
+                self.warn(format!("{instead}: {why}"));
+                Ok(Course::One)
+            }
+        }
+    }
+
+    fn no_two_passes(&self, why: &str, remedy: &str) -> Refusal {
+        let codec = self.adapter.codec;
+        let is_other = |adapter: &&Adapter| adapter.codec == codec && adapter.name != self.adapter.name;
+        let same: Vec<&str> = all()
+            .into_iter()
+            .filter(|adapter| adapter.supports_two_pass())
+            .filter(is_other)
+            .map(|adapter| adapter.name)
+            .collect();
+        let others = if same.is_empty() { with_two_passes().join(", ") } else { same.join(", ") };
+        Refusal::NoTwoPass {
+            encoder: self.name(),
+            why: why.to_owned(),
+            remedy: format!("{remedy}, or take {others} for two passes"),
+        }
+    }
+
+    // ---- the settings of every pass
+
+    /// Speed, the row's own, the target, the group of pictures, threads, analysis, the source's metadata, the person's.
+    fn shared(&mut self, course: &Course, aim: Aim, own: Vec<PlannedSetting>) -> Result<Settings<'a>, Refusal> {
+        let mut settings = Settings { list: Vec::new(), capabilities: self.capabilities };
+        settings.extend(self.speed()?);
+        settings.extend(self.present(self.adapter.always, Origin::Adapter));
+        if !self.request.verbose {
+            settings.extend(self.present(self.adapter.quiet, Origin::Adapter));
+        }
+        settings.extend(aim.settings);
+        settings.extend(self.group_of_pictures()?);
+        settings.extend(self.threads());
+        if let Course::OneWithAnalysis(_) = course {
+            settings.extend(self.present(aim.analysis, Origin::Adapter));
+        }
+        settings.extend(self.hdr10());
+        settings.extend(own);
+        self.refuse_cancelled_analysis(&settings)?;
+        self.refuse_impossible_groups(&settings)?;
+        Ok(settings)
+    }
+
+    fn speed(&self) -> Result<Option<PlannedSetting>, Refusal> {
+        let Some(preset) = &self.request.preset else { return Ok(None) };
+        let speed = self
+            .adapter
+            .speed
+            .filter(|speed| self.has(speed.option))
+            .ok_or_else(|| self.value_refused("preset", preset, "the encoder has no speed to set".to_owned()))?;
+        let value = match PRESETS.iter().position(|name| name == preset) {
+            Some(index) => speed.native[index].to_owned(),
+            None => self.native_speed(&speed, preset)?,
+        };
+        Ok(Some(planned(speed.option, None, &value, Origin::You)))
+    }
+
+    /// One of the encoder's own names, or a number in the option's range.
+    fn native_speed(&self, speed: &Speed, preset: &str) -> Result<String, Refusal> {
+        let info = self.info(speed.option)?;
+        let is_text = info.kind == OptionKind::Text;
+        let is_taken = if is_text { speed.names.contains(&preset) } else { value::check(info, preset).is_ok() };
+        if is_taken {
+            return Ok(preset.to_owned());
+        }
+        let own = if is_text { String::new() } else { own_speeds(speed.option, info) };
+        Err(self.value_refused("preset", preset, format!("takes {}{own}", PRESETS.join(", "))))
+    }
+
+    fn group_of_pictures(&mut self) -> Result<Vec<PlannedSetting>, Refusal> {
+        let Some(frames) = self.request.gop_frames else { return Ok(Vec::new()) };
+        let gop = self.adapter.gop;
+        let refused = |why: &str| Err(self.value_refused("gop", &frames.to_string(), why.to_owned()));
+        let Some(length) = gop.length else { return refused("every frame is a key frame already") };
+        if frames == 0 {
+            return refused("takes 1 or more frames");
+        }
+        let lengths = [Some(length), gop.least].into_iter().flatten();
+        let lengths = lengths.map(|slot| planned(slot.option, slot.key, &frames.to_string(), Origin::You));
+        let mut settings: Vec<PlannedSetting> = lengths.collect();
+        settings.extend(self.present(gop.fixed, Origin::Adapter));
+        Ok(settings)
+    }
+
+    fn threads(&mut self) -> Option<PlannedSetting> {
+        let asked = self.request.threads.filter(|threads| *threads > 0).map(|threads| threads.to_string());
+        match (self.adapter.threads, asked) {
+            (Threads::Context, Some(threads)) => Some(planned("threads", None, &threads, Origin::You)),
+            // libavcodec's own default is one thread; ffmpeg's is this.
+            (Threads::Context, None) => Some(planned("threads", None, "0", Origin::Adapter)),
+            (Threads::Param(option, key), Some(threads)) => Some(planned(option, Some(key), &threads, Origin::You)),
+            (Threads::Param(..) | Threads::None, None) => None,
+            (Threads::None, Some(_)) => {
+                self.warn("--threads changes nothing: the hardware encodes".to_owned());
+                None
+            }
+        }
+    }
+
+    fn hdr10(&self) -> Vec<PlannedSetting> {
+        let (Some(data), Some(route)) = (self.request.hdr10, self.adapter.hdr10) else { return Vec::new() };
+        if !self.has(route.option) {
+            return Vec::new();
+        }
+        let Hdr10Data { display, light } = data;
+        let display = display.map(|display| (route.display, display_text(&display, route.style)));
+        let light = light.map(|(greatest, average)| (route.light, format!("{greatest},{average}")));
+        let values = [display, light].into_iter().flatten();
+        values.map(|(key, value)| planned(route.option, Some(key), &value, Origin::Source)).collect()
+    }
+
+    /// An analysis that the speed switches off again would be one in name only.
+    fn refuse_cancelled_analysis(&self, settings: &Settings<'_>) -> Result<(), Refusal> {
+        let (PassModel::Inside(inside), Some(speed)) = (&self.adapter.passes, self.adapter.speed) else {
+            return Ok(());
+        };
+        let is_on = |analysis: &Setting| settings.value(analysis.option, None).is_some_and(|value| value != "0");
+        let cancels = settings.value(speed.option, None).filter(|value| inside.cancelled_by.contains(value));
+        match cancels.filter(|_| inside.settings.iter().any(is_on)) {
+            None => Ok(()),
+            Some(value) => {
+                let why = format!("it switches the analysis off again; take {}", speed.native[0]);
+                Err(self.value_refused(speed.option, value, format!("{why} to {}", speed.native[9])))
+            }
+        }
+    }
+
+    /// x265 crashes where the least distance of key frames is above the greatest; with all others it is a mistake.
+    fn refuse_impossible_groups(&self, settings: &Settings<'_>) -> Result<(), Refusal> {
+        let gop = self.adapter.gop;
+        let (Some(length), Some(least)) = (gop.length, gop.least) else { return Ok(()) };
+        let set = |option, key| settings.value(option, key).and_then(value::number).filter(|number| *number >= 0.0);
+        let longest = set(length.option, length.key).or(gop.default_length.map(f64::from));
+        match (set(least.option, least.key), longest) {
+            (Some(shortest), Some(longest)) if shortest > longest => {
+                let why = format!("above the greatest distance of key frames, {longest}");
+                Err(self.value_refused(least.option, &shortest.to_string(), why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    // ---- the steps
+
+    fn steps(&mut self, course: &Course, shared: &Settings<'a>) -> Vec<PassStep> {
+        let Course::Two(model, route) = course else {
+            let settings = shared.list.clone();
+            return vec![PassStep {
+                number: 1,
+                of: 1,
+                flag: PassFlag::None,
+                settings,
+                stats: StatsUse::None,
+                output: true,
+            }];
+        };
+        let mut first = shared.clone();
+        if self.request.fast_first {
+            first.extend(self.present(model.fast_first, Origin::Pass));
+        }
+        [(1, first), (2, shared.clone())].map(|(number, settings)| step_of_two(number, *route, settings)).into()
+    }
+
+    fn pixel_formats(&self) -> Vec<String> {
+        match self.capabilities.pixel_formats.is_empty() {
+            true => self.adapter.pixel_formats.iter().map(|&format| format.to_owned()).collect(),
+            false => self.capabilities.pixel_formats.clone(),
+        }
+    }
+
+    // ---- helpers
+
+    /// Those settings of a row that the linked libavcodec has; a required one that it lacks is warned of.
+    fn present(&mut self, settings: &[Setting], origin: Origin) -> Vec<PlannedSetting> {
+        let (present, missing): (Vec<&Setting>, Vec<&Setting>) =
+            settings.iter().partition(|setting| self.has(setting.option));
+        for setting in missing.into_iter().filter(|setting| !setting.optional) {
+            self.warn(format!(
+                "the linked libavcodec's {} has no option {}; left out",
+                self.adapter.name, setting.option
+            ));
+        }
+        present.into_iter().map(|setting| planned(setting.option, setting.key, setting.value, origin)).collect()
+    }
+
+    fn has(&self, option: &str) -> bool {
+        self.capabilities.options.contains_key(option)
+    }
+
+    fn takes(&self, setting: &Setting) -> bool {
+        self.capabilities.options.get(setting.option).is_some_and(|info| value::check(info, setting.value).is_ok())
+    }
+
+    fn warn(&mut self, text: String) {
+        self.warnings.push(text);
+    }
+
+    fn name(&self) -> String {
+        self.adapter.name.to_owned()
+    }
+
+    fn target_refused(&self, why: String) -> Refusal {
+        Refusal::Target { encoder: self.name(), why }
+    }
+
+    fn value_refused(&self, option: &str, value: &str, why: String) -> Refusal {
+        Refusal::OptionValue { encoder: self.name(), option: option.to_owned(), value: value.to_owned(), why }
+    }
+}
+
+impl Course {
+    fn analysis(&self) -> Option<Analysis> {
+        match self {
+            Course::OneWithAnalysis(inside) => Some(Analysis { reach: inside.reach, words: inside.words }),
+            Course::One | Course::Two(..) => None,
+        }
+    }
+}
+
+/// Settings, each slot once: a later one takes the place of an earlier one, except that flags add up.
+#[derive(Clone)]
+struct Settings<'a> {
+    list: Vec<PlannedSetting>,
+    capabilities: &'a Capabilities,
+}
+
+impl Settings<'_> {
+    fn extend(&mut self, settings: impl IntoIterator<Item = PlannedSetting>) {
+        settings.into_iter().for_each(|setting| self.put(setting));
+    }
+
+    fn put(&mut self, mut setting: PlannedSetting) {
+        let is_same = |other: &PlannedSetting| same_slot(other, &setting.option, setting.key.as_deref());
+        if let Some(index) = self.list.iter().position(is_same) {
+            let earlier = self.list.remove(index);
+            let is_flags =
+                self.capabilities.options.get(&setting.option).is_some_and(|info| info.kind == OptionKind::Flags);
+            if is_flags {
+                setting.value = added(&earlier.value, &setting.value);
+            }
+        }
+        self.list.push(setting);
+    }
+
+    fn value(&self, option: &str, key: Option<&str>) -> Option<&str> {
+        self.list.iter().find(|setting| same_slot(setting, option, key)).map(|setting| setting.value.as_str())
+    }
+}
+
+fn same_slot(setting: &PlannedSetting, option: &str, key: Option<&str>) -> bool {
+    setting.option == option && setting.key.as_deref().map(normal) == key.map(normal)
+}
+
+/// Two sets of flags as one: an absolute one first, for it wipes what is before it.
+fn added(earlier: &str, later: &str) -> String {
+    match later.starts_with(['+', '-']) {
+        true => format!("{earlier}{later}"),
+        false if earlier.starts_with(['+', '-']) => format!("{later}{earlier}"),
+        false => later.to_owned(),
+    }
+}
+
+fn step_of_two(number: u8, route: StatsRoute, mut settings: Settings<'_>) -> PassStep {
+    let is_first = number == 1;
+    match route {
+        StatsRoute::Context => {}
+        StatsRoute::File { option } => settings.put(planned(option, None, STATS_PATH, Origin::Pass)),
+        StatsRoute::Params { option, pass, stats } => {
+            settings.put(planned(option, Some(pass), &number.to_string(), Origin::Pass));
+            settings.put(planned(option, Some(stats), STATS_PATH, Origin::Pass));
+        }
+    }
+    let flag = match route {
+        StatsRoute::Params { .. } => PassFlag::None,
+        StatsRoute::Context | StatsRoute::File { .. } if is_first => PassFlag::First,
+        StatsRoute::Context | StatsRoute::File { .. } => PassFlag::Second,
+    };
+    let stats = if is_first { StatsUse::Write(route) } else { StatsUse::Read(route) };
+    PassStep { number, of: 2, flag, settings: settings.list, stats, output: !is_first }
+}
+
+fn covers(reserved: &Reserved, option: &str, key: Option<&str>) -> bool {
+    let matches = |pattern: &str, key: &str| match pattern.strip_suffix('*') {
+        Some(start) => key.starts_with(start),
+        None => key == pattern,
+    };
+    reserved.option == option
+        && match key.map(normal) {
+            None => reserved.keys.is_empty(),
+            Some(key) => reserved.keys.iter().any(|pattern| matches(pattern, &key)),
+        }
+}
+
+fn planned(option: &str, key: Option<&str>, value: &str, origin: Origin) -> PlannedSetting {
+    PlannedSetting { option: option.to_owned(), key: key.map(str::to_owned), value: value.to_owned(), origin }
+}
+
+fn own_speeds(option: &str, info: &OptionInfo) -> String {
+    match info.named.is_empty() {
+        true => format!(", or {option} from {} to {}", info.min, info.max),
+        false => {
+            let names: Vec<&str> = info.named.iter().map(|(name, _)| name.as_str()).collect();
+            format!(", or the encoder's own: {}", names.join(", "))
+        }
+    }
+}
+
+fn display_text(display: &MasteringDisplay, style: Hdr10Style) -> String {
+    let points = [display.green, display.blue, display.red, display.white];
+    let light = (display.brightest, display.darkest);
+    let framed = |points: [String; 4], light: String| {
+        let [green, blue, red, white] = points;
+        format!("G({green})B({blue})R({red})WP({white})L({light})")
+    };
+    let units = points.map(|(x, y)| format!("{x},{y}"));
+    let steps = format!("{},{}", light.0, light.1);
+    match style {
+        Hdr10Style::Units => framed(units, steps),
+        Hdr10Style::List => format!("{},{steps}", units.join(",")),
+        Hdr10Style::Decimals => {
+            let part = |number: u16| f64::from(number) / 50_000.0;
+            let candela = |number: u32| f64::from(number) / 10_000.0;
+            let decimals = points.map(|(x, y)| format!("{},{}", part(x), part(y)));
+            framed(decimals, format!("{},{}", candela(light.0), candela(light.1)))
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A plan in words, for people: what `repass plan` prints. Stable, for snapshots are compared whole.
+
+use std::fmt;
+
+use super::{EncoderPlan, Origin, PassFlag, PassStep, PlannedSetting, StatsUse};
+use crate::adapter::StatsRoute;
+
+impl fmt::Display for EncoderPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let passes = if self.two_pass() { "two passes" } else { "one pass" };
+        write!(f, "{}: {passes} towards {}", self.encoder, self.target)?;
+        if let Some(cap) = self.cap {
+            write!(f, ", at most {} over a buffer of {} bits", cap.max, cap.buffer.0)?;
+        }
+        writeln!(f)?;
+        if let Some(analysis) = &self.analysis {
+            writeln!(f, "  analysis: {}", analysis.words)?;
+        }
+        for step in &self.steps {
+            write!(f, "{step}")?;
+        }
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "  warning: {warning}"))
+    }
+}
+
+impl fmt::Display for PassStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  pass {} of {}: {}", self.number, self.of, self.doing())?;
+        let names: Vec<String> = self.settings.iter().map(PlannedSetting::name).collect();
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+        for (setting, name) in self.settings.iter().zip(names) {
+            writeln!(f, "    {name:width$} = {}  ({})", setting.value, setting.origin)?;
+        }
+        Ok(())
+    }
+}
+
+impl PassStep {
+    fn doing(&self) -> String {
+        let flag = match self.flag {
+            PassFlag::None => "",
+            PassFlag::First => ", flag pass1",
+            PassFlag::Second => ", flag pass2",
+        };
+        let task = if self.output { "writes the output" } else { "analyses, its packets are dropped" };
+        match self.stats {
+            StatsUse::None => format!("{task}{flag}"),
+            StatsUse::Write(route) => format!("{task}{flag}; writes statistics {}", by(route)),
+            StatsUse::Read(route) => format!("{task}{flag}; reads statistics {}", by(route)),
+        }
+    }
+}
+
+impl PlannedSetting {
+    fn name(&self) -> String {
+        match &self.key {
+            None => self.option.clone(),
+            Some(key) => format!("{}:{key}", self.option),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::You => "you",
+            Origin::Target => "target",
+            Origin::Adapter => "adapter",
+            Origin::Pass => "pass",
+            Origin::Source => "source",
+        })
+    }
+}
+
+fn by(route: StatsRoute) -> String {
+    match route {
+        StatsRoute::Context => "in memory".to_owned(),
+        StatsRoute::File { option } => format!("in a file ({option})"),
+        StatsRoute::Params { option, stats, .. } => format!("in a file ({option}:{stats})"),
+    }
+}

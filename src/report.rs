@@ -1,0 +1,128 @@
+//! What was done, as plain data: for the summary, for `--json`, for whoever builds on the crate.
+//!
+//! Invariant: what could not be known is absent, never zero.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::av::Versions;
+use crate::cache::CachePlan;
+use crate::frames::Damage;
+use crate::plan::EncoderPlan;
+
+/// A whole job.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The linked libraries.
+    pub versions: Versions,
+    /// The input.
+    pub input: PathBuf,
+    /// Frames that were encoded.
+    pub frames: u64,
+    /// Seconds of video.
+    pub seconds: f64,
+    /// Hash of the frame list: times and pixels of every frame, as the encoders saw them.
+    pub frames_hash: String,
+    /// What was damaged in the input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Damage>,
+    /// The runs, in order.
+    pub runs: Vec<RunReport>,
+    /// The renditions, in the job's order.
+    pub renditions: Vec<RenditionReport>,
+    /// The cache as it was planned.
+    pub cache: CachePlan,
+    /// Frames that it kept.
+    pub cached_frames: u64,
+    /// Seconds from beginning to end.
+    pub wall_seconds: f64,
+    /// CPU seconds, user and system, of the whole process meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+    /// Greatest resident memory of the process in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
+    /// Everything that deserves to be known.
+    pub warnings: Vec<String>,
+}
+
+/// One run: all renditions' passes side by side.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunReport {
+    /// Which, from 1.
+    pub number: u8,
+    /// Frames handed out.
+    pub frames: u64,
+    /// Of these, frames that came from the cache.
+    pub from_cache: u64,
+    /// Seconds of making frames: reading, decoding, filtering, hashing.
+    pub making_seconds: f64,
+    /// Seconds of waiting for encoders to take frames.
+    pub blocked_seconds: f64,
+    /// Seconds from beginning to end.
+    pub wall_seconds: f64,
+    /// CPU seconds of the whole process meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+}
+
+/// One rendition.
+#[derive(Debug, Clone, Serialize)]
+pub struct RenditionReport {
+    /// Its name.
+    pub name: String,
+    /// The output.
+    pub output: PathBuf,
+    /// The plan as it was run; settings that the run filled in (paths, a size target's bit rate) are in the passes.
+    pub plan: EncoderPlan,
+    /// The passes, in order.
+    pub passes: Vec<PassReport>,
+    /// Bytes of the whole file.
+    pub bytes: u64,
+    /// Bytes of its video packets.
+    pub video_bytes: u64,
+    /// Average bit rate of the video in bits per second.
+    pub video_bps: f64,
+    /// How far the video is from the bit rate aimed at, as a share: 0.01 is one per cent over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitrate_error: Option<f64>,
+    /// How far the file is from the size aimed at, as a share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_error: Option<f64>,
+    /// Whether the file was read back and found whole.
+    pub verified: bool,
+}
+
+/// One pass of one rendition.
+#[derive(Debug, Clone, Serialize)]
+pub struct PassReport {
+    /// Which, from 1.
+    pub number: u8,
+    /// Frames encoded.
+    pub frames: u64,
+    /// Packets that came out; a first pass of libvpx or libaom has none.
+    pub packets: u64,
+    /// Bytes of these packets.
+    pub bytes: u64,
+    /// Bytes of statistics written, sidecars included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stats_bytes: Option<u64>,
+    /// Bit rate that the encoder was given, in bits per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_bps: Option<u64>,
+    /// Seconds from beginning to end.
+    pub wall_seconds: f64,
+    /// Seconds of waiting for frames.
+    pub starved_seconds: f64,
+    /// Seconds of waiting for the output.
+    pub blocked_seconds: f64,
+}
+
+impl Report {
+    /// The report as JSON, on one line.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("plain data with text keys always serialises")
+    }
+}

@@ -1,0 +1,482 @@
+//! A media file as a source of frames: demux, decode, filter, one output per branch.
+//!
+//! Invariant: frames come out with times counted from the start of the output; what could not be read is counted, never
+//! passed over in silence.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::av::Received;
+use crate::av::filter::{FilterInput, VideoFilter};
+use crate::av::frame::Frame;
+use crate::av::packet::Packet;
+use crate::av::source::{Decoder, Demuxer, FileHeaders, OpenOptions, StreamParameters};
+use crate::error::Error;
+use crate::event::Cancel;
+use crate::frames::{Damage, FrameSource};
+use crate::media::{Rational, SourceInfo};
+use crate::rate::Seconds;
+use crate::timing::Timing;
+
+/// What to read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Input {
+    /// The file; `-` is standard input.
+    pub path: PathBuf,
+    /// Demuxer, where it cannot be told from the file (`rawvideo`).
+    pub format: Option<String>,
+    /// Demuxer options, for instance `video_size=320x192`.
+    pub options: Vec<(String, String)>,
+    /// Protocols that are allowed besides files and pipes.
+    pub protocols: Vec<String>,
+    /// The video stream, by its index in the file; `None`: the best one.
+    pub video_stream: Option<usize>,
+    /// Where the output begins, from the start of the file.
+    pub start: Option<Seconds>,
+    /// How long the output is at most.
+    pub length: Option<Seconds>,
+}
+
+impl Input {
+    /// This file, whole.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Input { path: path.into(), ..Input::default() }
+    }
+
+    /// Opens the demuxer.
+    ///
+    /// # Errors
+    /// [`Error::Input`] in libav's words.
+    pub fn open(&self, cancel: &Cancel) -> Result<Demuxer, Error> {
+        let mut options = OpenOptions {
+            format: self.format.clone(),
+            options: self.options.clone(),
+            video_stream: self.video_stream,
+            ..OpenOptions::default()
+        };
+        options.protocols.extend(self.protocols.iter().cloned());
+        Demuxer::open(&self.path, &options, cancel)
+    }
+
+    /// The file's own time at which the output begins, in seconds.
+    #[must_use]
+    pub fn begins(&self, info: &SourceInfo) -> f64 {
+        info.start_seconds + self.start.map_or(0.0, |start| start.0)
+    }
+
+    /// Whether only a part of the file is wanted.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        self.start.is_some_and(|start| start.0 > 0.0) || self.length.is_some()
+    }
+}
+
+/// A filter graph: what every frame goes through, and a branch for each size that comes out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Graph {
+    /// Clockwise rotation that turns the picture upright, in degrees.
+    pub rotation: u16,
+    /// The person's own filters.
+    pub trunk: Option<String>,
+    /// The outputs.
+    pub branches: Vec<Branch>,
+}
+
+/// One output of a filter graph.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Branch {
+    /// Width and height in pixels; `None`: as they come.
+    pub size: Option<(u32, u32)>,
+    /// Further filters of this branch alone.
+    pub filters: Option<String>,
+    /// Pixel formats that may come out, in the encoder's order; empty: any.
+    pub pixel_formats: Vec<String>,
+}
+
+impl Graph {
+    /// The graph in libavfilter's language, from `[in]` to `[out0]`, `[out1]` and so on.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut trunk: Vec<&str> = match self.rotation {
+            90 => vec!["transpose=clock"],
+            180 => vec!["hflip", "vflip"],
+            270 => vec!["transpose=cclock"],
+            _ => Vec::new(),
+        };
+        trunk.extend(self.trunk.as_deref());
+        let branch = |branch: &Branch| {
+            let mut steps: Vec<String> = branch.filters.iter().cloned().collect();
+            steps.extend(branch.size.map(|(width, height)| format!("scale={width}:{height}")));
+            if !branch.pixel_formats.is_empty() {
+                steps.push(format!("format=pix_fmts={}", branch.pixel_formats.join("|")));
+            }
+            if steps.is_empty() { "null".to_owned() } else { steps.join(",") }
+        };
+        if let [only] = self.branches.as_slice() {
+            let steps = branch(only);
+            let steps: Vec<&str> = trunk.into_iter().chain([steps.as_str()]).collect();
+            return format!("[in]{}[out0]", steps.join(","));
+        }
+        let split = format!("split={}", self.branches.len());
+        trunk.push(&split);
+        let pads: String = (0..self.branches.len()).map(|number| format!("[b{number}]")).collect();
+        let branches: Vec<String> =
+            self.branches.iter().enumerate().map(|(n, b)| format!("[b{n}]{}[out{n}]", branch(b))).collect();
+        format!("[in]{}{pads};{}", trunk.join(","), branches.join(";"))
+    }
+}
+
+/// The frames of a file.
+pub struct DecodedFile {
+    input: Input,
+    graph: Graph,
+    timing: Timing,
+    threads: Option<u16>,
+    demuxer: Demuxer,
+    stream: StreamParameters,
+    decoder: Decoder,
+    filter: Option<VideoFilter>,
+    /// The first graph's outputs, which every later graph must have too.
+    fixed: bool,
+    time_base: Rational,
+    frame_rate: Rational,
+    ready: VecDeque<Vec<Frame>>,
+    partial: Vec<VecDeque<Frame>>,
+    packet: Packet,
+    state: State,
+    damage: Damage,
+    decode_errors_before: u64,
+    packets: u64,
+    whole: bool,
+    warnings: Vec<String>,
+}
+
+/// How far reading has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Reading,
+    Draining,
+    Done,
+}
+
+impl DecodedFile {
+    /// Opens the file and its decoder. `threads`: of the decoder and the filters; `None` is one per CPU.
+    ///
+    /// # Errors
+    /// [`Error::Input`] or [`Error::Decode`] in libav's words.
+    pub fn open(input: Input, graph: Graph, threads: Option<u16>, cancel: &Cancel) -> Result<Self, Error> {
+        let mut demuxer = input.open(cancel)?;
+        let info = demuxer.info().clone();
+        demuxer.only(&[info.video.index]);
+        let failed = |source| Error::Decode { path: input.path.clone(), what: "video stream".to_owned(), source };
+        let stream = demuxer.stream(info.video.index).map_err(failed)?;
+        let decoder = Decoder::open(&stream, threads).map_err(failed)?;
+        let timing = Timing::of(&info.video);
+        let mut file = DecodedFile {
+            partial: graph.branches.iter().map(|_| VecDeque::new()).collect(),
+            packet: Packet::new().map_err(failed)?,
+            input,
+            graph,
+            timing,
+            threads,
+            demuxer,
+            stream,
+            decoder,
+            filter: None,
+            fixed: false,
+            time_base: info.video.time_base,
+            frame_rate: timing.rate,
+            ready: VecDeque::new(),
+            state: State::Reading,
+            damage: Damage::default(),
+            decode_errors_before: 0,
+            packets: 0,
+            whole: true,
+            warnings: Vec::new(),
+        };
+        file.go_to_start()?;
+        Ok(file)
+    }
+
+    /// What the demuxer says of the file.
+    #[must_use]
+    pub fn info(&self) -> &SourceInfo {
+        self.demuxer.info()
+    }
+
+    /// What the container says of itself: tags and chapters.
+    #[must_use]
+    pub fn headers(&self) -> FileHeaders {
+        self.demuxer.headers()
+    }
+
+    /// What the container says of the video stream.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn stream(&self) -> Result<StreamParameters, Error> {
+        self.demuxer.stream(self.demuxer.info().video.index).map_err(|source| self.unreadable(source))
+    }
+
+    fn go_to_start(&mut self) -> Result<(), Error> {
+        match self.input.start {
+            Some(start) if start.0 > 0.0 => {
+                self.whole = false;
+                self.demuxer.seek(start.0).or_else(|_| self.demuxer.rewind())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One step: a packet into the decoder, its frames through the filters.
+    fn advance(&mut self) -> Result<(), Error> {
+        match self.state {
+            State::Reading => match self.demuxer.read(&mut self.packet) {
+                Ok(Received::Ready) => {
+                    self.packets += 1;
+                    self.decode(true)
+                }
+                Ok(_) => self.end_of_packets(),
+                Err(error) if error == crate::av::INTERRUPTED => Err(Error::Interrupted),
+                // What the demuxer cannot go on from ends the stream; the damage is counted, and the policy is the job's.
+                Err(_) => {
+                    self.damage.read_errors += 1;
+                    self.end_of_packets()
+                }
+            },
+            State::Draining | State::Done => {
+                self.state = State::Done;
+                Ok(())
+            }
+        }
+    }
+
+    fn end_of_packets(&mut self) -> Result<(), Error> {
+        self.state = State::Draining;
+        self.decode(false)?;
+        if let Some(filter) = &mut self.filter {
+            filter.push_end()?;
+        }
+        self.collect()?;
+        self.state = State::Done;
+        Ok(())
+    }
+
+    fn decode(&mut self, packet: bool) -> Result<(), Error> {
+        let sent = if packet { self.decoder.send(&self.packet) } else { self.decoder.send_end() };
+        sent.map_err(|source| self.unreadable(source))?;
+        let mut frame = Frame::new().map_err(|source| self.unreadable(source))?;
+        while self.decoder.receive(&mut frame).map_err(|source| self.unreadable(source))? == Received::Ready {
+            let next = Frame::new().map_err(|source| self.unreadable(source))?;
+            self.take(std::mem::replace(&mut frame, next))?;
+            if self.state == State::Done {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts to the wanted part, moves times to the output's start, and filters.
+    fn take(&mut self, mut frame: Frame) -> Result<(), Error> {
+        let tick = self.stream.time_base.value();
+        let start = (self.input.begins(self.demuxer.info()) / tick).round() as i64;
+        if let Some(pts) = frame.pts() {
+            let pts = pts - start;
+            if self.input.start.is_some() && pts < 0 {
+                return Ok(());
+            }
+            if self.input.length.is_some_and(|length| pts as f64 * tick >= length.0 - 1e-9) {
+                // Frames come in presentation order, so this is the end of the part.
+                return self.end_of_part();
+            }
+            frame.set_pts(pts);
+        }
+        self.filter(frame)
+    }
+
+    fn end_of_part(&mut self) -> Result<(), Error> {
+        self.whole = false;
+        if let Some(filter) = &mut self.filter {
+            filter.push_end()?;
+        }
+        self.collect()?;
+        self.state = State::Done;
+        Ok(())
+    }
+
+    fn filter(&mut self, frame: Frame) -> Result<(), Error> {
+        if self.filter.as_ref().is_some_and(|filter| !filter.accepts(&frame)) {
+            self.rebuild(&frame)?;
+        }
+        let mut filter = match self.filter.take() {
+            Some(filter) => filter,
+            None => self.build(&frame)?,
+        };
+        filter.push(frame)?;
+        self.filter = Some(filter);
+        self.collect()
+    }
+
+    fn build(&mut self, first: &Frame) -> Result<VideoFilter, Error> {
+        let input = FilterInput {
+            time_base: self.stream.time_base,
+            frame_rate: Some(self.timing.rate),
+            sample_aspect_ratio: self.demuxer.info().video.sample_aspect_ratio,
+        };
+        let filter = VideoFilter::open(first, &input, &self.graph.describe(), self.graph.branches.len(), self.threads)?;
+        if !self.fixed {
+            let output = filter.output(0);
+            self.time_base = output.time_base;
+            self.frame_rate = output.frame_rate.unwrap_or(self.timing.rate);
+            for (number, branch) in self.graph.branches.iter_mut().enumerate() {
+                let output = filter.output(number);
+                // An encoder keeps its first size and format for good, so later graphs are made to give the same.
+                branch.size.get_or_insert((output.width, output.height));
+                branch.pixel_formats = vec![output.pixel_format];
+            }
+            self.fixed = true;
+        }
+        Ok(filter)
+    }
+
+    /// The stream changed its size or format: what is in the filters comes out, and a new graph scales to the first size.
+    fn rebuild(&mut self, frame: &Frame) -> Result<(), Error> {
+        if let Some(filter) = &mut self.filter {
+            filter.push_end()?;
+        }
+        self.collect()?;
+        self.filter = None;
+        let now = format!("{}x{} {}", frame.width(), frame.height(), frame.pixel_format());
+        let warning = format!("the video changes to {now} midway; it is scaled to the size it began with");
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+        Ok(())
+    }
+
+    /// Moves what the filters have ready into complete sets, one frame of every branch.
+    fn collect(&mut self) -> Result<(), Error> {
+        let Some(filter) = &mut self.filter else { return Ok(()) };
+        for (branch, waiting) in self.partial.iter_mut().enumerate() {
+            loop {
+                let mut frame = Frame::new().map_err(|source| out_of_memory(&self.input, source))?;
+                match filter.pull(branch, &mut frame)? {
+                    Received::Ready => waiting.push_back(frame),
+                    _ => break,
+                }
+            }
+        }
+        while self.partial.iter().all(|waiting| !waiting.is_empty()) {
+            self.ready.push_back(self.partial.iter_mut().filter_map(VecDeque::pop_front).collect());
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), Error> {
+        self.decode_errors_before += self.decoder.damaged();
+        self.decoder = Decoder::open(&self.stream, self.threads).map_err(|source| self.unreadable(source))?;
+        self.filter = None;
+        self.ready.clear();
+        self.partial.iter_mut().for_each(VecDeque::clear);
+        self.state = State::Reading;
+        self.packets = 0;
+        Ok(())
+    }
+
+    fn unreadable(&self, source: crate::av::AvError) -> Error {
+        out_of_memory(&self.input, source)
+    }
+}
+
+fn out_of_memory(input: &Input, source: crate::av::AvError) -> Error {
+    Error::Decode { path: input.path.clone(), what: "video".to_owned(), source }
+}
+
+impl FrameSource for DecodedFile {
+    fn next(&mut self) -> Result<Option<Vec<Frame>>, Error> {
+        loop {
+            if let Some(frames) = self.ready.pop_front() {
+                return Ok(Some(frames));
+            }
+            if self.state == State::Done {
+                return Ok(None);
+            }
+            self.advance()?;
+        }
+    }
+
+    fn prime(&mut self) -> Result<bool, Error> {
+        while self.ready.is_empty() && self.state != State::Done {
+            self.advance()?;
+        }
+        Ok(!self.ready.is_empty())
+    }
+
+    fn rewind(&mut self) -> Result<(), Error> {
+        self.restart()?;
+        self.whole = true;
+        match self.input.start {
+            Some(start) if start.0 > 0.0 => self.go_to_start(),
+            _ => self.demuxer.rewind(),
+        }
+    }
+
+    fn seek(&mut self, seconds: f64) -> Result<bool, Error> {
+        self.restart()?;
+        self.whole = false;
+        Ok(self.demuxer.seek(seconds + self.input.start.map_or(0.0, |start| start.0)).is_ok())
+    }
+
+    fn time_base(&self) -> Rational {
+        self.time_base
+    }
+
+    fn frame_rate(&self) -> Rational {
+        self.frame_rate
+    }
+
+    fn sample_aspect_ratio(&self, branch: usize) -> Option<Rational> {
+        self.filter.as_ref().and_then(|filter| filter.output(branch).sample_aspect_ratio)
+    }
+
+    fn damage(&self) -> Damage {
+        let promised = self.demuxer.info().video.frames.filter(|_| self.whole && self.state == State::Done);
+        Damage {
+            decode_errors: self.decode_errors_before + self.decoder.damaged(),
+            missing_packets: promised.map_or(0, |frames| frames.saturating_sub(self.packets)),
+            ..self.damage
+        }
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_reads_as_ffmpeg_would_write_it() {
+        let branch = |size, formats: &[&str]| Branch {
+            size,
+            filters: None,
+            pixel_formats: formats.iter().map(|format| (*format).to_owned()).collect(),
+        };
+        let one = Graph { rotation: 90, trunk: Some("hqdn3d".to_owned()), branches: vec![branch(None, &["yuv420p"])] };
+        assert_eq!(one.describe(), "[in]transpose=clock,hqdn3d,format=pix_fmts=yuv420p[out0]");
+        let two = Graph {
+            rotation: 0,
+            trunk: None,
+            branches: vec![branch(Some((1280, 720)), &["yuv420p", "nv12"]), branch(None, &[])],
+        };
+        assert_eq!(
+            two.describe(),
+            "[in]split=2[b0][b1];[b0]scale=1280:720,format=pix_fmts=yuv420p|nv12[out0];[b1]null[out1]"
+        );
+    }
+}

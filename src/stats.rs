@@ -1,0 +1,365 @@
+//! Statistics of a first pass: in memory, or in a private directory on RAM-backed storage; sealed once, checked at every use.
+//!
+//! Invariant: what pass 2 reads is what pass 1 wrote, whole, for exactly as many frames as were fed; never in the working
+//! directory, never left behind, also not by a run that was killed (the next run collects it).
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tempfile::TempDir;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::adapter::{Proof, Setting, Sidecar, StatsRoute, TwoRuns};
+use crate::error::Error;
+use crate::plan::PassStep;
+
+/// Where a first pass puts its statistics while it runs.
+#[derive(Debug)]
+pub enum StatsStore {
+    /// In the encoder's context; handed over at its end.
+    Memory,
+    /// In files that the encoder writes by itself.
+    Directory(StatsDirectory),
+}
+
+impl StatsStore {
+    /// A store for this route. `expected_bytes` is what the statistics will take, so that a folder with room is chosen.
+    ///
+    /// # Errors
+    /// [`Error::Scratch`] where no folder can hold them.
+    pub fn for_route(route: StatsRoute, expected_bytes: u64) -> Result<Self, Error> {
+        match route {
+            StatsRoute::Context => Ok(StatsStore::Memory),
+            StatsRoute::File { .. } | StatsRoute::Params { .. } => {
+                StatsDirectory::create(expected_bytes).map(StatsStore::Directory)
+            }
+        }
+    }
+
+    /// The file that the encoder is to write; `None` in memory.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            StatsStore::Memory => None,
+            StatsStore::Directory(directory) => Some(directory.file()),
+        }
+    }
+
+    /// Closes the store and proves what is in it: there, whole, and of as many frames as were fed. Only after the encoder
+    /// is gone, for x264 and x265 finish their files when they are freed.
+    ///
+    /// # Errors
+    /// [`Error::Stats`] naming what is missing or wrong.
+    pub fn seal(self, made: &Made<'_>, text: String) -> Result<Stats, Error> {
+        match self {
+            StatsStore::Memory => {
+                made.prove(text.as_bytes())?;
+                let bytes = text.len() as u64;
+                Ok(Stats { frames: made.frames, bytes, text: Some(text), directory: None, files: Vec::new() })
+            }
+            StatsStore::Directory(directory) => {
+                let main = directory.file();
+                made.prove(&fs::read(&main).map_err(|error| made.wrong(format!("{}: {error}", file_name(&main))))?)?;
+                let files = made
+                    .expected_files(&main)
+                    .into_iter()
+                    .map(|path| SealedFile::of(&path).map_err(|why| made.wrong(format!("{}: {why}", file_name(&path)))))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let bytes = files.iter().map(|file| file.bytes).sum();
+                Ok(Stats { frames: made.frames, bytes, text: None, directory: Some(directory), files })
+            }
+        }
+    }
+}
+
+/// Of what the statistics are: the encoder, its pass model, the settings of pass 1 and how many frames it was fed.
+#[derive(Debug, Clone, Copy)]
+pub struct Made<'a> {
+    /// libavcodec's name of the encoder.
+    pub encoder: &'a str,
+    /// Its pass model.
+    pub model: &'a TwoRuns,
+    /// Pass 1 as it was planned.
+    pub step: &'a PassStep,
+    /// Frames fed.
+    pub frames: u64,
+}
+
+impl Made<'_> {
+    fn prove(&self, content: &[u8]) -> Result<(), Error> {
+        if content.is_empty() {
+            return Err(self.wrong("empty: the encoder ignored the pass".to_owned()));
+        }
+        let counted = match self.model.proof {
+            Proof::Lines(start) => lines(content, start),
+            Proof::JsonLines(key) => json_lines(content, key),
+            Proof::Records => records(content, self.frames),
+        };
+        match counted {
+            Ok(frames) if frames == self.frames => Ok(()),
+            Ok(frames) => Err(self.wrong(format!("of {frames} frames, where {} were fed", self.frames))),
+            Err(why) => Err(self.wrong(why)),
+        }
+    }
+
+    fn expected_files(&self, main: &Path) -> Vec<PathBuf> {
+        let sidecar = self.model.sidecar.filter(|sidecar| !self.switched_off(sidecar));
+        let beside = sidecar.map(|sidecar| {
+            let mut name = main.as_os_str().to_owned();
+            name.push(sidecar.suffix);
+            PathBuf::from(name)
+        });
+        // A person's own preset or parameter string can switch the sidecar off in ways no row lists, so only one that was
+        // named as switched off is not expected, and one that nobody wrote is pass 2's to complain of.
+        [Some(main.to_owned()), beside.filter(|path| path.exists())].into_iter().flatten().collect()
+    }
+
+    fn switched_off(&self, sidecar: &Sidecar) -> bool {
+        let is_set = |unless: &Setting| {
+            self.step.settings.iter().any(|setting| {
+                setting.option == unless.option && setting.key.as_deref() == unless.key && setting.value == unless.value
+            })
+        };
+        sidecar.unless.iter().any(is_set)
+    }
+
+    fn wrong(&self, why: String) -> Error {
+        Error::Stats { encoder: self.encoder.to_owned(), why }
+    }
+}
+
+/// Statistics, sealed: complete and checked.
+#[derive(Debug)]
+pub struct Stats {
+    frames: u64,
+    bytes: u64,
+    text: Option<String>,
+    directory: Option<StatsDirectory>,
+    files: Vec<SealedFile>,
+}
+
+impl Stats {
+    /// How many frames they describe.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Their size in bytes, sidecars included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The text for `stats_in`; `None` for files. Each open makes its own copy of it.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
+    /// The file for pass 2, checked to be the one that was sealed; `None` in memory.
+    ///
+    /// # Errors
+    /// [`Error::Stats`] where a file is gone, shorter or other than it was.
+    pub fn path(&self, encoder: &str) -> Result<Option<PathBuf>, Error> {
+        for sealed in &self.files {
+            let wrong = |why: String| Error::Stats { encoder: encoder.to_owned(), why };
+            let name = file_name(&sealed.path);
+            let now = SealedFile::of(&sealed.path).map_err(|why| wrong(format!("{name}: {why}")))?;
+            if now != *sealed {
+                return Err(wrong(format!(
+                    "{name} was {} bytes when pass 1 ended and is another file now",
+                    sealed.bytes
+                )));
+            }
+        }
+        Ok(self.directory.as_ref().map(StatsDirectory::file))
+    }
+}
+
+/// One file of the statistics as it was when it was sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct SealedFile {
+    path: PathBuf,
+    bytes: u64,
+    hash: u64,
+}
+
+impl SealedFile {
+    fn of(path: &Path) -> Result<Self, String> {
+        let read = || -> io::Result<SealedFile> {
+            let mut file = File::open(path)?;
+            let (mut hash, mut bytes, mut part) = (Xxh3::new(), 0, vec![0; 1 << 16]);
+            loop {
+                match file.read(&mut part)? {
+                    0 => return Ok(SealedFile { path: path.to_owned(), bytes, hash: hash.digest() }),
+                    some => {
+                        hash.update(&part[..some]);
+                        bytes += some as u64;
+                    }
+                }
+            }
+        };
+        match read() {
+            Ok(sealed) if sealed.bytes == 0 => Err("empty".to_owned()),
+            Ok(sealed) => Ok(sealed),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// A private directory (0700), locked while its owner lives and removed with it.
+#[derive(Debug)]
+pub struct StatsDirectory {
+    directory: TempDir,
+    // Held open: the lock on it is what tells a living owner from a dead one.
+    _lock: File,
+}
+
+impl StatsDirectory {
+    fn create(expected_bytes: u64) -> Result<Self, Error> {
+        let parents = parents();
+        let parent = parents
+            .iter()
+            .find(|parent| free_bytes(parent).is_none_or(|free| free / 2 > expected_bytes))
+            .or(parents.last())
+            .cloned()
+            .unwrap_or_else(std::env::temp_dir);
+        for parent in &parents {
+            collect_leftovers(parent);
+        }
+        let failed = |source| Error::Scratch { what: "statistics", path: parent.clone(), source };
+        let directory = private(tempfile::Builder::new().prefix(PREFIX)).tempdir_in(&parent).map_err(failed)?;
+        let lock = File::create(directory.path().join(LOCK)).map_err(failed)?;
+        lock.try_lock().map_err(|error| failed(error.into()))?;
+        Ok(StatsDirectory { directory, _lock: lock })
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("stats.log")
+    }
+}
+
+/// Folders for statistics, best first: RAM-backed ones, then the system's own.
+fn parents() -> Vec<PathBuf> {
+    let candidates = [Some(PathBuf::from("/dev/shm")), std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)];
+    let mut parents: Vec<PathBuf> = candidates.into_iter().flatten().filter(|path| is_usable(path)).collect();
+    parents.push(std::env::temp_dir());
+    parents
+}
+
+fn is_usable(path: &Path) -> bool {
+    path.is_dir() && fs::metadata(path).is_ok_and(|metadata| !metadata.permissions().readonly())
+}
+
+/// Bytes free for us on the file system of `path`; `None` where that cannot be asked.
+#[cfg(unix)]
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    rustix::fs::statvfs(path).ok().map(|file_system| file_system.f_bavail * file_system.f_frsize)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn free_bytes(_path: &Path) -> Option<u64> {
+    None
+}
+
+#[cfg(unix)]
+fn private<'b>(builder: &'b mut tempfile::Builder<'static, 'static>) -> &'b mut tempfile::Builder<'static, 'static> {
+    use std::os::unix::fs::PermissionsExt;
+    builder.permissions(fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn private<'b>(builder: &'b mut tempfile::Builder<'static, 'static>) -> &'b mut tempfile::Builder<'static, 'static> {
+    builder
+}
+
+/// Removes statistics that a killed run left: directories of ours whose lock nobody holds.
+fn collect_leftovers(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
+        // A directory without a lock file was made this very moment by a run that has not come to lock it yet.
+        let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
+        if lock.try_lock().is_ok() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Frames described by a text of one line per frame (x264, x265: `in:… out:… type:… …;`).
+fn lines(content: &[u8], start: &str) -> Result<u64, String> {
+    if content.last() != Some(&b'\n') {
+        return Err("cut short: the last line does not end".to_owned());
+    }
+    Ok(content.split(|byte| *byte == b'\n').filter(|line| line.starts_with(start.as_bytes())).count() as u64)
+}
+
+/// Frames described by JSON lines (vvenc), each of them whole; the first is a header.
+fn json_lines(content: &[u8], key: &str) -> Result<u64, String> {
+    let text = std::str::from_utf8(content).map_err(|_| "not text".to_owned())?;
+    let mut frames = 0;
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let value: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("cut short: {error}"))?;
+        frames += u64::from(value.get(key).is_some());
+    }
+    Ok(frames)
+}
+
+/// Frames described by base64 of equal records, one per frame and one for the whole (libvpx, libaom, SVT-AV1).
+fn records(content: &[u8], frames: u64) -> Result<u64, String> {
+    let body = content.strip_suffix(b"==").or(content.strip_suffix(b"=")).unwrap_or(content);
+    if content.len() % 4 != 0 || !body.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')) {
+        return Err("not whole base64".to_owned());
+    }
+    let bytes = body.len() as u64 * 3 / 4;
+    let record = bytes / (frames + 1);
+    if bytes % (frames + 1) != 0 || record < SMALLEST_RECORD || record % 4 != 0 {
+        return Err(format!("{bytes} bytes are not {frames} equal records and their sum"));
+    }
+    Ok(frames)
+}
+
+const PREFIX: &str = "repass-stats-";
+const LOCK: &str = "lock";
+/// SVT-AV1 4.2 has the smallest records, of 56 bytes; libvpx and libaom keep 26 to 30 doubles.
+const SMALLEST_RECORD: u64 = 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_and_a_cut_one_is_seen() {
+        assert_eq!(lines(b"#options: x\nin:0 out:0 type:I;\nin:1 out:1 type:P;\n", "in:"), Ok(2));
+        assert!(lines(b"#options: x\nin:0 out:0 type:I;\nin:1 out:", "in:").is_err());
+    }
+
+    #[test]
+    fn records_must_divide_into_frames_and_a_sum() {
+        let three_records = "A".repeat(3 * 208 * 4 / 3);
+        assert_eq!(records(three_records.as_bytes(), 2), Ok(2));
+        assert!(records(three_records.as_bytes(), 4).is_err());
+        assert!(records(&three_records.as_bytes()[..100], 2).is_err());
+        assert!(records(format!("{three_records}\n").as_bytes(), 2).is_err(), "a trailing newline makes libvpx refuse");
+    }
+
+    #[test]
+    fn leftovers_of_a_dead_owner_are_collected_and_those_of_a_living_one_are_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let living = private(tempfile::Builder::new().prefix(PREFIX)).tempdir_in(parent.path()).unwrap();
+        let lock = File::create(living.path().join(LOCK)).unwrap();
+        lock.try_lock().unwrap();
+        let dead = parent.path().join(format!("{PREFIX}dead"));
+        fs::create_dir(&dead).unwrap();
+        File::create(dead.join(LOCK)).unwrap();
+        collect_leftovers(parent.path());
+        assert!(living.path().exists());
+        assert!(!dead.exists());
+    }
+}

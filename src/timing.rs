@@ -1,0 +1,249 @@
+//! Times: from a source's exact timestamps to the regular grid that encoders see, and back for the container.
+//!
+//! Encoders get one tick per frame period, as from the ffmpeg CLI: x264 writes the time base into its headers, libvpx and
+//! libaom before FFmpeg 6 take a tick for a frame's length. A source with a constant rate keeps the grid in its output, so
+//! the milliseconds of Matroska become exact again. A source without one gets its own timestamps back, and no frame is
+//! dropped or doubled either way.
+//!
+//! Invariant: grid positions rise strictly; a packet's decoding time is never after its presentation time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::media::{Rational, VideoInfo};
+
+/// How the frames of one source are timed.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Timing {
+    /// Frames per second of the grid.
+    pub rate: Rational,
+    /// Whether the source keeps to the grid; else its exact timestamps go to the container.
+    pub regular: bool,
+}
+
+impl Timing {
+    /// Decides from what the container says: the nominal rate where it is plausible, else the average.
+    #[must_use]
+    pub fn of(video: &VideoInfo) -> Self {
+        let nominal = video.frame_rate;
+        let plausible = nominal.num > 0 && nominal.den > 0 && nominal.value() <= FASTEST;
+        match video.average_rate.filter(|average| average.num > 0 && average.den > 0) {
+            Some(average) if !plausible || nominal.value() > average.value() * FAR => {
+                Timing { rate: simple(average), regular: false }
+            }
+            Some(average) => {
+                let regular = (nominal.value() / average.value() - 1.0).abs() < NEAR;
+                Timing { rate: nominal, regular }
+            }
+            None if plausible => Timing { rate: nominal, regular: true },
+            None => Timing { rate: Rational::new(25, 1), regular: false },
+        }
+    }
+}
+
+/// Gives each frame its place on the grid and its exact time, both counted from the start of the output.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    /// Seconds per tick of the exact times.
+    time_base: Rational,
+    rate: Rational,
+    /// Exact ticks at which the output begins.
+    start: i64,
+    last: Option<Moment>,
+}
+
+/// One frame's times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Moment {
+    /// Position on the grid, in frame periods from the start of the output.
+    pub grid: i64,
+    /// Exact time, in ticks of the source's time base from the start of the output.
+    pub exact: i64,
+}
+
+impl Clock {
+    /// A clock for timestamps of `time_base` seconds a tick, for an output that begins at `start_seconds`.
+    #[must_use]
+    pub fn new(time_base: Rational, rate: Rational, start_seconds: f64) -> Self {
+        Clock { time_base, rate, start: (start_seconds / time_base.value()).round() as i64, last: None }
+    }
+
+    /// The time of a timestamp in seconds from the start of the output, before any repair; `None` without a timestamp.
+    #[must_use]
+    pub fn seconds(&self, pts: Option<i64>) -> Option<f64> {
+        pts.map(|pts| (pts - self.start) as f64 * self.time_base.value())
+    }
+
+    /// The next frame's times. A missing timestamp follows the frame before; one that jumps back by more than a second is
+    /// a break in the source's time line, which is closed.
+    pub fn next(&mut self, pts: Option<i64>) -> Moment {
+        let period = (self.rate.inverse().value() / self.time_base.value()).round().max(1.0) as i64;
+        let second = (1.0 / self.time_base.value()).ceil() as i64;
+        let following = self.last.map_or(0, |last| last.exact + period);
+        let exact = match (pts.map(|pts| pts - self.start), self.last) {
+            (None, _) => following,
+            (Some(exact), Some(last)) if exact < last.exact - second => {
+                self.start -= following - exact;
+                following
+            }
+            (Some(exact), Some(last)) => exact.max(last.exact + 1),
+            (Some(exact), None) => exact,
+        };
+        let nearest = (exact as f64 * self.time_base.value() * self.rate.value()).round() as i64;
+        let moment = Moment { grid: self.last.map_or(nearest, |last| nearest.max(last.grid + 1)), exact };
+        self.last = Some(moment);
+        moment
+    }
+}
+
+/// Gives packets their exact times back: what an encoder returns is on the grid, in coding order.
+#[derive(Debug, Default)]
+pub struct Retime {
+    /// Exact time and length by grid position, for frames whose packet has not come yet.
+    pending: BTreeMap<i64, i64>,
+    /// Exact times in presentation order, for decoding times; the front belongs to the next packet after the delay.
+    order: VecDeque<i64>,
+    delay: Option<i64>,
+    packets: i64,
+    first: i64,
+    period: i64,
+}
+
+/// A packet's exact times in ticks of the source's time base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketTimes {
+    /// Presentation.
+    pub pts: i64,
+    /// Decoding.
+    pub dts: i64,
+    /// Length.
+    pub duration: i64,
+}
+
+impl Retime {
+    /// For frames of about `period` exact ticks.
+    #[must_use]
+    pub fn new(period: i64) -> Self {
+        Retime { period: period.max(1), ..Retime::default() }
+    }
+
+    /// Notes a frame that the encoder was given.
+    pub fn sent(&mut self, moment: Moment) {
+        if self.order.is_empty() && self.packets == 0 && self.pending.is_empty() {
+            self.first = moment.exact;
+        }
+        self.pending.insert(moment.grid, moment.exact);
+        self.order.push_back(moment.exact);
+    }
+
+    /// The exact times of the packet that came with these grid times; `None` for one that no frame was sent for.
+    pub fn received(&mut self, pts: i64, dts: i64) -> Option<PacketTimes> {
+        // The first packet is the first frame; that its decoding time lies n periods earlier means n frames of reordering.
+        let delay = *self.delay.get_or_insert((pts - dts).max(0));
+        let exact = self.pending.remove(&pts)?;
+        let following = self.pending.range(pts + 1..).next().map(|(_, exact)| *exact);
+        let duration = following.map_or(self.period, |next| (next - exact).clamp(1, self.period * LONGEST));
+        let dts = if self.packets < delay {
+            self.first - (delay - self.packets) * self.period
+        } else {
+            self.order.pop_front().unwrap_or(exact).min(exact)
+        };
+        self.packets += 1;
+        Some(PacketTimes { pts: exact, dts, duration })
+    }
+}
+
+/// An average rate like 57600000/7977121 as a small fraction that encoders' headers can hold.
+fn simple(rate: Rational) -> Rational {
+    Rational::new((rate.value() * 1000.0).round().clamp(1.0, 1e9) as i32, 1000)
+}
+
+/// Above this a nominal rate is a time base, not a frame rate.
+const FASTEST: f64 = 480.0;
+/// A nominal rate this many times the average is a time base, a field rate or the rate of the shortest gap.
+const FAR: f64 = 1.5;
+/// Rates this near are one: the last frame's length, a millisecond's rounding.
+const NEAR: f64 = 0.01;
+/// A gap longer than this many periods is a pause of the source, not a frame shown that long.
+const LONGEST: i64 = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn video(frame_rate: (i32, i32), average: Option<(i32, i32)>) -> VideoInfo {
+        VideoInfo {
+            index: 0,
+            width: 2,
+            height: 2,
+            pixel_format: "yuv420p".to_owned(),
+            frame_rate: Rational::new(frame_rate.0, frame_rate.1),
+            average_rate: average.map(|(num, den)| Rational::new(num, den)),
+            time_base: Rational::new(1, 1000),
+            sample_aspect_ratio: None,
+            rotation: 0,
+            hdr: false,
+            frames: None,
+        }
+    }
+
+    #[test]
+    fn the_milliseconds_of_matroska_fall_on_the_grid() {
+        let rate = Rational::new(24000, 1001);
+        let mut clock = Clock::new(Rational::new(1, 1000), rate, 0.0);
+        let grid: Vec<i64> = [0, 42, 83, 125, 167, 209].iter().map(|ms| clock.next(Some(*ms)).grid).collect();
+        assert_eq!(grid, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_gap_is_kept_and_a_burst_never_drops_a_frame() {
+        let mut clock = Clock::new(Rational::new(1, 1000), Rational::new(10, 1), 0.0);
+        let grid: Vec<i64> = [0, 1, 2, 3, 1000].iter().map(|ms| clock.next(Some(*ms)).grid).collect();
+        assert_eq!(grid, [0, 1, 2, 3, 10]);
+    }
+
+    #[test]
+    fn a_missing_or_backward_timestamp_follows_the_frame_before() {
+        let mut clock = Clock::new(Rational::new(1, 1000), Rational::new(10, 1), 5.0);
+        let stamps = [Some(5000), None, Some(5200), Some(1000), Some(1100)];
+        let moments: Vec<_> = stamps.iter().map(|pts| clock.next(*pts)).collect();
+        let exact: Vec<i64> = moments.iter().map(|moment| moment.exact).collect();
+        assert_eq!(exact, [0, 100, 200, 300, 400], "the jump back to 1000 closes up");
+        assert!(moments.windows(2).all(|pair| pair[0].grid < pair[1].grid));
+    }
+
+    #[test]
+    fn a_time_base_is_not_taken_for_a_frame_rate() {
+        let screen = Timing::of(&video((57600, 1), Some((57_600_000, 7_977_121))));
+        assert_eq!((screen.rate, screen.regular), (Rational::new(7221, 1000), false));
+        let film = Timing::of(&video((24000, 1001), Some((24000, 1001))));
+        assert_eq!((film.rate, film.regular), (Rational::new(24000, 1001), true));
+        let phone = Timing::of(&video((30, 1), Some((2752, 100))));
+        assert_eq!((phone.rate, phone.regular), (Rational::new(30, 1), false));
+    }
+
+    #[test]
+    fn reordered_packets_get_their_exact_times_and_rising_decoding_times() {
+        // Frames at uneven times; coded I P B B with two frames of reordering, as x264 does.
+        let exact = [0, 7, 20, 31, 55];
+        let mut retime = Retime::new(10);
+        for (grid, exact) in exact.iter().enumerate() {
+            retime.sent(Moment { grid: grid as i64, exact: *exact });
+        }
+        let coded = [(0, -2), (4, -1), (2, 0), (1, 1), (3, 2)];
+        let times: Vec<_> = coded.iter().map(|(pts, dts)| retime.received(*pts, *dts).unwrap()).collect();
+        assert_eq!(times.iter().map(|t| t.pts).collect::<Vec<_>>(), [0, 55, 20, 7, 31]);
+        assert_eq!(times.iter().map(|t| t.dts).collect::<Vec<_>>(), [-20, -10, 0, 7, 20]);
+        assert!(times.iter().all(|t| t.dts <= t.pts));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn grid_positions_and_exact_times_rise_strictly(stamps in proptest::collection::vec(proptest::option::of(-5000i64..90_000), 1..60)) {
+            let mut clock = Clock::new(Rational::new(1, 1000), Rational::new(30000, 1001), 1.0);
+            let moments: Vec<_> = stamps.into_iter().map(|pts| clock.next(pts)).collect();
+            for pair in moments.windows(2) {
+                proptest::prop_assert!(pair[0].grid < pair[1].grid && pair[0].exact < pair[1].exact);
+            }
+        }
+    }
+}

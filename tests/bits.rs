@@ -1,0 +1,196 @@
+//! The same bits as the ffmpeg program: two passes in one process against two invocations, packet by packet.
+
+mod media;
+
+use std::path::{Path, PathBuf};
+
+use media::{clip, ffmpeg, has_encoder, packets, text, within};
+use repass::adapter;
+use repass::cache::{CacheMode, CachePlan};
+use repass::event::Cancel;
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, SubtitleChoice};
+use repass::plan::{Passes, Request};
+use repass::rate::{BitRate, ByteSize, Target};
+use repass::report::Report;
+use repass::source::Input;
+
+/// One comparison: an encoder, a target and settings, for us and for the program.
+struct Case {
+    encoder: &'static str,
+    target: Target,
+    passes: Passes,
+    preset: Option<&'static str>,
+    options: &'static [(&'static str, &'static str)],
+    filters: Option<&'static str>,
+    /// The program's spelling of target, preset and adapter settings.
+    arguments: &'static [&'static str],
+    /// What the program is given beside that in each pass; `{stats}` is a path.
+    passes_arguments: [&'static [&'static str]; 2],
+    output: &'static str,
+    size: &'static str,
+    frames: u32,
+}
+
+const FLAGS: [&[&str]; 2] = [&["-pass", "1", "-passlogfile", "{stats}"], &["-pass", "2", "-passlogfile", "{stats}"]];
+const X265: [&[&str]; 2] = [
+    &["-x265-params", "log-level=error:pass=1:stats={stats}"],
+    &["-x265-params", "log-level=error:pass=2:stats={stats}"],
+];
+
+const BASE: Case = Case {
+    encoder: "libx264",
+    target: Target::Average(BitRate(300_000)),
+    passes: Passes::Two,
+    preset: None,
+    options: &[],
+    filters: None,
+    arguments: &[],
+    passes_arguments: FLAGS,
+    output: "out.mkv",
+    size: "320x180",
+    frames: 96,
+};
+
+fn request(case: &Case, input: &Path, output: &Path, cache: CachePlan) -> JobRequest {
+    let encoder = Request {
+        passes: case.passes,
+        preset: case.preset.map(str::to_owned),
+        options: case.options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..Request::new(adapter::named(case.encoder).unwrap(), case.target)
+    };
+    JobRequest {
+        input: Input::file(input),
+        filters: case.filters.map(str::to_owned),
+        renditions: vec![RenditionRequest {
+            name: "out".to_owned(),
+            output: output.to_owned(),
+            container: None,
+            overwrite: true,
+            encoder,
+            size: None,
+            audio: AudioChoice::None,
+            subtitles: SubtitleChoice::None,
+            mux_options: Vec::new(),
+        }],
+        cache,
+        keep_damaged: false,
+        decoder_threads: None,
+    }
+}
+
+fn ram() -> CachePlan {
+    CachePlan { mode: CacheMode::Ram, budget: ByteSize(1 << 30), spill_dir: None }
+}
+
+fn ours(case: &Case, input: &Path, output: &Path, cache: CachePlan) -> Report {
+    let job = Job::prepare(&request(case, input, output, cache), &Cancel::new()).unwrap();
+    job.run(|_| {}).unwrap()
+}
+
+fn theirs(case: &Case, input: &Path, folder: &Path, output: &Path) {
+    let stats = folder.join("cli-stats");
+    let runs = if case.passes == Passes::Two { 2 } else { 1 };
+    for run in 0..runs {
+        let last = run + 1 == runs;
+        let mut arguments: Vec<String> = vec!["-i".into(), text(input).into(), "-map".into(), "0:v:0".into()];
+        arguments.extend(["-c:v".into(), case.encoder.into()]);
+        arguments.extend(case.arguments.iter().map(|word| (*word).to_owned()));
+        arguments.extend(case.filters.iter().flat_map(|filters| ["-vf".to_owned(), (*filters).to_owned()]));
+        let pass = if runs == 2 { case.passes_arguments[run] } else { &[] };
+        arguments.extend(pass.iter().map(|word| word.replace("{stats}", text(&stats))));
+        arguments.extend(case.options.iter().flat_map(|(name, value)| [format!("-{name}"), (*value).to_owned()]));
+        if last {
+            arguments.push(text(output).into());
+        } else {
+            arguments.extend(["-f".into(), "null".into(), "-".into()]);
+        }
+        ffmpeg(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}
+
+fn compare(case: &'static Case) {
+    if !has_encoder(case.encoder) {
+        return;
+    }
+    within(300, move || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = clip(folder.path(), "in.mp4", case.size, "24", case.frames);
+        let (one, two): (PathBuf, PathBuf) =
+            (folder.path().join("theirs").join(case.output), folder.path().join(case.output));
+        std::fs::create_dir(folder.path().join("theirs")).unwrap();
+        theirs(case, &input, folder.path(), &one);
+        let report = ours(case, &input, &two, ram());
+        assert_eq!(report.frames, u64::from(case.frames));
+        assert_eq!(packets(&two), packets(&one), "{} differs from the ffmpeg program", case.encoder);
+    });
+}
+
+macro_rules! same_bits {
+    ($($name:ident: $case:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            static CASE: Case = $case;
+            compare(&CASE);
+        })*
+    };
+}
+
+same_bits! {
+    x264_two_passes_to_matroska: Case { arguments: &["-b:v", "300k"], ..BASE };
+    x264_two_passes_to_mp4_with_a_preset_and_filter: Case {
+        preset: Some("fast"),
+        filters: Some("scale=240:-2,hqdn3d"),
+        arguments: &["-b:v", "300k", "-preset", "fast"],
+        output: "out.mp4",
+        ..BASE
+    };
+    x264_one_pass_at_constant_quality: Case {
+        target: Target::Quality(23.0), passes: Passes::One, arguments: &["-crf", "23"], ..BASE
+    };
+    x265_two_passes: Case {
+        encoder: "libx265",
+        preset: Some("veryfast"),
+        options: &[],
+        arguments: &["-b:v", "300k", "-preset", "veryfast"],
+        passes_arguments: X265,
+        frames: 48,
+        ..BASE
+    };
+    vp9_two_passes: Case {
+        encoder: "libvpx-vp9",
+        preset: Some("veryfast"),
+        arguments: &["-b:v", "300k", "-cpu-used", "5", "-row-mt", "1"],
+        output: "out.webm",
+        frames: 48,
+        ..BASE
+    };
+    vp9_two_passes_at_constant_quality: Case {
+        encoder: "libvpx-vp9",
+        target: Target::Quality(40.0),
+        preset: Some("veryfast"),
+        arguments: &["-crf", "40", "-cpu-used", "5", "-row-mt", "1"],
+        output: "out.webm",
+        frames: 48,
+        ..BASE
+    };
+    aom_two_passes: Case {
+        encoder: "libaom-av1",
+        preset: Some("8"),
+        arguments: &["-b:v", "200k", "-cpu-used", "8", "-row-mt", "1"],
+        target: Target::Average(BitRate(200_000)),
+        output: "out.mp4",
+        size: "176x144",
+        frames: 32,
+        ..BASE
+    };
+    svt_one_pass_at_constant_quality: Case {
+        encoder: "libsvtav1",
+        target: Target::Quality(40.0),
+        passes: Passes::One,
+        preset: Some("10"),
+        arguments: &["-crf", "40", "-preset", "10"],
+        output: "out.mkv",
+        frames: 48,
+        ..BASE
+    };
+}

@@ -1,0 +1,126 @@
+//! Media for tests: made with the real ffmpeg, read back with the real ffmpeg and ffprobe.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Runs `test` under a deadline: what hangs in libav cannot be stopped, so the process ends with a message.
+pub fn within(seconds: u64, test: impl FnOnce() + Send + 'static) {
+    let (done, wait) = mpsc::sync_channel(1);
+    let worker = std::thread::Builder::new()
+        .name(std::thread::current().name().unwrap_or("test").to_owned())
+        .spawn(move || {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+            let _ = done.send(());
+            result
+        })
+        .expect("a thread");
+    if wait.recv_timeout(Duration::from_secs(seconds)) == Err(mpsc::RecvTimeoutError::Timeout) {
+        eprintln!("a test did not end within {seconds} s: {:?}", std::thread::current().name());
+        std::process::abort();
+    }
+    if let Err(panic) = worker.join().expect("the worker catches its panics") {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs the ffmpeg program; its failure fails the test with its words.
+pub fn ffmpeg(arguments: &[&str]) -> Output {
+    let output = Command::new("ffmpeg")
+        .args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y"])
+        .args(arguments)
+        .output()
+        .expect("the ffmpeg program is installed");
+    assert!(output.status.success(), "ffmpeg {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Runs ffprobe and returns what it prints.
+pub fn ffprobe(arguments: &[&str]) -> String {
+    let output = Command::new("ffprobe").args(["-v", "error"]).args(arguments).output().expect("ffprobe is installed");
+    assert!(output.status.success(), "ffprobe {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Every packet of the first video stream: times, size and hash, a line each.
+pub fn packets(path: &Path) -> String {
+    let output = ffmpeg(&["-i", text(path), "-map", "0:v:0", "-c", "copy", "-f", "framemd5", "-"]);
+    let lines = String::from_utf8(output.stdout).expect("text");
+    // The header names the software; only the packets matter.
+    lines.lines().filter(|line| !line.starts_with('#')).map(|line| line.to_owned() + "\n").collect()
+}
+
+/// Every decoded frame of the first video stream as ffmpeg decodes it: times and hash, a line each.
+pub fn frames(path: &Path) -> String {
+    let output = ffmpeg(&["-i", text(path), "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
+    let lines = String::from_utf8(output.stdout).expect("text");
+    lines.lines().filter(|line| !line.starts_with('#')).map(|line| line.to_owned() + "\n").collect()
+}
+
+/// A moving picture with noise, a cut in the middle and a tone: `frames` frames of `size` at `rate`, as H.264 and AAC.
+pub fn clip(folder: &Path, name: &str, size: &str, rate: &str, frames: u32) -> PathBuf {
+    let path = folder.join(name);
+    let half = frames / 2;
+    let graph = format!(
+        "testsrc2=s={size}:r={rate},noise=alls=12:allf=t:all_seed=7,trim=end_frame={half}[a];\
+         mandelbrot=s={size}:r={rate}:end_pts=60,noise=alls=6:allf=t:all_seed=9,trim=end_frame={rest},setpts=PTS-STARTPTS[b];\
+         [a][b]concat=n=2:v=1:a=0,format=yuv420p[v]",
+        rest = frames - half,
+    );
+    ffmpeg(&[
+        "-filter_complex",
+        &graph,
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=frequency=440:sample_rate=48000",
+        "-map",
+        "[v]",
+        "-map",
+        "0:a",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-crf",
+        "12",
+        "-c:a",
+        "aac",
+        "-b:a",
+        "96k",
+        "-shortest",
+        "-frames:v",
+        &frames.to_string(),
+        text(&path),
+    ]);
+    path
+}
+
+/// Whether the ffmpeg program has this encoder; says so when not.
+pub fn has_encoder(name: &str) -> bool {
+    let output = Command::new("ffmpeg").args(["-hide_banner", "-encoders"]).output().expect("ffmpeg");
+    let found = String::from_utf8_lossy(&output.stdout).split_whitespace().any(|word| word == name);
+    if !found {
+        println!("skipped: {name} is not in this FFmpeg");
+    }
+    found
+}
+
+/// The folder of real footage, where it is there; says so when not.
+pub fn footage() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/clips");
+    let folder = std::env::var_os("REPASS_CLIPS").map_or(beside, PathBuf::from);
+    if !folder.is_dir() {
+        println!("skipped: no footage at {} (REPASS_CLIPS names another folder)", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+/// A path as text.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("test paths are UTF-8")
+}
