@@ -293,7 +293,7 @@ fn provisional(
         .iter()
         .map(|plan| match &plan.fate {
             Fate::Copy => plan.stream.bitrate.unwrap_or(0) as f64,
-            Fate::Transcode(spec) => spec.bps().unwrap_or(0) as f64,
+            Fate::Transcode(spec) => spec.bitrate(plan.stream.channels.unwrap_or(2)).map_or(0.0, |rate| rate.0 as f64),
             _ => 0.0,
         })
         .sum();
