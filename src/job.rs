@@ -202,9 +202,15 @@ impl Plan {
         whole.or_else(|| self.seconds().map(|seconds| (seconds * rate.value()).round() as u64))
     }
 
+    /// Bytes of all frames as the cache would keep them; `None` where their number is unknown.
+    #[must_use]
+    pub fn frame_bytes(&self) -> Option<u64> {
+        let per_index: u64 = self.graph.branches.iter().map(|branch| self.picture_bytes(branch)).sum();
+        Some(self.frames()? * per_index)
+    }
+
     fn cached_share(&self) -> Option<f64> {
-        let per_index: u64 = self.graph.branches.iter().map(|branch| self.frame_bytes(branch)).sum();
-        let needed = self.frames()? as f64 * per_index as f64;
+        let needed = self.frame_bytes()? as f64;
         match self.cache.mode {
             crate::cache::CacheMode::None => Some(0.0),
             crate::cache::CacheMode::Disk => Some(1.0),
@@ -212,7 +218,7 @@ impl Plan {
         }
     }
 
-    fn frame_bytes(&self, branch: &Branch) -> u64 {
+    fn picture_bytes(&self, branch: &Branch) -> u64 {
         let (width, height) = branch.size.unwrap_or_else(|| upright(&self.source));
         let format = branch.pixel_formats.iter().find(|format| **format == self.source.video.pixel_format);
         let format = format.or(branch.pixel_formats.first()).unwrap_or(&self.source.video.pixel_format);
