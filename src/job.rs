@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::adapter::Adapter;
+use crate::av::log;
 use crate::av::muxer::Container;
 use crate::cache::CachePlan;
 use crate::error::{Error, Refusal};
@@ -18,7 +19,7 @@ use crate::plan::{EncoderPlan, Request, compile};
 use crate::probe::capabilities;
 use crate::rate::{BitRate, Target};
 use crate::report::Report;
-use crate::source::{Branch, Graph, Input};
+use crate::source::{Branch, DecodedFile, Graph, Input};
 use crate::timing::Timing;
 
 mod run;
@@ -122,6 +123,7 @@ pub struct RenditionPlan {
 /// A prepared job.
 pub struct Job {
     plan: Plan,
+    source: DecodedFile,
     cancel: Cancel,
 }
 
@@ -131,14 +133,15 @@ impl Job {
     /// # Errors
     /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
-        let source = request.input.open(cancel)?.info().clone();
-        check_part(&request.input, &source)?;
+        log::capture();
+        let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, cancel)?;
+        let source = file.info().clone();
         let timing = Timing::of(&source.video);
         let mut graph = Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
         let renditions = request
             .renditions
             .iter()
-            .map(|rendition| plan_rendition(rendition, &request.input, &source, timing, &mut graph))
+            .map(|rendition| plan_rendition(rendition, &request.input, &file, timing, &mut graph))
             .collect::<Result<Vec<_>, Error>>()?;
         distinct_outputs(&renditions)?;
         let runs = renditions.iter().map(|rendition| rendition.encoder.steps.len() as u8).max().unwrap_or(1);
@@ -160,7 +163,8 @@ impl Job {
             warnings,
         };
         plan.cached_share = plan.cached_share();
-        Ok(Job { plan, cancel: cancel.clone() })
+        file.set_graph(plan.graph.clone());
+        Ok(Job { plan, source: file, cancel: cancel.clone() })
     }
 
     /// The plan.
@@ -174,7 +178,7 @@ impl Job {
     /// # Errors
     /// The first thing that went wrong, with its place; see [`Error`].
     pub fn run(self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
-        run::run(&self.plan, &self.cancel, &mut observe)
+        run::run(&self.plan, self.source, &self.cancel, &mut observe)
     }
 }
 
@@ -231,10 +235,11 @@ pub(crate) fn upright(source: &SourceInfo) -> (u32, u32) {
 fn plan_rendition(
     request: &RenditionRequest,
     input: &Input,
-    source: &SourceInfo,
+    file: &DecodedFile,
     timing: Timing,
     graph: &mut Graph,
 ) -> Result<RenditionPlan, Error> {
+    let source = file.info();
     check_output(request, &input.path)?;
     let container = Container::for_path(&request.output, request.container.as_deref())?;
     let adapter = request.encoder.adapter;
@@ -250,7 +255,7 @@ fn plan_rendition(
         .into());
     }
     let (streams, left_out) = streams::decide(source, &request.audio, request.subtitles, &holder)?;
-    let mut encoder_request = request.encoder.clone();
+    let mut encoder_request = Request { hdr10: file.hdr10(), ..request.encoder.clone() };
     if let Target::Size(size) = encoder_request.target {
         encoder_request.provisional = Some(provisional(size, input, source, &streams, &container, timing, adapter)?);
     }
@@ -294,7 +299,7 @@ fn provisional(
         .iter()
         .map(|plan| match &plan.fate {
             Fate::Copy => plan.stream.bitrate.unwrap_or(0) as f64,
-            Fate::Transcode(spec) => spec.bps().unwrap_or(0) as f64,
+            Fate::Transcode(spec) => spec.bitrate(plan.stream.channels.unwrap_or(2)).map_or(0.0, |rate| rate.0 as f64),
             _ => 0.0,
         })
         .sum();
@@ -307,20 +312,6 @@ fn provisional(
 /// The least bit rate that the adapter's encoder takes.
 pub(crate) fn least_rate(adapter: &Adapter) -> BitRate {
     BitRate(adapter.bitrate.map_or(1, |bitrate| bitrate.range.0))
-}
-
-fn check_part(input: &Input, source: &SourceInfo) -> Result<(), Refusal> {
-    match (input.start, source.seconds) {
-        (Some(start), Some(seconds)) if start.0 >= seconds => Err(Refusal::Source {
-            path: input.path.display().to_string(),
-            why: format!("-ss {start} is behind its end, at {seconds:.3} s"),
-        }),
-        _ if input.length.is_some_and(|length| length.0 <= 0.0) => Err(Refusal::Source {
-            path: input.path.display().to_string(),
-            why: "-t 0 leaves nothing to encode".to_owned(),
-        }),
-        _ => Ok(()),
-    }
 }
 
 fn check_output(request: &RenditionRequest, input: &Path) -> Result<(), Refusal> {

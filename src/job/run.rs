@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
 use crate::av::muxer::Container;
-use crate::av::{log, versions};
+use crate::av::versions;
 use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
@@ -33,13 +33,14 @@ struct Progress {
     rate: Option<BitRate>,
 }
 
-pub(super) fn run(plan: &Plan, cancel: &Cancel, observe: &mut dyn FnMut(Event)) -> Result<Report, Error> {
+pub(super) fn run(
+    plan: &Plan,
+    mut source: DecodedFile,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+) -> Result<Report, Error> {
     let began = Usage::now();
-    log::capture();
-    let mut source = DecodedFile::open(plan.input.clone(), plan.graph.clone(), plan.decoder_threads, cancel)?;
-    if !source.prime()? {
-        return Err(Error::Input { path: plan.input.path.clone(), what: no_frames(&source), source: None });
-    }
+    source.prime()?;
     let mut cache = FrameCache::new(plan.cache.clone());
     let mut list = FrameList::default();
     let mut progress: Vec<Progress> = plan
@@ -66,15 +67,6 @@ pub(super) fn run(plan: &Plan, cancel: &Cancel, observe: &mut dyn FnMut(Event)) 
         }
     }
     finish(plan, &source, &cache, &list, progress, runs, warnings, &began)
-}
-
-fn no_frames(source: &DecodedFile) -> String {
-    let damage = source.damage();
-    if damage.any() {
-        format!("no frame could be decoded: {damage}")
-    } else {
-        "holds no frame in the part asked for".into()
-    }
 }
 
 /// The renditions that have a pass left, set up for it.
