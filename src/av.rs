@@ -160,3 +160,15 @@ pub(crate) fn initialise() {
         unsafe { ffi::avformat_network_init() };
     });
 }
+
+/// Keeps SVT-AV1 from printing: it logs to stderr by itself and hears no one but its environment (`SVT_LOG`, read when an
+/// encoder is opened). What the person has set there holds. To be called first thing in `main`.
+pub fn quiet_svt_av1() {
+    const VARIABLE: &str = "SVT_LOG";
+    /// Errors only.
+    const ERRORS: &str = "1";
+    if std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: called before any thread of this process is started, so nobody reads the environment meanwhile.
+        unsafe { std::env::set_var(VARIABLE, ERRORS) };
+    }
+}

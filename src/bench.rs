@@ -187,9 +187,9 @@ impl Bench<'_> {
     fn decode(&mut self, clip: &Clip) -> Result<Footage, Error> {
         self.say(Doing::Decoding(clip.name.clone()));
         let began = std::time::Instant::now();
-        let jobs = clip.squares.iter().map(|square| &square.job);
-        let mut footage = Footage::decode(jobs, self.request.cache.clone(), self.cancel, |_| ())?;
-        let first = &clip.squares[0].job;
+        let plans = clip.squares.iter().map(|square| &square.plan);
+        let mut footage = Footage::decode(plans, self.request.cache.clone(), self.cancel, |_| ())?;
+        let first = &clip.squares[0].plan;
         let frame = footage.frame(0, first)?.ok_or(Error::Stopped)?;
         let rate = footage.frame_rate().value();
         let record = ClipRecord {
@@ -248,13 +248,14 @@ impl Bench<'_> {
         let whole = Branch { size: None, filters: None, pixel_formats: Vec::new() };
         let graph = Graph { rotation: 0, trunk: None, branches: vec![whole] };
         let threads = self.request.threads;
-        let mut decoded = DecodedFile::open(Input::file(path), graph, Some(threads), self.cancel)?;
+        let mut decoded = DecodedFile::open(Input::file(path), Some(threads), self.cancel)?;
+        decoded.set_graph(graph);
         let mut next = || decoded.next().map(|frames| frames.and_then(|frames| frames.into_iter().next()));
         let rate = footage.frame_rate();
         let mut index = 0;
         let mut original = || -> Result<Option<Frame>, Error> {
             index += 1;
-            footage.frame(index - 1, &square.job)
+            footage.frame(index - 1, &square.plan)
         };
         let metrics = &self.request.metrics;
         let qualities = compare(&mut original, &mut next, metrics, rate, threads, &mut |_| ())?;
@@ -283,12 +284,12 @@ fn in_turn(squares: &[Square], run: u16) -> Vec<&Square> {
 }
 
 fn output(square: &Square) -> &std::path::Path {
-    &square.job.plan().renditions[0].output
+    &square.plan.renditions[0].output
 }
 
 fn encode(square: &Square, run: u16, footage: &mut Footage) -> Result<RunRecord, Error> {
     let memory = MemoryPeak::begin();
-    let report = footage.run(&square.job, |_: Event| ())?;
+    let report = footage.run(&square.plan, |_: Event| ())?;
     let peak_bytes = memory.end();
     let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Ok(RunRecord {

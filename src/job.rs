@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::adapter::Adapter;
+use crate::av::log;
 use crate::av::muxer::Container;
 use crate::cache::CachePlan;
 use crate::error::{Error, Refusal};
@@ -18,7 +19,7 @@ use crate::plan::{EncoderPlan, Request, compile};
 use crate::probe::capabilities;
 use crate::rate::{BitRate, Target};
 use crate::report::Report;
-use crate::source::{Branch, Graph, Input};
+use crate::source::{Branch, DecodedFile, Graph, Input};
 use crate::timing::Timing;
 
 mod footage;
@@ -124,6 +125,7 @@ pub struct RenditionPlan {
 /// A prepared job.
 pub struct Job {
     plan: Plan,
+    source: DecodedFile,
     cancel: Cancel,
 }
 
@@ -133,14 +135,15 @@ impl Job {
     /// # Errors
     /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
-        let source = request.input.open(cancel)?.info().clone();
-        check_part(&request.input, &source)?;
+        log::capture();
+        let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, cancel)?;
+        let source = file.info().clone();
         let timing = Timing::of(&source.video);
         let mut graph = Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
         let renditions = request
             .renditions
             .iter()
-            .map(|rendition| plan_rendition(rendition, &request.input, &source, timing, &mut graph))
+            .map(|rendition| plan_rendition(rendition, &request.input, &file, timing, &mut graph))
             .collect::<Result<Vec<_>, Error>>()?;
         distinct_outputs(&renditions)?;
         let runs = renditions.iter().map(|rendition| rendition.encoder.steps.len() as u8).max().unwrap_or(1);
@@ -162,7 +165,8 @@ impl Job {
             warnings,
         };
         plan.cached_share = plan.cached_share();
-        Ok(Job { plan, cancel: cancel.clone() })
+        file.set_graph(plan.graph.clone());
+        Ok(Job { plan, source: file, cancel: cancel.clone() })
     }
 
     /// The plan.
@@ -171,12 +175,18 @@ impl Job {
         &self.plan
     }
 
+    /// The plan alone; the source is closed.
+    #[must_use]
+    pub fn into_plan(self) -> Plan {
+        self.plan
+    }
+
     /// Runs every pass; `observe` is called on this thread. Nothing is under a final name before its file is verified.
     ///
     /// # Errors
     /// The first thing that went wrong, with its place; see [`Error`].
     pub fn run(self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
-        run::run(&self.plan, &self.cancel, &mut observe)
+        run::run(&self.plan, self.source, &self.cancel, &mut observe)
     }
 }
 
@@ -200,9 +210,15 @@ impl Plan {
         whole.or_else(|| self.seconds().map(|seconds| (seconds * rate.value()).round() as u64))
     }
 
+    /// Bytes of all frames as the cache would keep them; `None` where their number is unknown.
+    #[must_use]
+    pub fn frame_bytes(&self) -> Option<u64> {
+        let per_index: u64 = self.graph.branches.iter().map(|branch| self.picture_bytes(branch)).sum();
+        Some(self.frames()? * per_index)
+    }
+
     fn cached_share(&self) -> Option<f64> {
-        let per_index: u64 = self.graph.branches.iter().map(|branch| self.frame_bytes(branch)).sum();
-        let needed = self.frames()? as f64 * per_index as f64;
+        let needed = self.frame_bytes()? as f64;
         match self.cache.mode {
             crate::cache::CacheMode::None => Some(0.0),
             crate::cache::CacheMode::Disk => Some(1.0),
@@ -210,7 +226,7 @@ impl Plan {
         }
     }
 
-    fn frame_bytes(&self, branch: &Branch) -> u64 {
+    fn picture_bytes(&self, branch: &Branch) -> u64 {
         let (width, height) = branch.size.unwrap_or_else(|| upright(&self.source));
         let format = branch.pixel_formats.iter().find(|format| **format == self.source.video.pixel_format);
         let format = format.or(branch.pixel_formats.first()).unwrap_or(&self.source.video.pixel_format);
@@ -227,10 +243,11 @@ pub(crate) fn upright(source: &SourceInfo) -> (u32, u32) {
 fn plan_rendition(
     request: &RenditionRequest,
     input: &Input,
-    source: &SourceInfo,
+    file: &DecodedFile,
     timing: Timing,
     graph: &mut Graph,
 ) -> Result<RenditionPlan, Error> {
+    let source = file.info();
     check_output(request, &input.path)?;
     let container = Container::for_path(&request.output, request.container.as_deref())?;
     let adapter = request.encoder.adapter;
@@ -246,7 +263,7 @@ fn plan_rendition(
         .into());
     }
     let (streams, left_out) = streams::decide(source, &request.audio, request.subtitles, &holder)?;
-    let mut encoder_request = request.encoder.clone();
+    let mut encoder_request = Request { hdr10: file.hdr10(), ..request.encoder.clone() };
     if let Target::Size(size) = encoder_request.target {
         encoder_request.provisional = Some(provisional(size, input, source, &streams, &container, timing, adapter)?);
     }
@@ -290,7 +307,7 @@ fn provisional(
         .iter()
         .map(|plan| match &plan.fate {
             Fate::Copy => plan.stream.bitrate.unwrap_or(0) as f64,
-            Fate::Transcode(spec) => spec.bps().unwrap_or(0) as f64,
+            Fate::Transcode(spec) => spec.bitrate(plan.stream.channels.unwrap_or(2)).map_or(0.0, |rate| rate.0 as f64),
             _ => 0.0,
         })
         .sum();
@@ -303,20 +320,6 @@ fn provisional(
 /// The least bit rate that the adapter's encoder takes.
 pub(crate) fn least_rate(adapter: &Adapter) -> BitRate {
     BitRate(adapter.bitrate.map_or(1, |bitrate| bitrate.range.0))
-}
-
-fn check_part(input: &Input, source: &SourceInfo) -> Result<(), Refusal> {
-    match (input.start, source.seconds) {
-        (Some(start), Some(seconds)) if start.0 >= seconds => Err(Refusal::Source {
-            path: input.path.display().to_string(),
-            why: format!("-ss {start} is behind its end, at {seconds:.3} s"),
-        }),
-        _ if input.length.is_some_and(|length| length.0 <= 0.0) => Err(Refusal::Source {
-            path: input.path.display().to_string(),
-            why: "-t 0 leaves nothing to encode".to_owned(),
-        }),
-        _ => Ok(()),
-    }
 }
 
 fn check_output(request: &RenditionRequest, input: &Path) -> Result<(), Refusal> {

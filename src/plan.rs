@@ -12,7 +12,6 @@ use crate::rate::{BitRate, Cap, Target};
 mod argv;
 mod compile;
 mod listing;
-mod value;
 
 pub use argv::{CommandLine, argv, shell_line};
 

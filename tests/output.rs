@@ -1,21 +1,26 @@
 //! Containers, muxers and file sinks against what the ffmpeg command line writes of the same media, and under faults.
 
+use std::fs::{File, Permissions};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use repass::audio::AudioSpec;
 use repass::av::Received;
-use repass::av::muxer::{Container, Cut};
+use repass::av::audio::AudioTranscoder;
+use repass::av::muxer::{Container, Cut, Media as MediaWriter};
 use repass::av::packet::Packet;
 use repass::av::source::{Demuxer, OpenOptions};
-use repass::error::Error;
+use repass::error::{Error, Refusal};
 use repass::event::Cancel;
-use repass::sink::{FileSink, Finished, OutputStream, Sink, Streams};
+use repass::media::StreamKind;
+use repass::sink::{Digest, FileSink, Finished, OutputStream, Sink, Streams};
 use serde_json::Value;
-use tempfile::TempDir;
 
 type Tested = Result<(), Box<dyn std::error::Error>>;
 
@@ -50,16 +55,473 @@ fn a_remux_is_what_a_stream_copy_of_the_command_line_is() -> Tested {
     Ok(())
 }
 
+// --- containers ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_container_holds_what_the_command_line_can_copy_into_it() -> Tested {
+    let _deadline = deadline(120);
+    let folder = tempfile::tempdir()?;
+    let mut differing = Vec::new();
+    for (kind, codec, source) in media().by_codec(folder.path()) {
+        for extension in ["mp4", "mov", "mkv", "webm", "ts", "ivf"] {
+            let output = folder.path().join("copy").with_extension(extension);
+            let held = Container::for_path(&output, None)?.holds(kind, codec);
+            let copy = Command::new("ffmpeg")
+                .args(["-v", "quiet", "-y", "-i"])
+                .arg(&source)
+                .args(["-map", "0", "-c", "copy"])
+                .arg(&output)
+                .output()?;
+            // Some muxers take anything and write what nobody can read.
+            let copied = copy.status.success() && codec_of(&output) == codec;
+            if held != copied {
+                differing.push(format!("{codec} in {extension}: we say {held}, the command line {copied}"));
+            }
+        }
+    }
+    assert!(differing.is_empty(), "{differing:#?}");
+    Ok(())
+}
+
+#[test]
+fn an_unknown_extension_is_refused_with_the_usual_ones() {
+    let _deadline = deadline(60);
+    for (name, format) in
+        [("out.xyz", None), ("out", None), ("out.mp4", Some("nonsense")), ("out_%d.png", None), ("out.m3u8", None)]
+    {
+        let refusal = Container::for_path(Path::new(name), format).expect_err(name).to_string();
+        assert!(refusal.contains(".mp4, .mkv or .webm"), "{name}: {refusal}");
+    }
+    for (name, format, expected) in [
+        ("a b.MKV", None, "matroska"),
+        ("x.mp4", None, "mp4"),
+        ("x.out", Some("matroska"), "matroska"),
+        ("x.m4v", None, "ipod"),
+        ("x.ts", None, "mpegts"),
+    ] {
+        assert_eq!(Container::for_path(Path::new(name), format).map(|found| found.name()), Ok(expected), "{name}");
+    }
+}
+
+#[test]
+fn bare_streams_hold_one_codec_and_nothing_else() -> Tested {
+    let _deadline = deadline(60);
+    for (name, codec) in
+        [("x.h264", "h264"), ("x.hevc", "hevc"), ("x.ivf", "av1"), ("x.obu", "av1"), ("x.m2v", "mpeg2video")]
+    {
+        let container = Container::for_path(Path::new(name), None)?;
+        assert!(container.is_elementary() && container.holds(StreamKind::Video, codec), "{name}");
+        assert!(
+            !container.holds(StreamKind::Audio, "aac") && !container.holds(StreamKind::Subtitle, "subrip"),
+            "{name}"
+        );
+        assert!(
+            !container.holds(StreamKind::Attachment, "ttf") && !container.holds(StreamKind::Cover, "mjpeg"),
+            "{name}"
+        );
+    }
+    for name in ["x.mp4", "x.mov", "x.mkv", "x.webm", "x.ts", "x.ogv", "x.avi", "x.nut"] {
+        assert!(!Container::for_path(Path::new(name), None)?.is_elementary(), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn covers_and_attachments_go_where_they_are_shown() -> Tested {
+    let _deadline = deadline(60);
+    let holds =
+        |name: &str, kind, codec| Container::for_path(Path::new(name), None).map(|found| found.holds(kind, codec));
+    for (name, cover, attachment) in [
+        ("x.mp4", true, false),
+        ("x.m4v", true, false),
+        ("x.mkv", true, true),
+        ("x.mov", false, false),
+        ("x.webm", false, false),
+    ] {
+        assert_eq!(holds(name, StreamKind::Cover, "mjpeg")?, cover, "{name}");
+        assert_eq!(holds(name, StreamKind::Attachment, "ttf")?, attachment, "{name}");
+    }
+    Ok(())
+}
+
+fn codec_of(path: &Path) -> String {
+    let output = Command::new("ffprobe")
+        .args(["-v", "quiet", "-show_entries", "stream=codec_name", "-of", "csv=p=0"])
+        .arg(path)
+        .output();
+    let text = String::from_utf8_lossy(&output.expect("ffprobe runs").stdout).into_owned();
+    text.lines().next().unwrap_or_default().trim_end_matches(',').to_owned()
+}
+
+// --- sound -----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn transcoded_sound_has_the_packets_that_the_command_line_makes() -> Tested {
+    let _deadline = deadline(120);
+    let folder = tempfile::tempdir()?;
+    for (source, track, spec, arguments, extension) in [
+        (&media().mp4, 0, "aac:96k", &["-c:a", "aac", "-b:a", "96k"][..], "mp4"),
+        (&media().mp4, 1, "aac:96k", &["-c:a", "aac", "-b:a", "96k"], "mkv"),
+        (&media().mp4, 1, "opus:64k", &["-c:a", "libopus", "-b:a", "64k"], "mkv"),
+        (&media().mp4, 0, "opus:64k", &["-c:a", "libopus", "-b:a", "64k"], "webm"),
+        (&media().mp4, 1, "libmp3lame:192k", &["-c:a", "libmp3lame", "-b:a", "192k"], "mkv"),
+        (&media().mp4, 0, "flac", &["-c:a", "flac"], "mkv"),
+        (&media().mp4, 0, "vorbis:64k", &["-c:a", "libvorbis", "-b:a", "64k"], "webm"),
+        (&media().surround, 0, "aac:384k", &["-c:a", "aac", "-b:a", "384k"], "mp4"),
+        (&media().surround, 0, "opus:256k", &["-c:a", "libopus", "-b:a", "256k"], "mkv"),
+        (&media().surround, 0, "ac3:384k", &["-c:a", "ac3", "-b:a", "384k"], "mkv"),
+    ] {
+        let what =
+            format!("{} track {track} to {spec} in {extension}", source.file_name().unwrap_or_default().display());
+        let ours = folder.path().join("ours").with_extension(extension);
+        let theirs = folder.path().join("theirs").with_extension(extension);
+        transcode(source, track, &spec.parse()?, &ours, None).map_err(|error| format!("{what}: {error}"))?;
+        let map = format!("0:a:{track}");
+        let maps = ["-map", &map, "-map_chapters", "-1", "-map_metadata", "-1"];
+        ffmpeg(Command::new("ffmpeg").arg("-i").arg(source).args(maps).args(arguments).arg(&theirs));
+        same(&sound(&ours), &sound(&theirs), &what);
+        std::fs::remove_file(ours)?;
+        std::fs::remove_file(theirs)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn sound_is_cut_to_the_sample() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("cut.mkv");
+    transcode(&media().mp4, 0, &"flac".parse()?, &output, Some((0.5, 0.75)))?;
+    let decoded =
+        Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&output).args(["-f", "s16le", "-"]).output()?;
+    assert_eq!(decoded.stdout.len(), 36_000 * 2);
+    Ok(())
+}
+
+/// Transcodes one audio track of a source into a file of its own; with a cut, only so much from there on.
+fn transcode(
+    source: &Path,
+    track: usize,
+    spec: &AudioSpec,
+    output: &Path,
+    cut: Option<(f64, f64)>,
+) -> Result<Finished, Error> {
+    let container = Container::for_path(output, None)?;
+    let mut sink: Box<dyn Sink> = Box::new(FileSink::create(output, container, false)?);
+    let mut demuxer = Demuxer::open(source, &OpenOptions::default(), &Cancel::new())?;
+    let audio = demuxer.info().streams.iter().filter(|stream| stream.kind == StreamKind::Audio).nth(track);
+    let index = audio.expect("a track").index;
+    let begins = demuxer.info().start_seconds + cut.map_or(0.0, |(from, _)| from);
+    demuxer.only(&[index]);
+    let stream = demuxer.stream(index).expect("it is there");
+    let offset = (begins / stream.time_base.value()).round() as i64;
+    let transcoder = AudioTranscoder::open(&stream, spec, container.global_header())?;
+    let mut transcoder = transcoder.until(cut.map(|(_, length)| length));
+    let streams = vec![OutputStream::Encoded { stream: transcoder.stream()?, like: None }];
+    sink.start(&Streams { streams, ..Streams::default() })?;
+    let mut packet = Packet::new().expect("memory");
+    loop {
+        let more = demuxer.read(&mut packet).expect("readable") == Received::Ready;
+        if more {
+            packet.set_times(packet.pts().map(|t| t - offset), packet.dts().map(|t| t - offset), packet.duration());
+            transcoder.push(&packet)?;
+        } else {
+            transcoder.push_end()?;
+        }
+        loop {
+            let mut encoded = Packet::new().expect("memory");
+            match transcoder.pull(&mut encoded)? {
+                Received::Ready => sink.write(encoded, 0, transcoder.time_base())?,
+                Received::NeedInput => break,
+                Received::Done => return sink.finish(),
+            }
+        }
+    }
+}
+
+/// Packets of the first audio stream as ffprobe shows them, and what it is.
+fn sound(path: &Path) -> Vec<String> {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "a:0", "-of", "csv", "-show_entries"])
+        .arg("stream=codec_name,sample_fmt,sample_rate,channels,initial_padding,start_time:packet=pts,dts,duration,flags,size")
+        .arg(path)
+        .output()
+        .expect("ffprobe runs");
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+// --- files that appear whole or not at all ---------------------------------------------------------------------------
+
+#[test]
+fn a_disk_that_fails_is_an_error_in_its_own_words_and_leaves_nothing() -> Tested {
+    let _deadline = deadline(120);
+    for name in ["out.mp4", "out.mkv"] {
+        let size = plain_size(name)?;
+        for code in [ENOSPC, EIO] {
+            // Before, in and behind the first buffer, in the trailer, and at the last byte.
+            for at in [0, 1, 5000, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, size / 2, size - 20_000, size - 300, size - 1]
+            {
+                let folder = tempfile::tempdir()?;
+                let faulty =
+                    |sink: FileSink| sink.through(|media| Box::new(Faulty::new(media, at, Fault::Error(code))));
+                let error = remux(&media().big, &folder.path().join(name), faulty).map(drop).expect_err("a full disk");
+                assert!(
+                    matches!(&error, Error::Write { source, .. } if source.raw_os_error() == Some(code)),
+                    "{name}, {code} at {at} of {size}: {error}"
+                );
+                assert!(error.to_string().contains(name), "{error}");
+                assert_eq!(names(folder.path()), [""; 0], "{name}, {code} at {at} of {size}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn short_and_interrupted_writes_are_completed() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let (plain, slow) = (folder.path().join("plain.mp4"), folder.path().join("slow.mp4"));
+    remux(&media().big, &plain, |sink| sink)?;
+    remux(&media().big, &slow, |sink| sink.through(|media| Box::new(Faulty::new(media, 0, Fault::Short))))?;
+    assert!(std::fs::read(plain)? == std::fs::read(slow)?);
+    Ok(())
+}
+
+#[test]
+fn a_writer_that_takes_nothing_more_or_panics_is_an_error() -> Tested {
+    let _deadline = deadline(60);
+    for (fault, said) in
+        [(Fault::Nothing, "write zero"), (Fault::Panic, "the disk is on fire"), (Fault::NoSeek, "no way back")]
+    {
+        let folder = tempfile::tempdir()?;
+        let faulty = |sink: FileSink| sink.through(|media| Box::new(Faulty::new(media, 70_000, fault)));
+        let error = remux(&media().big, &folder.path().join("out.mp4"), faulty).map(drop).expect_err(said);
+        let text = error.to_string();
+        assert!(matches!(error, Error::Write { .. }) && (text.contains(said) || said == "write zero"), "{text}");
+        assert_eq!(names(folder.path()), [""; 0], "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_not_what_was_written_gets_no_name() -> Tested {
+    let _deadline = deadline(60);
+    type Tamper = fn(&Path, u64);
+    let tampers: [(&str, Tamper); 4] = [
+        ("cut short", |path, size| open_for_write(path).set_len(size * 9 / 10).expect("can be cut")),
+        ("empty", |path, _| open_for_write(path).set_len(0).expect("can be cut")),
+        ("gone", |path, _| std::fs::remove_file(path).expect("can be removed")),
+        ("overwritten", |path, _| std::fs::write(path, vec![0; 100_000]).expect("can be written")),
+    ];
+    for name in ["out.mp4", "out.mkv", "out.ts"] {
+        for (what, tamper) in tampers {
+            let folder = tempfile::tempdir()?;
+            let size = plain_size(name)?;
+            let adapt = |sink: FileSink| sink.before_verify(move |path| tamper(path, size));
+            let error = remux(&media().big, &folder.path().join(name), adapt).map(drop).expect_err(what);
+            assert!(matches!(error, Error::Verify { .. }), "{name}, {what}: {error}");
+            assert_eq!(names(folder.path()), [""; 0], "{name}, {what}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn another_file_of_the_same_length_is_noticed() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let other = media().mp4.clone();
+    let swap = move |path: &Path| std::fs::copy(&other, path).map(drop).expect("can be copied");
+    let error = remux(&media().big, &folder.path().join("out.mp4"), |sink| sink.before_verify(swap)).map(drop);
+    let error = error.expect_err("another file");
+    assert!(matches!(error, Error::Verify { .. }) && error.to_string().contains("packets"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn an_output_that_exists_is_replaced_only_when_allowed() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("out.mkv");
+    std::fs::write(&output, "mine")?;
+    let refused = remux(&media().mp4, &output, |sink| sink).map(drop).expect_err("it exists");
+    assert!(matches!(refused, Error::Plan(Refusal::Exists { .. })), "{refused}");
+
+    // One that turns up while we write is not ours to replace either.
+    let late = folder.path().join("late.mkv");
+    let name = late.clone();
+    let appears = move |_: &Path| std::fs::write(&name, "theirs").expect("can be written");
+    let refused = remux(&media().mp4, &late, |sink| sink.before_verify(appears)).map(drop).expect_err("it appeared");
+    assert!(matches!(&refused, Error::Write { source, .. } if source.kind() == ErrorKind::AlreadyExists), "{refused}");
+    assert_eq!(std::fs::read_to_string(&late)?, "theirs");
+
+    let name = output.clone();
+    let still_there = move |_: &Path| assert_eq!(std::fs::read(&name).expect("readable"), b"mine");
+    let sink = FileSink::create(&output, Container::for_path(&output, None)?, true)?.before_verify(still_there);
+    copy(&media().mp4, Box::new(sink))?;
+    assert_ne!(std::fs::read(&output)?, b"mine");
+    assert_eq!(names(folder.path()), ["late.mkv", "out.mkv"]);
+    Ok(())
+}
+
+#[test]
+fn a_link_is_followed_and_what_is_no_file_is_refused() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let container = Container::for_path(Path::new("x.mkv"), None)?;
+    let (target, link) = (folder.path().join("target.mkv"), folder.path().join("link.mkv"));
+    std::fs::write(&target, "old")?;
+    std::os::unix::fs::symlink(&target, &link)?;
+    remux_over(&link)?;
+    assert!(link.is_symlink() && std::fs::read(&target)? != b"old");
+    for path in [folder.path(), Path::new("/dev/null")] {
+        let refused = FileSink::create(path, container, true).map(drop).expect_err("no file");
+        assert!(matches!(refused, Error::Plan(Refusal::Output { .. })), "{refused}");
+    }
+    let missing = folder.path().join("no/such/folder/out.mkv");
+    let refused = FileSink::create(&missing, container, false).map(drop).expect_err("no folder");
+    assert!(matches!(refused, Error::Plan(Refusal::Output { .. })) && refused.to_string().contains("no/such/folder"));
+    Ok(())
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_refused() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o555))?;
+    if std::fs::write(folder.path().join("probe"), "").is_ok() {
+        println!("skipped: this user may write anywhere");
+        return Ok(());
+    }
+    let container = Container::for_path(Path::new("x.mkv"), None)?;
+    let refused = FileSink::create(&folder.path().join("x.mkv"), container, false).map(drop).expect_err("read only");
+    assert!(matches!(refused, Error::Plan(Refusal::Output { .. })), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn the_file_is_private_until_it_is_whole() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    let usual = folder.path().join("usual");
+    std::fs::write(&usual, "")?;
+    let output = folder.path().join("out.mp4");
+    let check = move |path: &Path| assert_eq!(mode(path), 0o600);
+    remux(&media().mp4, &output, |sink| sink.before_verify(check))?;
+    assert_eq!(mode(&output), mode(&usual));
+
+    std::fs::set_permissions(&output, Permissions::from_mode(0o640))?;
+    remux_over(&output)?;
+    assert_eq!(mode(&output), 0o640, "a replaced file keeps its mode");
+    Ok(())
+}
+
+#[test]
+fn leftovers_of_dead_runs_are_removed_and_those_of_living_ones_stay() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    for name in
+        [".out.mkv.repass-dead01.part", ".other.mkv.repass-dead02.part", ".out.mkv.repass-x.txt", "out.mkv.part"]
+    {
+        std::fs::write(at(name), "left")?;
+    }
+    let container = Container::for_path(Path::new("x.mkv"), None)?;
+    let living = FileSink::create(&at("out.mkv"), container, false)?;
+    let second = FileSink::create(&at("out.mkv"), container, false)?;
+    assert!(living.temporary().exists() && second.temporary().exists());
+    assert!(!at(".out.mkv.repass-dead01.part").exists());
+    drop((living, second));
+    assert_eq!(names(folder.path()), [".other.mkv.repass-dead02.part", ".out.mkv.repass-x.txt", "out.mkv.part"]);
+    Ok(())
+}
+
+#[test]
+fn a_sink_that_is_dropped_leaves_nothing() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let demuxer = Demuxer::open(&media().mp4, &OpenOptions::default(), &Cancel::new())?;
+    for name in ["out.mp4", "out.mkv", "out.ts", "out.webm"] {
+        let mut sink = FileSink::create(&folder.path().join(name), Container::for_path(Path::new(name), None)?, false)?;
+        drop(FileSink::create(&folder.path().join(name), Container::for_path(Path::new(name), None)?, false)?);
+        let streams = vec![OutputStream::Copied(demuxer.stream(0)?)];
+        let started = sink.start(&Streams { streams, ..Streams::default() });
+        assert_eq!(started.is_err(), name == "out.webm", "{name}");
+    }
+    assert_eq!(names(folder.path()), [""; 0]);
+    Ok(())
+}
+
+#[test]
+fn a_name_as_long_as_the_file_system_allows_works() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join(format!("{}.mkv", "ü".repeat(125)));
+    remux(&media().mp4, &output, |sink| sink)?;
+    assert!(output.exists());
+    Ok(())
+}
+
+#[test]
+fn options_of_the_container_are_taken_or_named_in_the_error() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let option = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    let fast = folder.path().join("fast.mp4");
+    remux(&media().big, &fast, |sink| sink.with_options(option("movflags", "faststart")))?;
+    let begin = std::fs::read(&fast)?;
+    let position = |tag: &[u8]| begin.windows(4).position(|window| window == tag);
+    assert!(position(b"moov") < position(b"mdat"));
+    let output = folder.path().join("out.mp4");
+    let error = remux(&media().mp4, &output, |sink| sink.with_options(option("movflag", "faststart"))).map(drop);
+    let error = error.expect_err("no such option");
+    assert!(matches!(error, Error::Mux { .. }) && error.to_string().contains("movflag"), "{error}");
+    Ok(())
+}
+
+// --- other sinks -----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_digest_tells_video_apart_and_nothing_else() -> Tested {
+    let _deadline = deadline(60);
+    let digest = |path: &Path, only_video: bool| -> Result<Finished, Error> {
+        let mut demuxer = Demuxer::open(path, &OpenOptions::default(), &Cancel::new())?;
+        if only_video {
+            demuxer.only(&[demuxer.info().video.index]);
+        }
+        let mut sink: Box<dyn Sink> = Box::new(Digest::new());
+        let all = 0..demuxer.info().streams.len();
+        let streams = all.map(|index| OutputStream::Copied(demuxer.stream(index).expect("it is there"))).collect();
+        sink.start(&Streams { streams, ..Streams::default() })?;
+        let mut packet = Packet::new().expect("memory");
+        while demuxer.read(&mut packet).expect("readable") == Received::Ready {
+            let (stream, share) = (packet.stream(), packet.share().expect("memory"));
+            sink.write(share, stream, demuxer.info().video.time_base)?;
+        }
+        sink.finish()
+    };
+    let all = digest(&media().mp4, false)?;
+    assert_eq!(all.video_packets, 48);
+    assert_eq!(all.digest, digest(&media().mp4, true)?.digest);
+    assert_ne!(all.digest, digest(&media().big, true)?.digest);
+    Ok(())
+}
+
 // --- helpers ---------------------------------------------------------------------------------------------------------
 
-/// Copies every stream that the container holds through a file sink; says which those were.
+/// Copies every stream that the container holds into a new file; says which those were.
 fn remux(
     source: &Path,
     output: &Path,
     adapt: impl FnOnce(FileSink) -> FileSink,
 ) -> Result<(Finished, Vec<usize>), Error> {
-    let container = Container::for_path(output, None)?;
-    let mut sink: Box<dyn Sink> = Box::new(adapt(FileSink::create(output, container, false)?));
+    copy(source, Box::new(adapt(FileSink::create(output, Container::for_path(output, None)?, false)?)))
+}
+
+fn copy(source: &Path, mut sink: Box<FileSink>) -> Result<(Finished, Vec<usize>), Error> {
+    let container = sink.container();
     let mut demuxer = Demuxer::open(source, &OpenOptions::default(), &Cancel::new())?;
     let info = demuxer.info().clone();
     let mut streams = Streams { headers: demuxer.headers(), ..Streams::default() };
@@ -81,6 +543,90 @@ fn remux(
     }
     Ok((sink.finish()?, held))
 }
+
+/// Remuxes the small file over an existing one.
+fn remux_over(output: &Path) -> Result<Finished, Error> {
+    let sink = FileSink::create(output, Container::for_path(output, None)?, true)?;
+    copy(&media().mp4, Box::new(sink)).map(|(finished, _)| finished)
+}
+
+/// How big the file gets where nothing fails.
+fn plain_size(name: &str) -> Result<u64, Error> {
+    let folder = tempfile::tempdir().expect("a folder");
+    remux(&media().big, &folder.path().join(name), |sink| sink).map(|(finished, _)| finished.bytes)
+}
+
+fn open_for_write(path: &Path) -> File {
+    File::options().write(true).open(path).expect("can be opened")
+}
+
+/// Everything in a folder, hidden files too.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// A writer that fails once the output would grow beyond so many bytes.
+struct Faulty {
+    media: Box<dyn MediaWriter>,
+    at: u64,
+    fault: Fault,
+    calls: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    /// The operating system's error of this number; what fits is written before.
+    Error(i32),
+    /// Never more than 1000 bytes at once, and every third call is interrupted.
+    Short,
+    /// Takes no more bytes.
+    Nothing,
+    Panic,
+    /// Cannot go back.
+    NoSeek,
+}
+
+impl Faulty {
+    fn new(media: Box<dyn MediaWriter>, at: u64, fault: Fault) -> Self {
+        Faulty { media, at, fault, calls: 0 }
+    }
+}
+
+impl Write for Faulty {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.calls += 1;
+        let room = self.at.saturating_sub(self.media.stream_position()?) as usize;
+        match self.fault {
+            Fault::Short if self.calls.is_multiple_of(3) => Err(ErrorKind::Interrupted.into()),
+            Fault::Short => self.media.write(&bytes[..bytes.len().min(1000)]),
+            Fault::NoSeek => self.media.write(bytes),
+            _ if room > 0 => self.media.write(&bytes[..bytes.len().min(room)]),
+            Fault::Error(code) => Err(std::io::Error::from_raw_os_error(code)),
+            Fault::Nothing => Ok(0),
+            Fault::Panic => panic!("the disk is on fire"),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.media.flush()
+    }
+}
+
+impl Seek for Faulty {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        match self.fault {
+            Fault::NoSeek => Err(std::io::Error::other("no way back")),
+            _ => self.media.seek(to),
+        }
+    }
+}
+
+const ENOSPC: i32 = 28;
+const EIO: i32 = 5;
 
 fn ffmpeg_copy(source: &Path, output: &Path, mapped: &[usize]) {
     let maps = mapped.iter().flat_map(|index| ["-map".to_owned(), format!("0:{index}")]);
@@ -136,11 +682,14 @@ fn same(ours: &[String], theirs: &[String], what: &str) {
 
 /// Small files with every kind of stream, made once.
 struct Media {
-    _folder: TempDir,
     matroska: PathBuf,
     mp4: PathBuf,
     webm: PathBuf,
     ts: PathBuf,
+    /// More than any buffer holds: some megabytes of video and uncompressed sound.
+    big: PathBuf,
+    /// Sound with six channels.
+    surround: PathBuf,
 }
 
 fn media() -> &'static Media {
@@ -150,8 +699,11 @@ fn media() -> &'static Media {
 
 impl Media {
     fn make() -> std::io::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let at = |name: &str| folder.path().join(name);
+        // Under the build folder, where the next run replaces it: a static is never dropped.
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("output");
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder)?;
+        let at = |name: &str| folder.join(name);
         std::fs::write(at("tags.txt"), TAGS)?;
         std::fs::write(
             at("sub.srt"),
@@ -234,27 +786,87 @@ impl Media {
             "-map", "0", "-map", "1", "-map", "2", "-c:v", "libx264", "-g", "12", "-c:a:0", "aac", "-c:a:1", "mp2",
         ]);
         ffmpeg(ts.arg(at("all.ts")));
+        let mut big = Command::new("ffmpeg");
+        big.args(["-f", "lavfi", "-i", "nullsrc=s=640x360:r=25:d=1,geq=random(1)*255:128:128"]);
+        big.args(["-f", "lavfi", "-i", "sine=d=1", "-c:v", "mpeg4", "-q:v", "2", "-g", "10", "-c:a", "aac"]);
+        ffmpeg(big.arg(at("big.mp4")));
+        let mut surround = Command::new("ffmpeg");
+        surround.args(["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=1", "-f", "lavfi", "-i"]);
+        surround.arg("aevalsrc=sin(440*t)|sin(550*t)|sin(660*t)|sin(99*t)|sin(770*t)|sin(880*t):c=5.1:s=48000:d=1");
+        ffmpeg(surround.args(["-c:v", "mpeg4", "-c:a", "flac"]).arg(at("surround.mkv")));
         Ok(Media {
             matroska: at("all.mkv"),
             mp4: at("all.mp4"),
             webm: at("all.webm"),
             ts: at("all.ts"),
-            _folder: folder,
+            big: at("big.mp4"),
+            surround: at("surround.mkv"),
         })
     }
 }
 
+impl Media {
+    /// One small file for each of the usual codecs.
+    fn by_codec(&self, folder: &Path) -> Vec<(StreamKind, &'static str, PathBuf)> {
+        let mut made = Vec::new();
+        for (kind, codec, encoder) in BY_CODEC {
+            let file = folder.join(codec).with_extension("nut");
+            let file = if *kind == StreamKind::Subtitle { file.with_extension("mkv") } else { file };
+            let file = if *codec == "mov_text" { file.with_extension("mp4") } else { file };
+            let mut make = Command::new("ffmpeg");
+            match kind {
+                StreamKind::Video => {
+                    make.args(["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.2", "-cpu-used", "8", "-c:v"])
+                }
+                StreamKind::Audio => make.args(["-f", "lavfi", "-i", "sine=r=48000:d=0.2", "-strict", "-2", "-c:a"]),
+                _ => make.arg("-i").arg(self.matroska.with_file_name("sub.srt")).arg("-c:s"),
+            };
+            if make.arg(encoder).args(["-v", "quiet", "-y"]).arg(&file).output().is_ok_and(|made| made.status.success())
+            {
+                made.push((*kind, *codec, file));
+            } else {
+                println!("skipped: this ffmpeg has no {encoder}");
+            }
+        }
+        made
+    }
+}
+
+const BY_CODEC: &[(StreamKind, &str, &str)] = &[
+    (StreamKind::Video, "h264", "libx264"),
+    (StreamKind::Video, "hevc", "libx265"),
+    (StreamKind::Video, "av1", "libaom-av1"),
+    (StreamKind::Video, "vp9", "libvpx-vp9"),
+    (StreamKind::Video, "vp8", "libvpx"),
+    (StreamKind::Video, "mpeg2video", "mpeg2video"),
+    (StreamKind::Video, "prores", "prores_ks"),
+    (StreamKind::Audio, "aac", "aac"),
+    (StreamKind::Audio, "opus", "libopus"),
+    (StreamKind::Audio, "vorbis", "libvorbis"),
+    (StreamKind::Audio, "mp3", "libmp3lame"),
+    (StreamKind::Audio, "ac3", "ac3"),
+    (StreamKind::Audio, "flac", "flac"),
+    (StreamKind::Audio, "truehd", "truehd"),
+    (StreamKind::Audio, "pcm_s16le", "pcm_s16le"),
+    (StreamKind::Subtitle, "subrip", "srt"),
+    (StreamKind::Subtitle, "ass", "ass"),
+    (StreamKind::Subtitle, "webvtt", "webvtt"),
+    (StreamKind::Subtitle, "mov_text", "mov_text"),
+];
+
 const TAGS: &str = ";FFMETADATA1\ntitle=Alles\nartist=Jemand\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=800\ntitle=Eins\n\
                     [CHAPTER]\nTIMEBASE=1/1000\nSTART=800\nEND=2000\ntitle=Zwei\n";
 
-/// Ends the process when a test that enters libav takes longer than `seconds`: such a test cannot be stopped from inside.
+/// Ends the process when a test takes longer: a call into libav that hangs cannot be stopped otherwise.
 fn deadline(seconds: u64) -> Sender<()> {
-    let (alive, watch) = channel();
-    thread::spawn(move || {
-        if watch.recv_timeout(Duration::from_secs(seconds)) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("a test did not end within {seconds} s");
-            std::process::exit(1);
+    let (alive, watched) = bounded(0);
+    let name = thread::current().name().unwrap_or("test").to_owned();
+    let watch = move || {
+        if watched.recv_timeout(Duration::from_secs(seconds)) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("{name}: not done after {seconds} s");
+            std::process::abort();
         }
-    });
+    };
+    thread::Builder::new().name("deadline".to_owned()).spawn(watch).expect("a thread");
     alive
 }

@@ -68,7 +68,7 @@ const X265: Adapter = Adapter {
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-gpl --enable-libx265 has it",
     quality: &[Knob { option: "crf", whole: false, cap: Capping::Buffer, ..CRF_0_TO_51 }],
-    // In kilobits inside: below one, x265 goes over to CRF 28 in silence.
+    // In kilobits inside: below one, x265 aims at 0 kb/s in silence.
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: Capping::Buffer }),
     speed: Some(Speed { option: "preset", native: PRESETS, names: &PRESETS }),
     gop: Gop {
@@ -249,7 +249,7 @@ const SVT: Adapter = Adapter {
         Reserved { option: "svtav1-params", keys: &["pass", "passes", "stats"], why: PASSES },
         Reserved {
             option: "svtav1-params",
-            keys: &["rc", "crf", "qp", "tbr", "mbr", "buf-sz", "aq-mode-qp"],
+            keys: &["rc", "crf", "qp", "tbr", "mbr", "bufsz"],
             why: "use -b, --crf or --maxrate",
         },
     ],

@@ -1,6 +1,7 @@
 //! Reads a finished file once from end to end and says what is in it: how a sink proves what it wrote.
 //!
-//! Invariant: nothing is decoded, guessed or repaired; packets are counted as the container holds them.
+//! Invariant: nothing is decoded or repaired; packets are counted as the container holds them, or, where it holds none (bare
+//! streams, MPEG-TS), as libavformat's parsers find them.
 
 use std::path::Path;
 use std::ptr::{self, NonNull};
@@ -53,7 +54,7 @@ impl Input {
         // Nothing but this file, whatever it refers to; every sample, also those that an edit list hides.
         options.set("protocol_whitelist", "file")?;
         options.set("ignore_editlist", "1")?;
-        if !container.is_elementary() {
+        if container.keeps_packets() {
             options.set("fflags", "+noparse+nofillin")?;
         }
         let mut context = ptr::null_mut();

@@ -11,7 +11,7 @@ use crate::bench::record::{Aim, Cell, Mode, Unavailable};
 use crate::cache::{CacheMode, CachePlan};
 use crate::error::{Error, Refusal};
 use crate::event::Cancel;
-use crate::job::{AudioChoice, Job, JobRequest, RenditionRequest, SubtitleChoice};
+use crate::job::{AudioChoice, Job, JobRequest, Plan, RenditionRequest, SubtitleChoice};
 use crate::plan::{OnUnsupported, Passes, Request};
 use crate::probe::open_device;
 use crate::rate::{BitRate, ByteSize, Target};
@@ -32,7 +32,7 @@ pub(crate) struct Clip {
 /// One cell, ready to be encoded.
 pub(crate) struct Square {
     pub(crate) cell: Cell,
-    pub(crate) job: Job,
+    pub(crate) plan: Plan,
     /// Which of its clip's rates, so that runs can be interleaved.
     pub(crate) rate: usize,
 }
@@ -196,7 +196,7 @@ impl Planning<'_> {
             keep_damaged: false,
             decoder_threads: Some(self.request.threads),
         };
-        Ok(Square { cell, job: Job::prepare(&job, self.cancel)?, rate })
+        Ok(Square { cell, plan: Job::prepare(&job, self.cancel)?.into_plan(), rate })
     }
 }
 

@@ -121,14 +121,15 @@ struct Side {
 impl Side {
     fn open(path: &Path, request: &MeasureRequest, cancel: &Cancel) -> Result<Self, Error> {
         let input = Input::file(path);
-        let info = input.open(cancel)?.info().clone();
+        let mut source = DecodedFile::open(input, request.threads, cancel)?;
+        let info = source.info().clone();
         let pixel_formats: Vec<String> = request.pixel_format.iter().cloned().collect();
         let graph = Graph {
             rotation: info.video.rotation,
             trunk: None,
             branches: vec![Branch { size: None, filters: None, pixel_formats }],
         };
-        let source = DecodedFile::open(input, graph, request.threads, cancel)?;
+        source.set_graph(graph);
         let pixel_format = request.pixel_format.clone().unwrap_or_else(|| info.video.pixel_format.clone());
         Ok(Side { source, info, pixel_format, times: Vec::new(), first_pts: None, signatures: Vec::new() })
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
 use crate::av::muxer::Container;
-use crate::av::{log, versions};
+use crate::av::versions;
 use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
@@ -33,42 +33,35 @@ struct Progress {
     rate: Option<BitRate>,
 }
 
-pub(super) fn run(plan: &Plan, cancel: &Cancel, observe: &mut dyn FnMut(Event)) -> Result<Report, Error> {
+pub(super) fn run(
+    plan: &Plan,
+    source: DecodedFile,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+) -> Result<Report, Error> {
     let began = Usage::now();
-    let mut footage = Footage::open(plan, cancel)?;
-    run_over(plan, &mut footage, true, &began, cancel, observe)
+    let mut opened = Opened { source, cache: FrameCache::new(plan.cache.clone()), list: FrameList::default() };
+    run_over(plan, &mut opened, true, &began, cancel, observe)
 }
 
 /// An open source, and what is kept of its frames.
-pub(super) struct Footage {
+pub(super) struct Opened {
     pub(super) source: DecodedFile,
     pub(super) cache: FrameCache,
     pub(super) list: FrameList,
 }
 
-impl Footage {
-    /// Opens what a plan reads, up to its first frame.
-    pub(super) fn open(plan: &Plan, cancel: &Cancel) -> Result<Self, Error> {
-        log::capture();
-        let mut source = DecodedFile::open(plan.input.clone(), plan.graph.clone(), plan.decoder_threads, cancel)?;
-        if !source.prime()? {
-            return Err(Error::Input { path: plan.input.path.clone(), what: no_frames(&source), source: None });
-        }
-        Ok(Footage { source, cache: FrameCache::new(plan.cache.clone()), list: FrameList::default() })
-    }
-}
-
-/// Runs every pass of a plan over footage; what was decoded before is not decoded again. With `only`, nobody needs the
-/// frames afterwards.
+/// Runs every pass of a plan; what was decoded before is not decoded again. With `only`, nobody needs the frames after it.
 pub(super) fn run_over(
     plan: &Plan,
-    footage: &mut Footage,
+    opened: &mut Opened,
     only: bool,
     began: &Usage,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
-    let Footage { source, cache, list } = footage;
+    let Opened { source, cache, list } = opened;
+    source.prime()?;
     let mut progress: Vec<Progress> = plan
         .renditions
         .iter()
@@ -93,15 +86,6 @@ pub(super) fn run_over(
         }
     }
     finish(plan, source, cache, list, progress, runs, warnings, began)
-}
-
-fn no_frames(source: &DecodedFile) -> String {
-    let damage = source.damage();
-    if damage.any() {
-        format!("no frame could be decoded: {damage}")
-    } else {
-        "holds no frame in the part asked for".into()
-    }
 }
 
 /// The renditions that have a pass left, set up for it.

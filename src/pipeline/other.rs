@@ -82,7 +82,7 @@ impl OtherStage {
             let parameters = demuxer.stream(*index).map_err(failed)?;
             let time_base = parameters.time_base;
             let route = match fate {
-                Fate::Transcode(spec) => Route::Transcode(self.transcoder(*index, &parameters, spec)?),
+                Fate::Transcode(spec) => Route::Transcode(self.transcoder(&parameters, spec)?),
                 _ => Route::Copy,
             };
             let start = (begins / time_base.value()).round() as i64;
@@ -104,13 +104,9 @@ impl OtherStage {
         Ok(Along { input: track.input, stream })
     }
 
-    fn transcoder(
-        &self,
-        stream: usize,
-        parameters: &StreamParameters,
-        spec: &AudioSpec,
-    ) -> Result<Box<AudioTranscoder>, Error> {
-        AudioTranscoder::open(stream, parameters, spec, self.global_header).map(Box::new)
+    fn transcoder(&self, parameters: &StreamParameters, spec: &AudioSpec) -> Result<Box<AudioTranscoder>, Error> {
+        let transcoder = AudioTranscoder::open(parameters, spec, self.global_header)?;
+        Ok(Box::new(transcoder.until(self.input.length.map(|length| length.0))))
     }
 
     fn go_to_start(&self, demuxer: &mut Demuxer) -> Result<(), Error> {

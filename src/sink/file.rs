@@ -74,6 +74,12 @@ impl FileSink {
         self
     }
 
+    /// The container that is written.
+    #[must_use]
+    pub fn container(&self) -> Container {
+        self.container
+    }
+
     /// Where the bytes are until the file has its name.
     #[must_use]
     pub fn temporary(&self) -> &Path {

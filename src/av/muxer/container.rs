@@ -90,15 +90,20 @@ impl Container {
 
     fn holds_codec(&self, codec: &str, kind: ffi::AVMediaType) -> bool {
         let Some((id, its_kind)) = codec_id(codec) else { return false };
-        if its_kind != kind {
+        let listed = |table: &[(&str, &[&str])]| {
+            table.iter().any(|(format, codecs)| self.is_any(&[format]) && codecs.contains(&codec))
+        };
+        // SAFETY: takes nothing and returns a constant.
+        let flac_is_experimental = unsafe { ffi::avformat_version() } >> 16 < FLAC_IN_MP4;
+        if its_kind != kind || listed(REFUSED) || flac_is_experimental && self.name() == "mp4" && codec == "flac" {
             return false;
         }
         // libavformat answers "unknown" (an error code) for muxers that have neither a table nor a question of their own.
         // SAFETY: the description is static; the call only looks things up.
         match unsafe { ffi::avformat_query_codec(self.0, id, ffi::FF_COMPLIANCE_NORMAL) } {
             1.. => true,
-            0 => self.is_any(&["matroska"]) && in_riff(id),
-            _ => UNLISTED.iter().any(|(format, codecs)| self.is_any(&[format]) && codecs.contains(&codec)),
+            0 => listed(UNLISTED) || self.is_any(&["matroska"]) && in_riff(id),
+            _ => listed(UNLISTED),
         }
     }
 
@@ -232,7 +237,14 @@ const COVER_CODECS: &[&str] = &["mjpeg", "png", "bmp"];
 
 const MPEGTS_DATA: &[&str] = &["klv", "timed_id3", "scte_35"];
 
-/// What those muxers hold for which `avformat_query_codec` has no answer.
+/// What muxers have a tag for, and yet refuse when the header is written (`movenc.c`, `flvenc.c`).
+const REFUSED: &[(&str, &[&str])] =
+    &[("mov", &["av1", "vp8", "vp9", "opus", "flac", "truehd"]), ("mp4", &["truehd"]), ("flv", &["mpeg4", "h263"])];
+
+/// The major version of libavformat from which FLAC in MP4 needs no `-strict experimental`.
+const FLAC_IN_MP4: u32 = 60;
+
+/// What muxers hold although `avformat_query_codec` has no answer, or a wrong one.
 const UNLISTED: &[(&str, &[&str])] = &[
     (
         "mpegts",
@@ -265,6 +277,7 @@ const UNLISTED: &[(&str, &[&str])] = &[
             "arib_caption",
         ],
     ),
+    ("matroska", &["dnxhd"]),
     ("ogg", &["theora", "vp8", "vorbis", "opus", "flac", "speex"]),
     ("mpeg", &["mpeg1video", "mpeg2video", "h264", "mp2", "mp3", "ac3", "dts", "dvd_subtitle"]),
     ("vob", &["mpeg1video", "mpeg2video", "mp2", "mp3", "ac3", "dts", "dvd_subtitle"]),

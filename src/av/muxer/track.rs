@@ -47,8 +47,12 @@ impl Tally {
         }
     }
 
-    /// Counts a packet, its times in ticks of `time_base`.
+    /// Counts a packet, its times in ticks of `time_base`. One without data does not count: it only brings news of the
+    /// stream (the checksum that FLAC ends with), and containers do not keep it as a packet.
     pub fn add(&mut self, packet: &Packet, time_base: Rational) {
+        if packet.data().is_empty() {
+            return;
+        }
         self.packets += 1;
         self.bytes += packet.data().len() as u64;
         self.starts_with_key.get_or_insert(packet.is_key());
