@@ -44,10 +44,11 @@ fn benched(request: &BenchRequest) -> Results {
 fn a_bench_measures_every_cell_and_compares_it() {
     within(300, || {
         let folder = tempfile::tempdir().unwrap();
-        let clip = clip(folder.path(), "clip.mkv", "176x144", "25", 50);
+        // Eight macroblocks wide: at other widths x264 164 reads memory that it never wrote (macroblock tree), and its bytes vary.
+        let clip = clip(folder.path(), "clip.mkv", "128x96", "25", 50);
         let results = benched(&request(&clip, folder.path()));
         assert_eq!((results.cells.len(), results.runs.len()), (8, 16));
-        assert_eq!((results.clips[0].frames, results.clips[0].width), (50, 176));
+        assert_eq!((results.clips[0].frames, results.clips[0].width), (50, 128));
         for result in &results.cells {
             let passes = if result.cell.mode == Mode::TwoPass { 2 } else { 1 };
             assert_eq!(result.passes.len(), passes, "{}", result.cell);
