@@ -275,10 +275,7 @@ impl Bench<'_> {
 /// that a machine that grows warmer or calmer favours nobody.
 fn in_turn(squares: &[Square], run: u16) -> Vec<&Square> {
     let mut turn: Vec<&Square> = squares.iter().collect();
-    turn.sort_by(|one, other| {
-        let key = |square: &Square| (square.rate, square.cell.encoder.clone(), square.cell.preset.clone());
-        key(one).cmp(&key(other))
-    });
+    turn.sort_by_key(|square| square.turn);
     if run.is_multiple_of(2) {
         turn.reverse();
     }

@@ -17,8 +17,10 @@ use repass::event::Cancel;
 use repass::job::Job;
 
 mod args;
+mod bench;
 mod encoders;
 mod eta;
+mod measure;
 mod pages;
 mod plan;
 mod progress;
@@ -52,6 +54,8 @@ impl Cli {
             Command::Encode(args) => self.encode(args, &cancel),
             Command::Plan(args) => self.plan(args, &cancel),
             Command::Encoders(args) => encoders::show(args, self.json),
+            Command::Bench(args) => bench::run(args, self.json, &cancel),
+            Command::Measure(args) => measure::run(args, self.json, &cancel),
             Command::Completions { shell } => Ok(pages::completions(*shell, command())?),
             Command::Man { dir } => Ok(pages::manual(dir.as_deref(), command())?),
         }

@@ -100,3 +100,38 @@ fn cell_changes(before: &CellResult, now: &CellResult) -> Vec<String> {
 
 /// Relative change of a bit rate that is worth a line.
 const LEAST_RATE: f64 = 0.005;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::record::{Entry, Mode};
+    use crate::bench::verdict::tests::entries;
+
+    fn results(seconds: f64, more: f64) -> Results {
+        let mut entries = entries(Mode::OnePass, &[seconds], more);
+        // Runs that differ by a per cent, as real ones do.
+        for (number, entry) in entries.iter_mut().enumerate() {
+            if let Entry::Run(run) = entry {
+                run.passes[0].wall_seconds *= 1.0 + (number % 3) as f64 * 0.01;
+            }
+        }
+        Results::of(&entries)
+    }
+
+    #[test]
+    fn the_same_bench_has_not_changed() {
+        let changes = changes(&results(1.0, 0.0), &results(1.0, 0.0));
+        assert_eq!(changes, Changes { compared: 4, conditions: Vec::new(), changes: Vec::new() });
+    }
+
+    #[test]
+    fn a_change_within_the_noise_is_not_told_and_one_beyond_is() {
+        let before = results(1.0, 0.0);
+        let slightly = changes(&before, &results(1.004, 0.1));
+        assert_eq!(slightly.changes, Vec::<String>::new());
+        let clearly = changes(&before, &results(1.3, 2.0));
+        let told = clearly.changes.join("\n");
+        assert_eq!(clearly.changes.len(), 3 * 4, "{told}");
+        assert!(told.contains("clip: libx264 1pass 1 Mb/s: CPU time 1.30×") && told.contains("+2.00 VMAF"), "{told}");
+    }
+}

@@ -33,8 +33,8 @@ pub(crate) struct Clip {
 pub(crate) struct Square {
     pub(crate) cell: Cell,
     pub(crate) plan: Plan,
-    /// Which of its clip's rates, so that runs can be interleaved.
-    pub(crate) rate: usize,
+    /// Which rate, encoder and preset of its clip, so that runs can be interleaved.
+    pub(crate) turn: (usize, usize, usize),
 }
 
 impl Matrix {
@@ -47,8 +47,8 @@ impl Matrix {
         for input in &request.clips {
             let name = clip_name(&input.path, &mut names);
             let mut planning = Planning { request, input, name: &name, folder, cancel, squares: Vec::new() };
-            for adapter in &encoders {
-                planning.encoder(adapter, &mut unavailable)?;
+            for (number, adapter) in encoders.iter().enumerate() {
+                planning.encoder(number, adapter, &mut unavailable)?;
             }
             let squares = planning.squares;
             clips.push(Clip { name, squares });
@@ -105,9 +105,14 @@ struct Planning<'p> {
 }
 
 impl Planning<'_> {
-    fn encoder(&mut self, adapter: &'static Adapter, unavailable: &mut Vec<Unavailable>) -> Result<(), Error> {
+    fn encoder(
+        &mut self,
+        number: usize,
+        adapter: &'static Adapter,
+        unavailable: &mut Vec<Unavailable>,
+    ) -> Result<(), Error> {
         for mode in &self.request.modes {
-            if let Some(why) = self.mode(adapter, *mode)? {
+            if let Some(why) = self.mode(number, adapter, *mode)? {
                 let one = Unavailable { encoder: adapter.name.to_owned(), mode: Some(*mode), why };
                 if !unavailable.contains(&one) {
                     unavailable.push(one);
@@ -118,7 +123,7 @@ impl Planning<'_> {
     }
 
     /// Plans one mode at every preset and rate; says why where it cannot be had.
-    fn mode(&mut self, adapter: &'static Adapter, mode: Mode) -> Result<Option<String>, Error> {
+    fn mode(&mut self, number: usize, adapter: &'static Adapter, mode: Mode) -> Result<Option<String>, Error> {
         if let Some(why) = senseless(adapter, mode) {
             return Ok(Some(why.to_owned()));
         }
@@ -126,10 +131,10 @@ impl Planning<'_> {
             [] => vec![None],
             some => some.iter().map(Some).collect(),
         };
-        for preset in presets {
+        for (place, preset) in presets.into_iter().enumerate() {
             for (rate, aim) in self.aims(adapter, mode).into_iter().enumerate() {
                 let encoder = self.encode(adapter, preset.cloned(), mode, aim);
-                match self.square(mode, aim, rate, encoder) {
+                match self.square(mode, aim, (rate, number, place), encoder) {
                     Ok(square) => self.squares.push(square),
                     Err(Error::Plan(refusal)) if is_lack(&refusal) => return Ok(Some(refusal.to_string())),
                     Err(error) => return Err(error),
@@ -168,7 +173,7 @@ impl Planning<'_> {
         }
     }
 
-    fn square(&self, mode: Mode, aim: Aim, rate: usize, encoder: Request) -> Result<Square, Error> {
+    fn square(&self, mode: Mode, aim: Aim, turn: (usize, usize, usize), encoder: Request) -> Result<Square, Error> {
         let cell = Cell {
             clip: self.name.to_owned(),
             encoder: encoder.adapter.name.to_owned(),
@@ -196,7 +201,7 @@ impl Planning<'_> {
             keep_damaged: false,
             decoder_threads: Some(self.request.threads),
         };
-        Ok(Square { cell, plan: Job::prepare(&job, self.cancel)?.into_plan(), rate })
+        Ok(Square { cell, plan: Job::prepare(&job, self.cancel)?.into_plan(), turn })
     }
 }
 

@@ -56,9 +56,10 @@ fn head(page: &mut String, results: &Results) {
     };
     let _ = write!(
         page,
-        "<p class='soft'>{}</p><p class='soft'>{} clips, {} encodes, each timed {runs} with {} threads.{filters}{options} {}</p></header>",
+        "<p class='soft'>{}</p><p class='soft'>{} clip{}, {} encodes, each timed {runs} with {} threads.{filters}{options} {}</p></header>",
         escaped(&machine.line()),
         results.clips.len(),
+        if results.clips.len() == 1 { "" } else { "s" },
         results.cells.len(),
         settings.threads,
         results.runs.last().map(|run| format!("Last measured {}.", utc(run.at))).unwrap_or_default()

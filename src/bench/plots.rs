@@ -6,7 +6,7 @@
 use crate::bench::chart::{Axis, Bar, BarChart, Line, LineChart};
 use crate::bench::quality::Metric;
 use crate::bench::record::{Aim, Mode};
-use crate::bench::results::{CellResult, Results, Series};
+use crate::bench::results::{CellResult, Comparison, Results, Series};
 
 /// Quality over bit rate of every series of a clip: a colour for each encoder and preset, a pattern for each mode.
 #[must_use]
@@ -50,31 +50,24 @@ fn rate_tip(result: &CellResult, metric: Metric, value: f64) -> String {
     )
 }
 
-/// CPU time of every mode of a clip's series, over that of one pass, by pass; wall time where CPU time is unknown.
+/// CPU time of every mode of a clip's series over that of one pass, by pass; wall time where CPU time is unknown.
 #[must_use]
 pub fn overhead(results: &Results, clip: &str) -> BarChart {
     let mut bars = Vec::new();
     for series in of_clip(results, clip) {
-        let time = |mode: Mode, pass: Option<usize>| -> Option<f64> {
-            let cells: Vec<&CellResult> = results.cells_of(&series).filter(|result| result.cell.mode == mode).collect();
-            let seconds = cells.iter().map(|result| match pass {
-                None => Some(result.cpu.unwrap_or(result.wall).median),
-                Some(number) => result.passes.get(number).map(|pass| pass.cpu.unwrap_or(pass.wall).median),
-            });
-            let seconds = seconds.collect::<Option<Vec<f64>>>()?;
-            (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / seconds.len() as f64)
+        let of_series = |comparison: &&Comparison| {
+            (&comparison.clip, &comparison.encoder, &comparison.preset)
+                == (&series.clip, &series.encoder, &series.preset)
         };
-        let Some(base) = time(Mode::OnePass, None) else { continue };
-        for mode in Mode::ALL {
-            let parts: Vec<f64> = (0..2).filter_map(|pass| Some(time(mode, Some(pass))? / base)).collect();
-            let Some(all) = time(mode, None).filter(|_| !parts.is_empty()) else { continue };
-            let tip = format!(
-                "{} {mode}: {all:.2} s of CPU on average over its rates, {:.2}× one pass",
-                series.name(),
-                all / base
-            );
-            bars.push(Bar { label: format!("{} {mode}", series.name()), parts, tip });
+        let compared: Vec<&Comparison> = results.comparisons.iter().filter(of_series).collect();
+        if !compared.is_empty() {
+            bars.push(Bar {
+                label: format!("{} {}", series.name(), Mode::OnePass),
+                parts: vec![1.0],
+                tip: format!("{}: one pass, what the others are measured by", series.name()),
+            });
         }
+        bars.extend(compared.into_iter().map(|comparison| bar(comparison, &series)));
     }
     BarChart {
         title: "Cost against one pass".to_owned(),
@@ -83,6 +76,17 @@ pub fn overhead(results: &Results, clip: &str) -> BarChart {
         bars,
         mark: Some(1.0),
     }
+}
+
+fn bar(comparison: &Comparison, series: &Series) -> Bar {
+    let cost = comparison.cpu.unwrap_or(comparison.wall);
+    let share = comparison.first_cpu_share.or(comparison.first_wall_share);
+    let parts = share.map_or_else(|| vec![cost.ratio], |share| vec![cost.ratio * share, cost.ratio * (1.0 - share)]);
+    let first = share.map(|share| format!(", {:.0} % of it in pass 1", share * 100.0)).unwrap_or_default();
+    let name = format!("{} {}", series.name(), comparison.mode);
+    let tip =
+        format!("{name}: {:.2}× one pass, {:.2} to {:.2} over the rates{first}", cost.ratio, cost.least, cost.greatest);
+    Bar { label: name, parts, tip }
 }
 
 /// Quality of every frame of a series at one rate: a line for each mode.

@@ -77,10 +77,14 @@ fn gained(comparison: &Comparison) -> String {
 fn details(gain: &Gain) -> Option<String> {
     let bits = gain.bd_rate.map(|delta| {
         let percent = delta.value * 100.0;
-        // Minus nothing is nothing.
-        let percent = if percent.abs() < 0.05 { 0.0 } else { percent };
         let partly = if delta.overlap < 0.75 { " over the part of the curves that overlaps" } else { "" };
-        format!("at equal quality it takes {percent:+.1} % bits (BD-rate{partly})")
+        match percent {
+            _ if percent.abs() < 0.05 => format!("at equal quality it takes as many bits (BD-rate{partly})"),
+            _ if percent < 0.0 => {
+                format!("at equal quality it takes {:.1}\u{a0}% fewer bits (BD-rate{partly})", -percent)
+            }
+            _ => format!("at equal quality it takes {percent:.1}\u{a0}% more bits (BD-rate{partly})"),
+        }
     });
     let worst = gain.worst.filter(|worst| worst.abs() >= least_gain(gain.metric)).map(|worst| {
         let word = if worst > 0.0 { "better" } else { "worse" };
@@ -93,11 +97,11 @@ fn details(gain: &Gain) -> Option<String> {
 
 fn accuracy(comparison: &Comparison) -> Option<String> {
     let (base, own) = comparison.bitrate_miss.filter(|_| comparison.mode != Mode::Crf)?;
-    Some(format!("The bit rate is missed by {:.1} %, by one pass by {:.1} %", own * 100.0, base * 100.0))
+    Some(format!("The bit rate is missed by {:.1}\u{a0}%, by one pass by {:.1}\u{a0}%", own * 100.0, base * 100.0))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::bench::quality::Quality;
     use crate::bench::record::{Aim, Cell, Entry, PassRecord, QualityRecord, RunRecord};
@@ -105,7 +109,7 @@ mod tests {
     use crate::bench::statistics::Pooled;
 
     /// Encodes of four rates, three runs each: seconds of each pass, and what is added to VMAF.
-    fn entries(mode: Mode, passes: &[f64], more: f64) -> Vec<Entry> {
+    pub(crate) fn entries(mode: Mode, passes: &[f64], more: f64) -> Vec<Entry> {
         let mut entries = Vec::new();
         for (step, bps) in [1_000_000, 2_000_000, 4_000_000, 8_000_000].into_iter().enumerate() {
             let cell = Cell {
@@ -160,8 +164,8 @@ mod tests {
         assert_eq!(
             same.verdict,
             "A second pass costs 1.00× the CPU time (1.00× the wall time) and brings nothing that shows at equal bit rate \
-             (+0.00 VMAF). At equal quality it takes +0.0 % bits (BD-rate). The bit rate is missed by 0.0 %, by one pass by \
-             0.0 %."
+             (+0.00 VMAF). At equal quality it takes as many bits (BD-rate). The bit rate is missed by 0.0\u{a0}%, by one \
+             pass by 0.0\u{a0}%."
         );
     }
 
@@ -174,7 +178,7 @@ mod tests {
         // Ten points a doubling: one and a half are 2^-0.15 of the bits.
         assert!((comparison.gains[0].bd_rate.unwrap().value - (2f64.powf(-0.15) - 1.0)).abs() < 1e-9);
         let begins = "A second pass costs 1.40× the CPU time (1.40× the wall time) and brings +1.50 VMAF at equal bit rate. \
-                      At equal quality it takes -9.9 % bits (BD-rate), and its worst frame is 1.50 better.";
+                      At equal quality it takes 9.9\u{a0}% fewer bits (BD-rate), and its worst frame is 1.50 better.";
         assert!(comparison.verdict.starts_with(begins), "{}", comparison.verdict);
     }
 
