@@ -55,6 +55,57 @@ fn a_remux_is_what_a_stream_copy_of_the_command_line_is() -> Tested {
     Ok(())
 }
 
+/// In addition to our own media: what is in the wild, where it is at hand.
+#[test]
+fn shared_clips_are_remuxed_as_by_the_command_line() -> Tested {
+    let _deadline = deadline(300);
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/clips");
+    let clips = std::env::var_os("REPASS_CLIPS").map_or(beside, PathBuf::from);
+    let folder = tempfile::tempdir()?;
+    for (name, extensions) in CLIPS {
+        let source = clips.join(name);
+        if !source.exists() {
+            println!("skipped: no {}", source.display());
+            continue;
+        }
+        for extension in *extensions {
+            let what = format!("{name} to {extension}");
+            let ours = folder.path().join("ours").with_extension(extension);
+            let theirs = folder.path().join("theirs").with_extension(extension);
+            let (_, mapped) = remux(&source, &ours, |sink| sink).map_err(|error| format!("{what}: {error}"))?;
+            ffmpeg_copy(&source, &theirs, &mapped);
+            same(&described(&ours), &described(&theirs), &what);
+            std::fs::remove_file(ours)?;
+            std::fs::remove_file(theirs)?;
+        }
+    }
+    Ok(())
+}
+
+/// Many kinds of streams, HDR, rotation, edit lists, times that are missing, repeated or out of order, hidden VP9 frames.
+const CLIPS: &[(&str, &[&str])] = &[
+    ("bars_320x240_chapters.mkv", &["mkv", "mp4"]),
+    ("bbb_4k60_hevc10_hdr10_2s.mp4", &["mkv", "mp4"]),
+    ("clip_256x256_h264_tmcd.mp4", &["mov", "mp4"]),
+    ("count_2audio_ass_srt_chapters_attach.mkv", &["mkv", "mp4"]),
+    ("cup_640x480_h264_26777fps_audio_first.mp4", &["mkv", "ts"]),
+    ("empty_edit_5s.mp4", &["mkv", "mp4"]),
+    ("iibbibb_neg_ctts.mp4", &["mkv", "mp4"]),
+    ("keyboard_568x320_h264_rot90.mov", &["mov", "mkv"]),
+    ("man_1080x720_h264_overlapping_srt.mkv", &["mkv", "mp4"]),
+    ("man_1080x720_h264_pgs.mkv", &["mkv"]),
+    ("nasa_2video_2audio_2subs.mp4", &["mkv", "mp4"]),
+    ("phone_1080p120_h264_rot_1picture.mov", &["mov", "mp4"]),
+    ("qr_3_edit_lists.mp4", &["mkv", "mp4"]),
+    ("roadtrip_426x240_vp9p2_10bit_3s.webm", &["mkv"]),
+    ("rooftop_1080p_hevc10_hlg_editlist_rot.mp4", &["mkv", "mp4"]),
+    ("rtl_neg_first_pts.mp4", &["mkv", "mp4"]),
+    ("sintel_captions_a53_h264.ts", &["ts", "mp4"]),
+    ("timeline_screen_vfr_3026x1386.mp4", &["mkv"]),
+    ("ts_duplicate_audio_dts.ts", &["ts", "mkv", "mp4"]),
+    ("valley_1080p60_av1_hdr10_1s.mp4", &["mkv", "mp4"]),
+];
+
 // --- containers ------------------------------------------------------------------------------------------------------
 
 #[test]
