@@ -17,6 +17,7 @@ pub mod encoder;
 pub mod filter;
 pub mod frame;
 pub mod inspect;
+pub mod library;
 pub mod log;
 pub mod muxer;
 pub mod option;
@@ -150,6 +151,18 @@ pub fn versions() -> Versions {
     }
 }
 
+/// Makes fresh memory of this process zero, whatever it held before: glibc's `M_PERTURB` at 0xff. x264's AVX-512 code for the
+/// macroblock tree reads memory that nobody wrote where the picture's width is not a multiple of 128, so that without this
+/// the bits of a pass depend on what the process did before (seen with builds 164 and 165; `vendor-notes.md`). For programs
+/// that promise repeatable output; it costs about one per cent of CPU. Does nothing without glibc.
+pub fn start_memory_from_zero() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: sets one number inside the allocator; allowed at any time.
+    unsafe {
+        libc::mallopt(libc::M_PERTURB, 0xff);
+    }
+}
+
 /// Makes libav's demuxers and protocols ready; called by every constructor here, does its work once.
 pub(crate) fn initialise() {
     static ONCE: Once = Once::new();
@@ -157,4 +170,16 @@ pub(crate) fn initialise() {
         // SAFETY: takes nothing; reference-counted inside libavformat.
         unsafe { ffi::avformat_network_init() };
     });
+}
+
+/// Keeps SVT-AV1 from printing: it logs to stderr by itself and hears no one but its environment (`SVT_LOG`, read when an
+/// encoder is opened). What the person has set there holds. To be called first thing in `main`.
+pub fn quiet_svt_av1() {
+    const VARIABLE: &str = "SVT_LOG";
+    /// Errors only.
+    const ERRORS: &str = "1";
+    if std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: called before any thread of this process is started, so nobody reads the environment meanwhile.
+        unsafe { std::env::set_var(VARIABLE, ERRORS) };
+    }
 }

@@ -219,6 +219,16 @@ pub enum Refusal {
         /// What would bring it, or what to use instead.
         remedy: String,
     },
+    /// The encoder is compiled in, but does not open on this machine: no device, or no driver for it.
+    #[error("{encoder}: does not open on this machine: {why}; {remedy}")]
+    NoDevice {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// libav's words, and what it logged.
+        why: String,
+        /// What it needs.
+        remedy: String,
+    },
     /// Two passes through libavcodec's VideoToolbox wrapper, which opens no multi-pass session.
     #[error("{encoder}: two passes are not possible: {why}; for two passes use {}", .instead.join(", "))]
     VideoToolboxTwoPassUnsupported {

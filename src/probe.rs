@@ -10,12 +10,15 @@ use serde::Serialize;
 use crate::adapter::{Adapter, PassModel, StatsRoute, Vendor};
 use crate::av::encoder::EncoderSetup;
 use crate::av::frame::Frame;
+use crate::av::log::LogMark;
 use crate::av::option::encoder_table;
 use crate::av::packet::Packet;
 use crate::av::{self, AvError, Received};
 use crate::error::{Error, Refusal};
 use crate::media::Rational;
 use crate::plan::PassFlag;
+
+pub(crate) mod value;
 
 /// What of an adapter the linked libavcodec has. Plain data: tests build it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,6 +27,8 @@ pub struct Capabilities {
     pub encoder: &'static str,
     /// The linked libavcodec, as `major.minor.micro`.
     pub libavcodec: String,
+    /// The encoder library's own version, where it can be asked.
+    pub library: Option<String>,
     /// Whether the encoder is compiled in.
     pub present: bool,
     /// The route that statistics really take here; `None`: none works.
@@ -92,6 +97,7 @@ fn probe(adapter: &'static Adapter) -> Capabilities {
     let mut found = Capabilities {
         encoder: adapter.name,
         libavcodec: av::versions().libavcodec,
+        library: av::library::version(adapter.library).filter(|_| present),
         present,
         route: None,
         options,
@@ -134,8 +140,9 @@ fn trial(adapter: &Adapter, found: &Capabilities) -> Result<String, Error> {
 /// driver may take seconds, or print.
 ///
 /// # Errors
-/// [`Refusal::NoEncoder`] where it is not compiled in; else the encoder's own words. The code alone says little: a missing
-/// NVIDIA driver is `EPERM`, a missing Intel one `ENOSYS` or unknown (nvenc.c, qsvenc.c).
+/// [`Refusal::NoEncoder`] where it is not compiled in, [`Refusal::NoDevice`] where it does not open. The stage tells them
+/// apart, for the code says little: a missing NVIDIA driver is `EPERM`, a missing Intel one `ENOSYS` or unknown (nvenc.c,
+/// qsvenc.c).
 pub fn open_device(adapter: &'static Adapter) -> Result<(), Error> {
     let found = capabilities(adapter);
     if !found.present {
@@ -146,7 +153,18 @@ pub fn open_device(adapter: &'static Adapter) -> Result<(), Error> {
         }
         .into());
     }
-    setup(adapter).open(flat(adapter, &found, 0)?).map(drop)
+    let frame = flat(adapter, &found, 0)?;
+    let log = LogMark::now();
+    setup(adapter).open(frame).map(drop).map_err(|error| no_device(adapter, &error, &log.lines()).into())
+}
+
+fn no_device(adapter: &Adapter, error: &Error, log: &str) -> Refusal {
+    let words = match error {
+        Error::Open { source, .. } | Error::Encode { source, .. } => source.to_string(),
+        other => other.to_string(),
+    };
+    let why = if log.is_empty() { words } else { format!("{words} ({log})") };
+    Refusal::NoDevice { encoder: adapter.name.to_owned(), why, remedy: adapter.availability.to_owned() }
 }
 
 fn setup(adapter: &Adapter) -> EncoderSetup {

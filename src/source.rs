@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::av::Received;
-use crate::av::filter::{FilterInput, VideoFilter};
+use crate::av::filter::{FilterInput, FilterOutput, VideoFilter};
 use crate::av::frame::Frame;
 use crate::av::packet::Packet;
 use crate::av::source::{Decoder, Demuxer, FileHeaders, OpenOptions, StreamParameters};
@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::event::Cancel;
 use crate::frames::{Damage, FrameSource};
 use crate::media::{Rational, SourceInfo};
+use crate::plan::Hdr10Data;
 use crate::rate::Seconds;
 use crate::timing::Timing;
 
@@ -129,10 +130,34 @@ impl Graph {
     }
 }
 
+/// A source's time line: where it jumps back by more than a second, as in joined transport streams, it goes on instead.
+#[derive(Debug, Clone, Copy, Default)]
+struct TimeLine {
+    last: Option<i64>,
+    shift: i64,
+}
+
+impl TimeLine {
+    /// A timestamp in ticks of `tick` seconds, on the closed line.
+    fn closed(&mut self, pts: i64, tick: f64, rate: Rational) -> i64 {
+        let second = (1.0 / tick).ceil() as i64;
+        if let Some(last) = self.last
+            && pts + self.shift < last - second
+        {
+            self.shift = last + (rate.inverse().value() / tick).round() as i64 - pts;
+        }
+        self.last = Some(pts + self.shift);
+        pts + self.shift
+    }
+}
+
 /// The frames of a file.
 pub struct DecodedFile {
     input: Input,
-    graph: Graph,
+    /// `None` until the plan is made.
+    graph: Option<Graph>,
+    /// Decoded frames that have not gone through the filters: those that came before there was a plan.
+    unfiltered: VecDeque<Frame>,
     timing: Timing,
     threads: Option<u16>,
     demuxer: Demuxer,
@@ -147,6 +172,7 @@ pub struct DecodedFile {
     partial: Vec<VecDeque<Frame>>,
     packet: Packet,
     state: State,
+    line: TimeLine,
     damage: Damage,
     decode_errors_before: u64,
     packets: u64,
@@ -157,17 +183,21 @@ pub struct DecodedFile {
 /// How far reading has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// There are packets left.
     Reading,
-    Draining,
+    /// Everything wanted is decoded; the filters may hold frames back.
+    Decoded,
+    /// Nothing more will come.
     Done,
 }
 
 impl DecodedFile {
-    /// Opens the file and its decoder. `threads`: of the decoder and the filters; `None` is one per CPU.
+    /// Opens the file and decodes its first wanted frame, for some things are known only then. `threads`: of the decoder
+    /// and the filters; `None` is one per CPU.
     ///
     /// # Errors
-    /// [`Error::Input`] or [`Error::Decode`] in libav's words.
-    pub fn open(input: Input, graph: Graph, threads: Option<u16>, cancel: &Cancel) -> Result<Self, Error> {
+    /// [`Error::Input`] or [`Error::Decode`] in libav's words; [`Error::Input`] where no frame can be decoded.
+    pub fn open(input: Input, threads: Option<u16>, cancel: &Cancel) -> Result<Self, Error> {
         let mut demuxer = input.open(cancel)?;
         let info = demuxer.info().clone();
         demuxer.only(&[info.video.index]);
@@ -176,10 +206,11 @@ impl DecodedFile {
         let decoder = Decoder::open(&stream, threads).map_err(failed)?;
         let timing = Timing::of(&info.video);
         let mut file = DecodedFile {
-            partial: graph.branches.iter().map(|_| VecDeque::new()).collect(),
             packet: Packet::new().map_err(failed)?,
+            partial: Vec::new(),
             input,
-            graph,
+            graph: None,
+            unfiltered: VecDeque::new(),
             timing,
             threads,
             demuxer,
@@ -191,6 +222,7 @@ impl DecodedFile {
             frame_rate: timing.rate,
             ready: VecDeque::new(),
             state: State::Reading,
+            line: TimeLine::default(),
             damage: Damage::default(),
             decode_errors_before: 0,
             packets: 0,
@@ -198,7 +230,50 @@ impl DecodedFile {
             warnings: Vec::new(),
         };
         file.go_to_start()?;
-        Ok(file)
+        while file.unfiltered.is_empty() && file.state == State::Reading {
+            file.advance()?;
+        }
+        if file.unfiltered.is_empty() { Err(file.no_frames()) } else { Ok(file) }
+    }
+
+    fn no_frames(&self) -> Error {
+        let damage = self.damage();
+        let what = match damage.any() {
+            true => format!("no frame could be decoded: {damage}"),
+            false => "holds no frame in the part asked for".to_owned(),
+        };
+        Error::Input { path: self.input.path.clone(), what, source: None }
+    }
+
+    /// HDR10 static metadata of the first frame, where it carries any.
+    #[must_use]
+    pub fn hdr10(&self) -> Option<Hdr10Data> {
+        self.unfiltered.front().and_then(Frame::hdr10)
+    }
+
+    /// What each branch of a graph makes of the first frame: nothing is filtered yet.
+    ///
+    /// # Errors
+    /// [`Error::Filter`] for a graph that libavfilter does not take.
+    pub fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error> {
+        let Some(first) = self.unfiltered.front() else { return Err(self.no_frames()) };
+        let branches = graph.branches.len();
+        let filter = VideoFilter::open(first, &self.filter_input(), &graph.describe(), branches, self.threads)?;
+        Ok((0..branches).map(|number| filter.output(number)).collect())
+    }
+
+    fn filter_input(&self) -> FilterInput {
+        FilterInput {
+            time_base: self.stream.time_base,
+            frame_rate: Some(self.timing.rate),
+            sample_aspect_ratio: self.demuxer.info().video.sample_aspect_ratio,
+        }
+    }
+
+    /// Decides what the frames go through. Before this, [`FrameSource::next`] gives nothing.
+    pub fn set_graph(&mut self, graph: Graph) {
+        self.partial = graph.branches.iter().map(|_| VecDeque::new()).collect();
+        self.graph = Some(graph);
     }
 
     /// What the demuxer says of the file.
@@ -233,77 +308,70 @@ impl DecodedFile {
 
     /// One step: a packet into the decoder, its frames through the filters.
     fn advance(&mut self) -> Result<(), Error> {
+        if self.graph.is_some()
+            && let Some(frame) = self.unfiltered.pop_front()
+        {
+            return self.filter(frame);
+        }
         match self.state {
-            State::Reading => match self.demuxer.read(&mut self.packet) {
-                Ok(Received::Ready) => {
-                    self.packets += 1;
-                    self.decode(true)
+            State::Reading => self.read(),
+            State::Decoded | State::Done => {
+                if let Some(filter) = &mut self.filter {
+                    filter.push_end()?;
                 }
-                Ok(_) => self.end_of_packets(),
-                Err(error) if error == crate::av::INTERRUPTED => Err(Error::Interrupted),
-                // What the demuxer cannot go on from ends the stream; the damage is counted, and the policy is the job's.
-                Err(_) => {
-                    self.damage.read_errors += 1;
-                    self.end_of_packets()
-                }
-            },
-            State::Draining | State::Done => {
                 self.state = State::Done;
-                Ok(())
+                self.collect()
             }
         }
     }
 
-    fn end_of_packets(&mut self) -> Result<(), Error> {
-        self.state = State::Draining;
-        self.decode(false)?;
-        if let Some(filter) = &mut self.filter {
-            filter.push_end()?;
+    fn read(&mut self) -> Result<(), Error> {
+        match self.demuxer.read(&mut self.packet) {
+            Ok(Received::Ready) => {
+                self.packets += 1;
+                self.decoder.send(&self.packet).map_err(|source| self.unreadable(source))?;
+            }
+            Err(error) if error == crate::av::INTERRUPTED => return Err(Error::Interrupted),
+            end => {
+                // What the demuxer cannot go on from ends the stream; the damage is counted, and the policy is the job's.
+                self.damage.read_errors += u64::from(end.is_err());
+                self.decoder.send_end().map_err(|source| self.unreadable(source))?;
+            }
         }
-        self.collect()?;
-        self.state = State::Done;
-        Ok(())
+        self.decode()
     }
 
-    fn decode(&mut self, packet: bool) -> Result<(), Error> {
-        let sent = if packet { self.decoder.send(&self.packet) } else { self.decoder.send_end() };
-        sent.map_err(|source| self.unreadable(source))?;
-        let mut frame = Frame::new().map_err(|source| self.unreadable(source))?;
-        while self.decoder.receive(&mut frame).map_err(|source| self.unreadable(source))? == Received::Ready {
-            let next = Frame::new().map_err(|source| self.unreadable(source))?;
-            self.take(std::mem::replace(&mut frame, next))?;
-            if self.state == State::Done {
-                return Ok(());
+    /// Takes what the decoder has ready.
+    fn decode(&mut self) -> Result<(), Error> {
+        while self.state == State::Reading {
+            let mut frame = Frame::new().map_err(|source| self.unreadable(source))?;
+            match self.decoder.receive(&mut frame).map_err(|source| self.unreadable(source))? {
+                Received::Ready => self.take(frame)?,
+                Received::NeedInput => return Ok(()),
+                Received::Done => self.state = State::Decoded,
             }
         }
         Ok(())
     }
 
-    /// Cuts to the wanted part, moves times to the output's start, and filters.
+    /// Closes breaks of the time line, cuts to the wanted part and moves times to the output's start.
     fn take(&mut self, mut frame: Frame) -> Result<(), Error> {
         let tick = self.stream.time_base.value();
         let start = (self.input.begins(self.demuxer.info()) / tick).round() as i64;
         if let Some(pts) = frame.pts() {
-            let pts = pts - start;
+            let pts = self.line.closed(pts - start, tick, self.timing.rate);
             if self.input.start.is_some() && pts < 0 {
                 return Ok(());
             }
             if self.input.length.is_some_and(|length| pts as f64 * tick >= length.0 - 1e-9) {
                 // Frames come in presentation order, so this is the end of the part.
-                return self.end_of_part();
+                self.whole = false;
+                self.state = State::Decoded;
+                return Ok(());
             }
             frame.set_pts(pts);
         }
-        self.filter(frame)
-    }
-
-    fn end_of_part(&mut self) -> Result<(), Error> {
-        self.whole = false;
-        if let Some(filter) = &mut self.filter {
-            filter.push_end()?;
-        }
-        self.collect()?;
-        self.state = State::Done;
+        self.unfiltered.push_back(frame);
         Ok(())
     }
 
@@ -321,17 +389,14 @@ impl DecodedFile {
     }
 
     fn build(&mut self, first: &Frame) -> Result<VideoFilter, Error> {
-        let input = FilterInput {
-            time_base: self.stream.time_base,
-            frame_rate: Some(self.timing.rate),
-            sample_aspect_ratio: self.demuxer.info().video.sample_aspect_ratio,
-        };
-        let filter = VideoFilter::open(first, &input, &self.graph.describe(), self.graph.branches.len(), self.threads)?;
+        let input = self.filter_input();
+        let Some(graph) = &mut self.graph else { return Err(Error::Stopped) };
+        let filter = VideoFilter::open(first, &input, &graph.describe(), graph.branches.len(), self.threads)?;
         if !self.fixed {
             let output = filter.output(0);
             self.time_base = output.time_base;
             self.frame_rate = output.frame_rate.unwrap_or(self.timing.rate);
-            for (number, branch) in self.graph.branches.iter_mut().enumerate() {
+            for (number, branch) in graph.branches.iter_mut().enumerate() {
                 let output = filter.output(number);
                 // An encoder keeps its first size and format for good, so later graphs are made to give the same.
                 branch.size.get_or_insert((output.width, output.height));
@@ -379,9 +444,11 @@ impl DecodedFile {
         self.decode_errors_before += self.decoder.damaged();
         self.decoder = Decoder::open(&self.stream, self.threads).map_err(|source| self.unreadable(source))?;
         self.filter = None;
+        self.unfiltered.clear();
         self.ready.clear();
         self.partial.iter_mut().for_each(VecDeque::clear);
         self.state = State::Reading;
+        self.line = TimeLine::default();
         self.packets = 0;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Frames: decoded pictures (or sound), shared by reference and never written after decoding.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_uint};
 use std::ptr::NonNull;
 
 use ffmpeg_sys_next as ffi;
@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::av::packet::known;
 use crate::av::{AvError, OUT_OF_MEMORY, check, text};
 use crate::media::Rational;
+use crate::plan::{Hdr10Data, MasteringDisplay};
 
 /// A decoded frame: a shell of properties over reference-counted buffers. Pixels are never written after decoding.
 pub struct Frame(NonNull<ffi::AVFrame>);
@@ -196,6 +197,31 @@ impl Frame {
         return self.raw().top_field_first != 0;
     }
 
+    /// HDR10 static metadata, where the frame carries any.
+    #[must_use]
+    pub fn hdr10(&self) -> Option<Hdr10Data> {
+        let kind = ffi::AVFrameSideDataType::AV_FRAME_DATA_MASTERING_DISPLAY_METADATA;
+        // SAFETY: libav's side data of this kind is this struct.
+        let display = unsafe { self.side_data::<LavMasteringDisplay>(kind) };
+        let display = display.filter(|display| display.has_primaries != 0 && display.has_luminance != 0).map(mastering);
+        let kind = ffi::AVFrameSideDataType::AV_FRAME_DATA_CONTENT_LIGHT_LEVEL;
+        // SAFETY: as above.
+        let light = unsafe { self.side_data::<LavContentLight>(kind) };
+        let light = light.map(|light| (whole_u16(light.max_cll), whole_u16(light.max_fall)));
+        (display.is_some() || light.is_some()).then_some(Hdr10Data { display, light })
+    }
+
+    /// Side data of one kind.
+    ///
+    /// # Safety
+    /// `T` is the struct that libav keeps in side data of this kind.
+    unsafe fn side_data<T>(&self, kind: ffi::AVFrameSideDataType) -> Option<&T> {
+        // SAFETY: the frame is owned; null where there is none of the kind.
+        let found = unsafe { ffi::av_frame_get_side_data(self.as_ptr(), kind).as_ref() }?;
+        // SAFETY: libav allocates the data with the alignment and at least the size of the kind's struct.
+        (found.size >= size_of::<T>()).then(|| unsafe { &*found.data.cast::<T>() })
+    }
+
     /// Bits per sample of the first component; 0 for an unknown format.
     pub(crate) fn bit_depth(&self) -> c_int {
         // SAFETY: a pure look-up; null for numbers that are no format.
@@ -329,6 +355,44 @@ impl Drop for Frame {
     }
 }
 
+/// `AVMasteringDisplayMetadata` (libavutil/mastering_display_metadata.h), which the bindings leave out. libav may add fields
+/// at its end, never before.
+#[repr(C)]
+struct LavMasteringDisplay {
+    display_primaries: [[ffi::AVRational; 2]; 3],
+    white_point: [ffi::AVRational; 2],
+    min_luminance: ffi::AVRational,
+    max_luminance: ffi::AVRational,
+    has_primaries: c_int,
+    has_luminance: c_int,
+}
+
+/// `AVContentLightMetadata` of the same header.
+#[repr(C)]
+struct LavContentLight {
+    max_cll: c_uint,
+    max_fall: c_uint,
+}
+
+/// libav's mastering display, whose primaries are in the order red, green, blue, in the units of SMPTE ST 2086.
+fn mastering(display: &LavMasteringDisplay) -> MasteringDisplay {
+    let units = |value: ffi::AVRational, per_one: f64| (Rational::from(value).value() * per_one).round().max(0.0);
+    let point = |xy: &[ffi::AVRational; 2]| (units(xy[0], 50_000.0) as u16, units(xy[1], 50_000.0) as u16);
+    let [red, green, blue] = &display.display_primaries;
+    MasteringDisplay {
+        green: point(green),
+        blue: point(blue),
+        red: point(red),
+        white: point(&display.white_point),
+        brightest: units(display.max_luminance, 10_000.0) as u32,
+        darkest: units(display.min_luminance, 10_000.0) as u32,
+    }
+}
+
+fn whole_u16(value: u32) -> u16 {
+    value.min(u32::from(u16::MAX)) as u16
+}
+
 /// Bytes of a picture of this size and pixel format in memory, without padding; `None` for an unknown format.
 pub(crate) fn picture_bytes(width: u32, height: u32, pixel_format: &str) -> Option<u64> {
     let format = pixel_format_value(pixel_format_number(pixel_format).ok()?);
@@ -336,6 +400,14 @@ pub(crate) fn picture_bytes(width: u32, height: u32, pixel_format: &str) -> Opti
     check(unsafe { ffi::av_image_get_buffer_size(format, width as c_int, height as c_int, 1) })
         .ok()
         .map(|bytes| bytes as u64)
+}
+
+/// How many pixels of this format share a chroma sample, across and down: 2 and 2 for 4:2:0; 1 and 1 where unknown.
+pub(crate) fn chroma_step(pixel_format: &str) -> (u32, u32) {
+    let Ok(number) = pixel_format_number(pixel_format) else { return (1, 1) };
+    // SAFETY: a pure look-up; descriptors are static tables.
+    let descriptor = unsafe { ffi::av_pix_fmt_desc_get(pixel_format_value(number)).as_ref() };
+    descriptor.map_or((1, 1), |d| (1 << d.log2_chroma_w, 1 << d.log2_chroma_h))
 }
 
 /// The number of a pixel format, by libavutil's name.

@@ -77,6 +77,19 @@ pub fn capture() {
     });
 }
 
+/// Sets libav's own level, for the whole process: how much is worth the formatting.
+pub fn let_through(least: LogLevel) {
+    let level = match least {
+        LogLevel::Error => ffi::AV_LOG_ERROR,
+        LogLevel::Warning => ffi::AV_LOG_WARNING,
+        LogLevel::Info => ffi::AV_LOG_INFO,
+        LogLevel::Verbose => ffi::AV_LOG_VERBOSE,
+        LogLevel::Debug => ffi::AV_LOG_DEBUG,
+    };
+    // SAFETY: takes a number, which libav stores atomically.
+    unsafe { ffi::av_log_set_level(level) };
+}
+
 /// Sets the one observer of all lines, in place of an earlier one. It is called on the thread that logged, which may be
 /// one of an encoder's: it must be quick. It sees nothing before [`capture`].
 pub fn set_observer(observer: Option<Box<dyn Fn(LogLine) + Send + Sync>>) {

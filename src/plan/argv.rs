@@ -48,6 +48,9 @@ fn command(plan: &EncoderPlan, step: &PassStep, line: &CommandLine) -> Vec<Strin
     command.pair("-map", &format!("0:v:{}", line.video));
     command.pair_if("-vf", line.filters.clone());
     command.pair_if("-pix_fmt", line.pixel_format.clone());
+    // Else frames are doubled and dropped as the muxer likes, and pass 1 has another muxer: x264 then sees other frames
+    // in pass 2 and goes on at a constant quantiser, or crashes (ffmpeg 5.1, mp4 from a Matroska file with sound).
+    command.pair("-fps_mode", "passthrough");
     command.pair("-c:v", plan.encoder);
     command.settings(step, line);
     command.rest(step, line);

@@ -1,6 +1,5 @@
 //! From a request to a plan: what is refused, which course is taken, and every setting with its origin.
 
-use super::value::{self, normal};
 use super::{
     Analysis, EncoderPlan, Hdr10Data, MasteringDisplay, OnUnsupported, Origin, PassFlag, PassStep, Passes,
     PlannedSetting, Request, STATS_PATH, StatsUse,
@@ -10,6 +9,7 @@ use crate::adapter::{
     Threads, TwoRuns, all, nearest, with_two_passes,
 };
 use crate::error::Refusal;
+use crate::probe::value::{self, normal};
 use crate::probe::{Capabilities, OptionInfo, OptionKind};
 use crate::rate::{BitRate, Target};
 
@@ -42,6 +42,7 @@ impl<'a> Compiler<'a> {
     }
 
     pub(super) fn plan(mut self) -> Result<EncoderPlan, Refusal> {
+        self.refuse_what_no_version_has()?;
         self.require_encoder()?;
         let own = self.own_options()?;
         let aim = self.aim()?;
@@ -51,6 +52,7 @@ impl<'a> Compiler<'a> {
             encoder: self.adapter.name,
             row: self.adapter.row,
             libavcodec: self.capabilities.libavcodec.clone(),
+            library: self.capabilities.library.clone(),
             target: self.request.target,
             cap: self.request.cap,
             analysis: course.analysis(),
@@ -58,6 +60,17 @@ impl<'a> Compiler<'a> {
             pixel_formats: self.pixel_formats(),
             warnings: self.warnings,
         })
+    }
+
+    /// Two passes that no build and no target would make possible: said before anything smaller.
+    fn refuse_what_no_version_has(&self) -> Result<(), Refusal> {
+        let Request { passes, on_unsupported, .. } = self.request;
+        match self.adapter.passes {
+            PassModel::Refused(because) if (*passes, *on_unsupported) == (Passes::Two, OnUnsupported::Refuse) => {
+                Err(self.adapter.refuses_two_passes(because))
+            }
+            PassModel::TwoRuns(_) | PassModel::Inside(_) | PassModel::Refused(_) => Ok(()),
+        }
     }
 
     fn require_encoder(&self) -> Result<(), Refusal> {
@@ -82,7 +95,7 @@ impl<'a> Compiler<'a> {
     fn own_option(&self, option: &str, value: &str) -> Result<Vec<PlannedSetting>, Refusal> {
         self.refuse_reserved(option, None)?;
         let info = self.info(option)?;
-        value::check(info, value).map_err(|why| self.value_refused(option, value, why))?;
+        info.check(value).map_err(|why| self.value_refused(option, value, why))?;
         if info.kind == OptionKind::Flags {
             value::flag_names(value).try_for_each(|name| self.refuse_reserved(option, Some(name)))?;
         }
@@ -200,7 +213,7 @@ impl<'a> Compiler<'a> {
             vec![planned("maxrate", None, &max, Origin::Target), planned("bufsize", None, &buffer, Origin::Target)];
         for limit in &limits {
             let info = self.info(&limit.option)?;
-            value::check(info, &limit.value).map_err(|why| self.value_refused(&limit.option, &limit.value, why))?;
+            info.check(&limit.value).map_err(|why| self.value_refused(&limit.option, &limit.value, why))?;
         }
         match capping {
             Capping::Refused(why) => Err(self.target_refused(format!("no --maxrate with this target: {why}"))),
@@ -225,7 +238,8 @@ impl<'a> Compiler<'a> {
             (PassModel::Inside(_) | PassModel::Refused(_), Passes::Auto) => Ok(Course::One),
             (PassModel::Inside(inside), Passes::Two) => self.inside(inside, aim),
             (PassModel::Refused(because), Passes::Two) => {
-                self.or_one_pass(self.adapter.refuses_two_passes(*because), "one pass instead of two", because.words())
+                self.warn(format!("one pass instead of two: {}", because.words()));
+                Ok(Course::One)
             }
         }
     }
@@ -328,7 +342,7 @@ impl<'a> Compiler<'a> {
     fn native_speed(&self, speed: &Speed, preset: &str) -> Result<String, Refusal> {
         let info = self.info(speed.option)?;
         let is_text = info.kind == OptionKind::Text;
-        let is_taken = if is_text { speed.names.contains(&preset) } else { value::check(info, preset).is_ok() };
+        let is_taken = if is_text { speed.names.contains(&preset) } else { info.check(preset).is_ok() };
         if is_taken {
             return Ok(preset.to_owned());
         }
@@ -457,7 +471,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn takes(&self, setting: &Setting) -> bool {
-        self.capabilities.options.get(setting.option).is_some_and(|info| value::check(info, setting.value).is_ok())
+        self.capabilities.options.get(setting.option).is_some_and(|info| info.check(setting.value).is_ok())
     }
 
     fn warn(&mut self, text: String) {

@@ -3,14 +3,19 @@
 use crate::adapter::nearest;
 use crate::probe::{OptionInfo, OptionKind};
 
-/// Whether libav would take `value` for this option; else what it takes, in words.
-pub(super) fn check(info: &OptionInfo, value: &str) -> Result<(), String> {
-    match info.kind {
-        OptionKind::Int | OptionKind::Float => check_number(info, value),
-        OptionKind::Bool => check_bool(info, value),
-        OptionKind::Flags => check_flags(info, value),
-        OptionKind::Params => params(value).map(drop),
-        OptionKind::Text | OptionKind::Other => Ok(()),
+impl OptionInfo {
+    /// Whether libav would take `value`; text is left to libav.
+    ///
+    /// # Errors
+    /// What it takes, in words.
+    pub fn check(&self, value: &str) -> Result<(), String> {
+        match self.kind {
+            OptionKind::Int | OptionKind::Float => check_number(self, value),
+            OptionKind::Bool => check_bool(self, value),
+            OptionKind::Flags => check_flags(self, value),
+            OptionKind::Params => params(value).map(drop),
+            OptionKind::Text | OptionKind::Other => Ok(()),
+        }
     }
 }
 
@@ -46,7 +51,7 @@ fn check_flags(info: &OptionInfo, value: &str) -> Result<(), String> {
 }
 
 /// The names in a set of flags such as `+cgop-loop`.
-pub(super) fn flag_names(value: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn flag_names(value: &str) -> impl Iterator<Item = &str> {
     value.split(['+', '-', '|']).filter(|name| !name.is_empty())
 }
 
@@ -75,7 +80,7 @@ fn bound(number: f64) -> String {
 }
 
 /// A number as libav reads it: `-1.5`, `0x1F`, `1e6`, `4M`, `4Mi`, and `B` for bytes of 8 bits (`av_strtod`).
-pub(super) fn number(text: &str) -> Option<f64> {
+pub(crate) fn number(text: &str) -> Option<f64> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),
         None => (1.0, text.strip_prefix('+').unwrap_or(text)),
@@ -121,7 +126,7 @@ fn is_expression(text: &str) -> bool {
 }
 
 /// The keys and values of a parameter string, as `av_dict_parse_string` with `=` and `:` reads them.
-pub(super) fn params(text: &str) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn params(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut rest = text;
     let mut pairs = Vec::new();
     while !rest.is_empty() {
@@ -162,7 +167,7 @@ fn token(text: &str, end: char) -> (String, &str) {
 }
 
 /// A key without the differences that the encoders' own parsers do not make: case, and `_` for `-`.
-pub(super) fn normal(key: &str) -> String {
+pub(crate) fn normal(key: &str) -> String {
     key.to_ascii_lowercase().replace('_', "-")
 }
 

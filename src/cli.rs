@@ -1,0 +1,201 @@
+//! The command line: arguments to jobs, what a person sees meanwhile, and how it ends.
+//!
+//! Invariant: stdout carries the result alone (a summary, a plan, a table, JSON); everything else goes to stderr.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches};
+use serde_json::json;
+
+use repass::adapter;
+use repass::av;
+use repass::error::Error;
+use repass::event::Cancel;
+use repass::job::Job;
+
+mod args;
+mod encoders;
+mod eta;
+mod pages;
+mod plan;
+mod progress;
+mod summary;
+mod text;
+mod typed;
+
+pub(crate) use args::Cli;
+use args::{Command, EncodeArgs, PlanArgs};
+use progress::{Progress, Screen};
+use text::{complain, print, printable};
+
+impl Cli {
+    /// Reads the arguments; `-ss` is understood as ffmpeg's users type it.
+    ///
+    /// # Errors
+    /// Bad usage; and help or a version, which clap reports in the same way.
+    pub(crate) fn read(typed: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = command().try_get_matches_from(typed::spelled_out(typed)).map_err(with_encoder_names)?;
+        Cli::from_arg_matches(&matches)
+    }
+
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// Whatever was met first; a [`repass::error::Error`] inside it has the exit code.
+    pub(crate) fn run(&self) -> Result<()> {
+        self.hush();
+        let cancel = cancel_on_signals()?;
+        match &self.command {
+            Command::Encode(args) => self.encode(args, &cancel),
+            Command::Plan(args) => self.plan(args, &cancel),
+            Command::Encoders(args) => encoders::show(args, self.json),
+            Command::Completions { shell } => Ok(pages::completions(*shell, command())?),
+            Command::Man { dir } => Ok(pages::manual(dir.as_deref(), command())?),
+        }
+    }
+
+    /// Lets nobody but us print: libav's log is ours from here on, and libraries with logs of their own are quiet.
+    fn hush(&self) {
+        if self.verbose == 0 {
+            av::quiet_svt_av1();
+        }
+        av::log::capture();
+    }
+
+    fn encode(&self, args: &EncodeArgs, cancel: &Cancel) -> Result<()> {
+        let screen = self.screen(args);
+        let job = Job::prepare(&args.request(self.verbose > 0, cancel)?, cancel)?;
+        let mut progress = Progress::new(screen.clone(), job.plan(), cancel);
+        let report = job.run(|event| progress.take(&event));
+        progress.end();
+        let report = report?;
+        match (&screen, self.json) {
+            (Screen::Json, true) => print_json(&tagged("report", &report)?)?,
+            (_, true) => print(&format!("{}\n", report.to_json()))?,
+            (Screen::Json, false) => {}
+            _ => summary::summary(&report, !screen.shows_warnings_beside_stdout()).print()?,
+        }
+        Ok(())
+    }
+
+    fn plan(&self, args: &PlanArgs, cancel: &Cancel) -> Result<()> {
+        self.screen(&args.job);
+        let job = Job::prepare(&args.job.request(self.verbose > 0, cancel)?, cancel)?;
+        let plan = job.plan();
+        if !self.json {
+            return Ok(plan::page(plan, args.argv).print()?);
+        }
+        let mut value = serde_json::to_value(plan)?;
+        if args.argv {
+            let renditions = plan.renditions.iter();
+            value["argv"] = renditions.map(|rendition| plan::argv_of(plan, rendition)).collect();
+        }
+        Ok(print_json(&value)?)
+    }
+
+    /// The screen, with the log on it where it is wanted.
+    fn screen(&self, args: &EncodeArgs) -> Screen {
+        let screen = Screen::new(args.output.progress);
+        if self.verbose > 0 {
+            screen.show_log(self.verbose);
+        }
+        screen
+    }
+}
+
+/// Bad usage, help or a version, as clap prints it; with `--json`, bad usage also as an object.
+pub(crate) fn end_of_usage(error: &clap::Error, typed: &[OsString]) -> ExitCode {
+    // There is no place left to say that this did not work.
+    let _ = error.print();
+    let code = error.exit_code() as u8;
+    if code != 0 && typed.iter().any(|argument| argument == "--json") {
+        let first = error.to_string();
+        let message = first.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let _ = print_json(&failure(code, &message));
+    }
+    ExitCode::from(code)
+}
+
+/// The one error of a run, and its exit code.
+pub(crate) fn end_of_run(result: Result<()>, json: bool) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // Our own errors say everything in one line; of others the causes are worth reading.
+    let (code, message) = match error.downcast_ref::<Error>() {
+        Some(error) => (error.exit_code(), error.to_string()),
+        None => (1, format!("{error:#}")),
+    };
+    complain(&format!("repass: {message}"));
+    if json {
+        let _ = print_json(&failure(code, &message));
+    }
+    ExitCode::from(code)
+}
+
+fn failure(code: u8, message: &str) -> serde_json::Value {
+    let kind = match code {
+        2 => "usage",
+        3 => "refused",
+        4 => "input",
+        5 => "encoder",
+        6 => "output",
+        130 => "interrupted",
+        _ => "other",
+    };
+    json!({ "error": { "kind": kind, "message": message }, "exit_code": code })
+}
+
+fn tagged(event: &str, value: &impl serde::Serialize) -> Result<serde_json::Value> {
+    let mut value = serde_json::to_value(value)?;
+    value["event"] = json!(event);
+    Ok(value)
+}
+
+fn print_json(value: &serde_json::Value) -> std::io::Result<()> {
+    print(&format!("{value}\n"))
+}
+
+/// The command line, with the versions of the linked libraries behind `--version`.
+fn command() -> clap::Command {
+    let versions = av::versions();
+    let long = format!(
+        "{}\nFFmpeg       {}\nlibavcodec   {}\nlibavformat  {}\nlibavfilter  {}\nlibavutil    {}",
+        env!("CARGO_PKG_VERSION"),
+        printable(&versions.ffmpeg),
+        versions.libavcodec,
+        versions.libavformat,
+        versions.libavfilter,
+        versions.libavutil,
+    );
+    Cli::command().long_version(long)
+}
+
+/// Whoever forgets -c wants to know what could stand there.
+fn with_encoder_names(mut error: clap::Error) -> clap::Error {
+    let names_encoder = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::Strings(missing)) => missing.iter().any(|argument| argument.contains("--encoder")),
+        _ => false,
+    };
+    if error.kind() == ErrorKind::MissingRequiredArgument && names_encoder {
+        let names: Vec<&str> = adapter::all().into_iter().map(|adapter| adapter.name).collect();
+        let tip = format!("-c takes one of {}", names.join(", "));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+/// SIGINT, SIGTERM and SIGHUP: the first stops the job cleanly, the second ends the process at once.
+fn cancel_on_signals() -> Result<Cancel> {
+    let cancel = Cancel::new();
+    let asked = cancel.clone();
+    let on_signal = move || {
+        if asked.is_stopped() {
+            std::process::exit(i32::from(Error::Interrupted.exit_code()));
+        }
+        asked.stop();
+    };
+    ctrlc::set_handler(on_signal).context("cannot listen for Ctrl-C")?;
+    Ok(cancel)
+}

@@ -1,0 +1,570 @@
+//! The command line as types, and jobs from them. The help texts are here: one line each, with units.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+use repass::adapter;
+use repass::cache::{CacheMode, CachePlan, default_budget};
+use repass::error::{Error, Refusal};
+use repass::event::Cancel;
+use repass::job::{AudioChoice, JobRequest, RenditionRequest, SubtitleChoice};
+use repass::plan::{OnUnsupported, Passes, Request};
+use repass::rate::{BitRate, ByteSize, Cap, Seconds, Target};
+use repass::source::Input;
+use repass::timing::Timing;
+
+/// Encodes video in one pass or two, in process: one decode feeds every pass.
+#[derive(Debug, Parser)]
+#[command(name = "repass", version, arg_required_else_help = true, after_long_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// Print one JSON object on stdout, and nothing else there; errors too
+    #[arg(long, global = true, help_heading = "Output", display_order = 900)]
+    pub(crate) json: bool,
+
+    /// Show what FFmpeg and the encoders log; twice: everything they can
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Output", display_order = 901)]
+    pub(crate) verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Encode a file
+    ///
+    /// Encode a file. With a bit rate or a size as target the video is encoded in two passes where the encoder has them:
+    /// the first looks, the second spends the bits where they are needed. The file is decoded once; frames wait in memory
+    /// for the second pass, and what does not fit there is decoded again. Sound, subtitles, chapters, metadata and
+    /// attachments are copied.
+    ///
+    /// The output appears under its name only when it is complete and was read back.
+    #[command(after_long_help = ENCODE_EXAMPLES)]
+    Encode(EncodeArgs),
+
+    /// Show what `encode` would do with the same arguments, and do nothing
+    ///
+    /// Show what `encode` would do with the same arguments: every pass with every option and where it comes from, how
+    /// statistics travel, what becomes of each stream, how much of the video the cache holds. Whatever can be refused
+    /// before running is refused here. Nothing is encoded and no file is made.
+    #[command(after_long_help = PLAN_EXAMPLES)]
+    Plan(PlanArgs),
+
+    /// List the encoders: which are here, how they analyse, how quality is asked for
+    ///
+    /// List the encoders that repass knows: whether the linked libavcodec has them, how they analyse before they decide,
+    /// how statistics travel between two passes, the scale of their constant quality and their speed option. With a name:
+    /// that encoder in full, with the options of each pass.
+    Encoders(EncodersArgs),
+
+    /// Print a completion script
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+
+    /// Print the manual page, or write one for each command into a folder
+    #[command(hide = true)]
+    Man {
+        /// The folder
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// A job.
+#[derive(Debug, Args)]
+pub(crate) struct EncodeArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    encoder: EncoderArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    cap: CapArgs,
+    #[command(flatten)]
+    passes: PassArgs,
+    #[command(flatten)]
+    streams: StreamArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// A job that is only shown.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) job: EncodeArgs,
+
+    /// Also print ffmpeg command lines that do the same, to paste and run
+    #[arg(long, help_heading = "Output")]
+    pub(crate) argv: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Source")]
+struct SourceArgs {
+    /// The file to encode; `-` is standard input, for one pass
+    #[arg(value_name = "IN", value_hint = ValueHint::FilePath, help_heading = None)]
+    input: PathBuf,
+
+    /// Begin here, also typed -ss: seconds or a clock (90, 1:30, 0:01:30.5)
+    #[arg(long, visible_alias = "ss", value_name = "TIME", value_parser = time)]
+    start: Option<Seconds>,
+
+    /// Encode at most this long: seconds or a clock
+    #[arg(short = 't', long, value_name = "TIME", value_parser = time)]
+    length: Option<Seconds>,
+
+    /// Encode this video stream, by its index in the file, from 0 [default: the best one]
+    #[arg(long, value_name = "INDEX")]
+    video_stream: Option<usize>,
+
+    /// Read the file as this, where its content does not tell (rawvideo)
+    #[arg(long, value_name = "NAME")]
+    input_format: Option<String>,
+
+    /// Set an option of the demuxer (video_size=320x192); may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    input_opt: Vec<(String, String)>,
+
+    /// Let the input be read through this protocol too (http, https); files and pipes always are; may be repeated
+    #[arg(long, value_name = "NAME")]
+    allow_protocol: Vec<String>,
+
+    /// Keep the output even if parts of the input could not be decoded; they are counted either way
+    #[arg(long)]
+    keep_damaged: bool,
+
+    /// Threads of the decoder and of the filters [default: one per CPU]
+    #[arg(long, value_name = "N")]
+    decoder_threads: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Encoder")]
+struct EncoderArgs {
+    /// The encoder, by libavcodec's name (libx264, libx265, libsvtav1); `repass encoders` lists them
+    #[arg(short = 'c', long, value_name = "ENCODER", value_parser = encoder_names(), hide_possible_values = true)]
+    encoder: String,
+
+    /// Speed against compression: ultrafast … medium … placebo with every encoder, or the encoder's own value
+    #[arg(long, value_name = "PRESET")]
+    preset: Option<String>,
+
+    /// Set an option of the encoder (tune=film, x265-params=aq-mode=3); may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    opt: Vec<(String, String)>,
+
+    /// Threads of the encoder [default: as many as it likes]
+    #[arg(long, value_name = "N")]
+    threads: Option<u16>,
+
+    /// Put key frames at this fixed distance: a time (2s, 500ms) or a number of frames (48) [default: the encoder decides]
+    #[arg(long, value_name = "LENGTH", value_parser = gop)]
+    gop: Option<GopLength>,
+
+    /// Filter the frames first, in libavfilter's language (scale=1280:-2,hqdn3d)
+    #[arg(long, value_name = "FILTERS")]
+    vf: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Target (one of these)")]
+#[group(id = "target", required = true, multiple = false)]
+struct TargetArgs {
+    /// Average bit rate of the video in bits per second (4M, 2500k, 800000): two passes by default
+    #[arg(short = 'b', long, value_name = "RATE", value_parser = bit_rate)]
+    bitrate: Option<BitRate>,
+
+    /// Constant quality on the encoder's own scale (libx264: 0 to 51, lower is better): one pass
+    #[arg(long, value_name = "LEVEL", value_parser = quality)]
+    crf: Option<f64>,
+
+    /// Bytes of the whole file, sound and container included (700M is decimal, 700Mi binary): two passes by default
+    #[arg(long, value_name = "BYTES", value_parser = byte_size)]
+    size: Option<ByteSize>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+struct CapArgs {
+    /// Peak bit rate in bits per second, over the buffer of --bufsize
+    #[arg(long, value_name = "RATE", value_parser = bit_rate, requires = "bufsize")]
+    maxrate: Option<BitRate>,
+
+    /// The player's buffer in bits; twice --maxrate gives the encoder two seconds to even out
+    #[arg(long, value_name = "BITS", value_parser = bit_rate, requires = "maxrate")]
+    bufsize: Option<BitRate>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Passes")]
+struct PassArgs {
+    /// How many passes [default: 2 for -b and --size where the encoder has them, 1 for --crf]
+    #[arg(long, value_name = "1|2", value_parser = passes)]
+    passes: Option<Passes>,
+
+    /// Where two passes are asked for and not to be had: refuse, or run one with the encoder's own analysis
+    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    on_unsupported: Unsupported,
+
+    /// Let pass 1 use quicker settings than the encoder's own choice; the result differs a little
+    #[arg(long)]
+    fast_first_pass: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Other streams")]
+struct StreamArgs {
+    /// Sound: none, copy, or a codec and its bits per second for each stream (aac:160k, opus:128k)
+    #[arg(long, value_name = "WHAT", default_value = "copy", value_parser = audio)]
+    audio: AudioChoice,
+
+    /// Subtitles: none or copy
+    #[arg(long, value_name = "WHAT", default_value = "copy")]
+    subs: Subs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cache (frames between two passes)")]
+struct CacheArgs {
+    /// Keep frames in memory; there and in a temporary file; or nowhere, and decode for every pass
+    #[arg(long, value_name = "WHERE", default_value = "ram")]
+    cache: Where,
+
+    /// Memory for frames in bytes (4G, 512Mi) [default: half of what is free]
+    #[arg(long, value_name = "BYTES", value_parser = byte_size)]
+    cache_size: Option<ByteSize>,
+
+    /// Folder of the temporary file of --cache disk [default: the system's]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    spill_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// The file to write; its extension chooses the container
+    #[arg(short = 'o', long, value_name = "OUT", value_hint = ValueHint::FilePath)]
+    output: PathBuf,
+
+    /// Replace the output if it exists
+    #[arg(short = 'y', long)]
+    overwrite: bool,
+
+    /// The container, by libavformat's name (mp4, matroska), where the extension does not tell
+    #[arg(long, value_name = "NAME")]
+    format: Option<String>,
+
+    /// Set an option of the muxer (movflags=+faststart); may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    mux_opt: Vec<(String, String)>,
+
+    /// Show progress: a bar where stderr is a terminal, a bar always, JSON lines on stdout, or nothing
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) progress: ProgressChoice,
+}
+
+/// Which encoders to show.
+#[derive(Debug, Args)]
+pub(crate) struct EncodersArgs {
+    /// Show only this one, in full
+    #[arg(value_name = "ENCODER", value_parser = encoder_names(), hide_possible_values = true)]
+    pub(crate) encoder: Option<String>,
+
+    /// Open each hardware encoder that is compiled in, to see whether its device is there
+    #[arg(long)]
+    pub(crate) probe_device: bool,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressChoice {
+    Auto,
+    Bar,
+    Json,
+    None,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Unsupported {
+    Refuse,
+    Fallback,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Subs {
+    None,
+    Copy,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Where {
+    Ram,
+    Disk,
+    None,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum GopLength {
+    Frames(u32),
+    Seconds(f64),
+}
+
+impl EncodeArgs {
+    /// The job that these arguments ask for.
+    ///
+    /// # Errors
+    /// [`Refusal::NoAdapter`]; and for a `--gop` in seconds, whatever reading the frame rate of the input meets.
+    pub(crate) fn request(&self, verbose: bool, cancel: &Cancel) -> Result<JobRequest, Error> {
+        let input = self.source.input();
+        let gop_frames = self.encoder.gop.map(|gop| gop.frames(&input, cancel)).transpose()?;
+        let encoder = Request {
+            passes: self.passes.passes.unwrap_or_default(),
+            on_unsupported: self.passes.on_unsupported.into(),
+            cap: self.cap.cap(),
+            preset: self.encoder.preset.clone(),
+            options: self.encoder.opt.clone(),
+            threads: self.encoder.threads.filter(|threads| *threads > 0),
+            gop_frames,
+            fast_first: self.passes.fast_first_pass,
+            verbose,
+            ..Request::new(adapter::named(&self.encoder.encoder)?, self.target.target())
+        };
+        Ok(JobRequest {
+            input,
+            filters: self.encoder.vf.clone(),
+            renditions: vec![self.rendition(encoder)],
+            cache: self.cache.plan(),
+            keep_damaged: self.source.keep_damaged,
+            decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
+        })
+    }
+
+    fn rendition(&self, encoder: Request) -> RenditionRequest {
+        let output = &self.output.output;
+        RenditionRequest {
+            name: output.file_stem().unwrap_or(output.as_os_str()).to_string_lossy().into_owned(),
+            output: output.clone(),
+            container: self.output.format.clone(),
+            overwrite: self.output.overwrite,
+            encoder,
+            size: None,
+            audio: self.streams.audio.clone(),
+            subtitles: self.streams.subs.into(),
+            mux_options: self.output.mux_opt.clone(),
+        }
+    }
+}
+
+impl SourceArgs {
+    fn input(&self) -> Input {
+        Input {
+            path: self.input.clone(),
+            format: self.input_format.clone(),
+            options: self.input_opt.clone(),
+            protocols: self.allow_protocol.clone(),
+            video_stream: self.video_stream,
+            start: self.start,
+            length: self.length,
+        }
+    }
+}
+
+impl TargetArgs {
+    fn target(&self) -> Target {
+        let quality = self.crf.map(Target::Quality);
+        let bitrate = self.bitrate.map(Target::Average);
+        let size = self.size.map(Target::Size);
+        bitrate.or(quality).or(size).expect("clap requires one of the group")
+    }
+}
+
+impl CapArgs {
+    fn cap(&self) -> Option<Cap> {
+        Some(Cap { max: self.maxrate?, buffer: self.bufsize? })
+    }
+}
+
+impl CacheArgs {
+    fn plan(&self) -> CachePlan {
+        let mode = match self.cache {
+            Where::Ram => CacheMode::Ram,
+            Where::Disk => CacheMode::Disk,
+            Where::None => CacheMode::None,
+        };
+        let budget = self.cache_size.unwrap_or_else(default_budget);
+        CachePlan { mode, budget, spill_dir: self.spill_dir.clone() }
+    }
+}
+
+impl GopLength {
+    /// The distance in frames. Encoders count frames, so a time needs the source's frame rate.
+    fn frames(self, input: &Input, cancel: &Cancel) -> Result<u32, Error> {
+        let seconds = match self {
+            GopLength::Frames(frames) => return Ok(frames),
+            GopLength::Seconds(seconds) => seconds,
+        };
+        let source = input.open(cancel)?;
+        let source = source.info();
+        if !source.rereadable {
+            let why = "a pipe does not tell its frame rate ahead: give --gop in frames".to_owned();
+            return Err(Refusal::Source { path: source.path.display().to_string(), why }.into());
+        }
+        Ok((seconds * Timing::of(&source.video).rate.value()).round().max(1.0) as u32)
+    }
+}
+
+impl From<Unsupported> for OnUnsupported {
+    fn from(choice: Unsupported) -> Self {
+        match choice {
+            Unsupported::Refuse => OnUnsupported::Refuse,
+            Unsupported::Fallback => OnUnsupported::Fallback,
+        }
+    }
+}
+
+impl From<Subs> for SubtitleChoice {
+    fn from(choice: Subs) -> Self {
+        match choice {
+            Subs::None => SubtitleChoice::None,
+            Subs::Copy => SubtitleChoice::Copy,
+        }
+    }
+}
+
+fn encoder_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(adapter::all().into_iter().map(|adapter| adapter.name))
+}
+
+fn bit_rate(text: &str) -> Result<BitRate, String> {
+    text.parse().map_err(reason)
+}
+
+fn byte_size(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(reason)
+}
+
+fn time(text: &str) -> Result<Seconds, String> {
+    text.parse().map_err(reason)
+}
+
+/// clap says which option and which text it was; only the reason is new.
+fn reason(error: Error) -> String {
+    match error {
+        Error::Usage { why, .. } => why,
+        other => other.to_string(),
+    }
+}
+
+fn quality(text: &str) -> Result<f64, String> {
+    let level = text.parse::<f64>().ok().filter(|level| level.is_finite());
+    level.ok_or_else(|| "expected a number, like 23 or 20.5".to_owned())
+}
+
+fn passes(text: &str) -> Result<Passes, String> {
+    match text {
+        "1" => Ok(Passes::One),
+        "2" => Ok(Passes::Two),
+        _ => Err("expected 1 or 2".to_owned()),
+    }
+}
+
+fn gop(text: &str) -> Result<GopLength, String> {
+    let frames = text.parse::<u32>().ok().filter(|frames| *frames > 0).map(GopLength::Frames);
+    let timed = || text.strip_suffix('s').and_then(|_| text.parse::<Seconds>().ok()).filter(|time| time.0 > 0.0);
+    frames
+        .or_else(|| timed().map(|time| GopLength::Seconds(time.0)))
+        .ok_or_else(|| "expected a time, like 2s or 500ms, or a number of frames, like 48".to_owned())
+}
+
+fn audio(text: &str) -> Result<AudioChoice, String> {
+    match text {
+        "none" => Ok(AudioChoice::None),
+        "copy" => Ok(AudioChoice::Copy),
+        codec => codec.parse().map(AudioChoice::Transcode).map_err(reason),
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected key=value".to_owned()),
+    }
+}
+
+const ENCODE_EXAMPLES: &str = "\
+Examples:
+  repass encode in.mkv -o out.mp4 -c libx264 -b 4M
+      Two passes towards 4 Mb/s of video; sound and the rest are copied.
+  repass encode in.mkv -o out.mkv -c libx265 --size 700M --preset slow
+      A file of 700 MB: sound and container are measured, the video gets what is left.
+  repass encode in.mkv -o out.mkv -c libsvtav1 --crf 30
+      One pass of constant quality.
+  repass encode in.mkv -o out.mp4 -c libx264 -b 3M --maxrate 5M --bufsize 8M --audio aac:160k
+      With a ceiling for streaming, and sound that every player takes.
+  repass encode in.mkv -o part.mp4 -c libx264 --crf 20 -ss 1:30 -t 20 --vf scale=1280:-2
+      Twenty seconds from 1:30 on, scaled to 720p.
+  repass encode in.mkv -o out.mp4 -c hevc_nvenc -b 4M --passes 2 --on-unsupported fallback
+      NVENC has no second pass: one pass with its own analysis, and the report says so.";
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  repass plan in.mkv -o out.mp4 -c libx264 -b 4M
+  repass plan in.mkv -o out.mp4 -c libx264 -b 4M --argv
+      With the ffmpeg command lines that do the same.
+  repass plan in.mkv -o out.mkv -c libx265 --size 700M --json | jq .renditions[0].encoder";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done and verified
+  1    anything not listed here
+  2    bad usage
+  3    refused by the plan, before anything ran
+  4    the input is unreadable or damaged
+  5    the encoder or libav failed
+  6    writing failed: disk full, no permission
+  130  interrupted; nothing is left under the output's name";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_gop_is_a_time_only_with_a_unit() {
+        assert!(matches!(gop("48"), Ok(GopLength::Frames(48))));
+        assert!(matches!(gop("2s"), Ok(GopLength::Seconds(2.0))));
+        assert!(matches!(gop("500ms"), Ok(GopLength::Seconds(0.5))));
+        for text in ["0", "0s", "", "s", "2.5", "-1", "1:30"] {
+            assert!(gop(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_option_keeps_what_follows_its_first_equals_sign() {
+        assert_eq!(pair("x265-params=a=1:b=2").unwrap(), ("x265-params".to_owned(), "a=1:b=2".to_owned()));
+        assert!(pair("=x").is_err() && pair("x").is_err());
+    }
+
+    #[test]
+    fn a_quality_is_a_finite_number() {
+        assert_eq!(quality("20.5").unwrap(), 20.5);
+        assert!(quality("inf").is_err() && quality("NaN").is_err() && quality("low").is_err());
+    }
+}

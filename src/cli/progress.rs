@@ -1,0 +1,233 @@
+//! What a person, or a script, sees while a job runs: one bar over all passes, JSON lines, or nothing.
+//!
+//! Invariant: nothing but JSON lines goes to stdout, and a bar never goes back.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use repass::av::log::{self, LogLevel, LogLine};
+use repass::event::{Cancel, Event};
+use repass::job::Plan;
+use repass::rate::BitRate;
+
+use super::args::ProgressChoice;
+use super::eta::Eta;
+use super::text::{complain, counted, fps, lasting, percent, print};
+
+/// Where lines and the bar go. Shared with the threads that log.
+#[derive(Debug, Clone)]
+pub(crate) enum Screen {
+    /// A bar on a terminal; lines go above it.
+    Bar(ProgressBar),
+    /// A bar is wanted where there is no terminal: a line now and then.
+    Lines,
+    /// No bar; warnings only.
+    Warnings,
+    /// Events as JSON lines on stdout.
+    Json,
+    /// Nothing.
+    Silent,
+}
+
+impl Screen {
+    /// The screen for a choice, as stderr is.
+    pub(crate) fn new(choice: ProgressChoice) -> Self {
+        match (choice, io::stderr().is_terminal()) {
+            (ProgressChoice::Json, _) => Screen::Json,
+            (ProgressChoice::None, _) => Screen::Silent,
+            (_, true) => Screen::Bar(bar()),
+            (ProgressChoice::Bar, false) => Screen::Lines,
+            (ProgressChoice::Auto, false) => Screen::Warnings,
+        }
+    }
+
+    /// Whether warnings have been seen on the same terminal as the summary.
+    pub(crate) fn shows_warnings_beside_stdout(&self) -> bool {
+        matches!(self, Screen::Bar(_)) && io::stdout().is_terminal()
+    }
+
+    /// Shows what libav and the encoders log, on the threads that log.
+    pub(crate) fn show_log(&self, verbose: u8) {
+        let least = if verbose > 1 { LogLevel::Debug } else { LogLevel::Info };
+        log::let_through(least);
+        let screen = self.clone();
+        log::set_observer(Some(Box::new(move |line| {
+            if line.level <= least {
+                screen.log(line);
+            }
+        })));
+    }
+
+    fn log(&self, line: LogLine) {
+        let event = Event::Log { class: line.class, level: line.level.name(), text: line.text };
+        match (self, &event) {
+            (Screen::Json, event) => json_line(event),
+            (screen, Event::Log { class, level, text }) => screen.line(&format!("{class}: {level}: {text}")),
+            _ => {}
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        match self {
+            Screen::Json => json_line(&Event::Warning { text: text.to_owned() }),
+            Screen::Silent => {}
+            _ => self.line(&format!("repass: warning: {text}")),
+        }
+    }
+
+    fn line(&self, line: &str) {
+        match self {
+            Screen::Bar(bar) => bar.suspend(|| complain(line)),
+            _ => complain(line),
+        }
+    }
+}
+
+/// The progress of one job.
+pub(crate) struct Progress {
+    screen: Screen,
+    cancel: Cancel,
+    eta: Eta,
+    /// The pass of each rendition that writes its output; packets of the others are thrown away.
+    last_passes: Vec<usize>,
+    seen: Seen,
+    /// When the last line was written, where there is no bar.
+    told: Option<Instant>,
+}
+
+/// The last that was heard of everything.
+#[derive(Debug, Default)]
+struct Seen {
+    run: u8,
+    of: u8,
+    frames: u64,
+    fps: f64,
+    /// Bits per second so far, of all renditions that write.
+    rates: Vec<(usize, f64)>,
+    cached: Option<(u64, u64)>,
+    furthest: f64,
+}
+
+impl Progress {
+    /// The progress of `plan`'s job; its warnings are shown at once.
+    pub(crate) fn new(screen: Screen, plan: &Plan, cancel: &Cancel) -> Self {
+        plan.warnings.iter().for_each(|warning| screen.warn(warning));
+        Progress {
+            screen,
+            cancel: cancel.clone(),
+            eta: Eta::new(plan.runs, plan.frames()),
+            last_passes: plan.renditions.iter().map(|rendition| rendition.encoder.steps.len()).collect(),
+            seen: Seen { of: plan.runs, ..Seen::default() },
+            told: None,
+        }
+    }
+
+    /// Takes in what the engine tells, and shows it.
+    pub(crate) fn take(&mut self, event: &Event) {
+        if let Screen::Json = self.screen {
+            json_line(event);
+            return;
+        }
+        self.learn(event);
+        if let Event::Warning { text } = event {
+            self.screen.warn(text);
+        }
+        match &self.screen {
+            Screen::Bar(bar) => self.draw(bar),
+            Screen::Lines => self.draw_line(),
+            _ => {}
+        }
+    }
+
+    /// Takes the bar off the terminal.
+    pub(crate) fn end(&self) {
+        if let Screen::Bar(bar) = &self.screen {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn learn(&mut self, event: &Event) {
+        match *event {
+            Event::Run { run, of } => {
+                self.eta.begin(run);
+                self.seen = Seen { run, of, cached: self.seen.cached, furthest: self.seen.furthest, ..Seen::default() };
+            }
+            Event::Progress { rendition, pass, frames, total, fps, bytes, seconds } => {
+                self.eta.advance(rendition, frames, total, frames as f64 / fps.max(1e-6));
+                self.seen.frames = frames;
+                self.seen.fps = fps;
+                let writes = self.last_passes.get(rendition) == Some(&usize::from(pass));
+                if writes && bytes > 0 && seconds > 0.0 {
+                    self.seen.rates.retain(|(known, _)| *known != rendition);
+                    self.seen.rates.push((rendition, bytes as f64 * 8.0 / seconds));
+                }
+            }
+            Event::PassDone { rendition, frames, seconds, .. } => {
+                self.eta.advance(rendition, frames, Some(frames), seconds);
+            }
+            Event::Cache { bytes, budget, .. } => self.seen.cached = Some((bytes, budget)),
+            Event::Warning { .. } | Event::Log { .. } => {}
+        }
+        // What is learnt about costs can make the rest longer; a bar that goes back only confuses.
+        self.seen.furthest = self.eta.share().unwrap_or(0.0).max(self.seen.furthest);
+    }
+
+    fn draw(&self, bar: &ProgressBar) {
+        bar.set_prefix(self.seen.pass());
+        bar.set_message(self.message());
+        bar.set_position((self.seen.furthest * f64::from(BAR_STEPS)) as u64);
+    }
+
+    /// Once every few seconds, for logs.
+    fn draw_line(&mut self) {
+        if self.told.is_none_or(|told| told.elapsed() >= LINE_EVERY) {
+            self.told = Some(Instant::now());
+            complain(&format!("{}  {}  {}", self.seen.pass(), percent(self.seen.furthest), self.message()));
+        }
+    }
+
+    fn message(&self) -> String {
+        if self.cancel.is_stopped() {
+            return "stopping; Ctrl-C again ends at once".to_owned();
+        }
+        let mut parts: Vec<String> =
+            self.eta.seconds_left().map(|seconds| format!("{} left", lasting(seconds))).into_iter().collect();
+        parts.push(fps(self.seen.fps));
+        let bps: f64 = self.seen.rates.iter().map(|(_, bps)| bps).sum();
+        if bps > 0.0 {
+            parts.push(BitRate(bps as u64).to_string());
+        }
+        if let Some((bytes, budget)) = self.seen.cached.filter(|(_, budget)| *budget > 0) {
+            parts.push(format!("cache {}", percent(bytes as f64 / budget as f64)));
+        }
+        parts.push(counted(self.seen.frames, "frame"));
+        parts.join("  ")
+    }
+}
+
+impl Seen {
+    fn pass(&self) -> String {
+        if self.of > 1 { format!("pass {}/{}", self.run, self.of) } else { "one pass".to_owned() }
+    }
+}
+
+fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} {bar:16} {percent:>3} %  {wide_msg}")
+        .expect("the template is a constant that parses")
+        .progress_chars("━━─");
+    let target = ProgressDrawTarget::stderr_with_hz(DRAWN_PER_SECOND);
+    ProgressBar::with_draw_target(Some(u64::from(BAR_STEPS)), target).with_style(style)
+}
+
+fn json_line(event: &Event) {
+    let line = serde_json::to_string(event).expect("events are plain data with text keys");
+    // Who reads has gone, or the disk is full: the report's own write will say so.
+    let _ = print(&format!("{line}\n"));
+}
+
+/// Finer than any terminal's bar.
+const BAR_STEPS: u32 = 10_000;
+const DRAWN_PER_SECOND: u8 = 10;
+const LINE_EVERY: Duration = Duration::from_secs(5);

@@ -1,0 +1,105 @@
+//! What was done, for people: the last lines of `repass encode`.
+
+use repass::cache::CacheMode;
+use repass::rate::{BitRate, ByteSize, Target};
+use repass::report::{PassReport, RenditionReport, Report};
+
+use super::text::{Page, counted, deviation, fps, lasting, percent};
+
+/// The summary of a report; warnings only where they have not been seen on the same terminal.
+pub(crate) fn summary(report: &Report, with_warnings: bool) -> Page {
+    let mut page = Page::default();
+    for rendition in &report.renditions {
+        page.path("output", &rendition.output, &output(rendition, report));
+        page.row("encoder", &encoder(rendition));
+        for pass in &rendition.passes {
+            page.row(&format!("pass {}", pass.number), &doing(pass));
+        }
+        page.row("video", &rate(rendition));
+        if let (Target::Size(size), Some(error)) = (rendition.plan.target, rendition.size_error) {
+            page.row("size", &format!("{} of {size} ({})", ByteSize(rendition.bytes), deviation(error)));
+        }
+        page.row("verified", &verified(rendition));
+    }
+    if report.runs.len() > 1 {
+        page.row("cache", &cache(report));
+    }
+    if let Some(damage) = &report.damage {
+        page.row("damaged", &format!("{damage}; kept because --keep-damaged was given"));
+    }
+    page.row("total", &total(report));
+    page.row("FFmpeg", &versions(report));
+    if with_warnings {
+        report.warnings.iter().for_each(|warning| page.row("warning", warning));
+    }
+    page
+}
+
+fn output(rendition: &RenditionReport, report: &Report) -> String {
+    format!("{}, {}, {}", ByteSize(rendition.bytes), lasting(report.seconds), counted(report.frames, "frame"))
+}
+
+fn encoder(rendition: &RenditionReport) -> String {
+    let passes = if rendition.plan.two_pass() { "two passes" } else { "one pass" };
+    let analysis = rendition.plan.analysis.as_ref().map(|analysis| format!(" with {}", analysis.words));
+    format!("{}, {passes}{}, towards {}", rendition.plan.encoder, analysis.unwrap_or_default(), rendition.plan.target)
+}
+
+fn doing(pass: &PassReport) -> String {
+    let rate = fps(pass.frames as f64 / pass.wall_seconds.max(1e-3));
+    let mut text = format!("{}, {rate}", lasting(pass.wall_seconds));
+    if let Some(bytes) = pass.stats_bytes {
+        text.push_str(&format!(", {} of statistics", ByteSize(bytes)));
+    }
+    let waited = pass.starved_seconds / pass.wall_seconds.max(1e-3);
+    if waited >= WORTH_SAYING {
+        text.push_str(&format!(", {} of it waiting for frames", percent(waited)));
+    }
+    text
+}
+
+fn rate(rendition: &RenditionReport) -> String {
+    let achieved = BitRate(rendition.video_bps as u64);
+    let aimed = rendition.passes.last().and_then(|pass| pass.target_bps);
+    match (aimed, rendition.bitrate_error) {
+        (Some(aimed), Some(error)) => format!("{achieved} of {} ({})", BitRate(aimed), deviation(error)),
+        _ => achieved.to_string(),
+    }
+}
+
+fn verified(rendition: &RenditionReport) -> String {
+    let frames = rendition.passes.last().map_or(0, |pass| pass.packets);
+    if rendition.verified {
+        format!("{}, read back from the file", counted(frames, "frame"))
+    } else {
+        "no: the output cannot be read back".to_owned()
+    }
+}
+
+fn cache(report: &Report) -> String {
+    let share = report.cached_frames as f64 / report.frames.max(1) as f64;
+    let kept = format!("{} of {} kept ({})", report.cached_frames, counted(report.frames, "frame"), percent(share));
+    match report.cache.mode {
+        CacheMode::None => "none: every pass decoded".to_owned(),
+        _ if report.cached_frames < report.frames => format!("{kept}; the rest was decoded again"),
+        _ => kept,
+    }
+}
+
+fn total(report: &Report) -> String {
+    let mut text = lasting(report.wall_seconds);
+    if let Some(cpu) = report.cpu_seconds {
+        text.push_str(&format!(", {} of CPU", lasting(cpu)));
+    }
+    if let Some(bytes) = report.peak_memory_bytes {
+        text.push_str(&format!(", at most {} of memory", ByteSize(bytes)));
+    }
+    text
+}
+
+fn versions(report: &Report) -> String {
+    format!("{}, libavcodec {}", report.versions.ffmpeg, report.versions.libavcodec)
+}
+
+/// A share of a pass's time below which waiting is not mentioned.
+const WORTH_SAYING: f64 = 0.1;

@@ -1,0 +1,296 @@
+//! Jobs as a person runs them: caches, parts of files, damaged input, sizes, times, streams.
+
+mod media;
+
+use std::path::Path;
+
+use media::{clip, ffmpeg, ffprobe, footage, frames, has_encoder, packets, text, within};
+use repass::adapter;
+use repass::cache::{CacheMode, CachePlan};
+use repass::error::Error;
+use repass::event::{Cancel, Event};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, SubtitleChoice};
+use repass::plan::{Passes, Request};
+use repass::rate::{BitRate, ByteSize, Seconds, Target};
+use repass::report::Report;
+use repass::source::Input;
+
+const BITRATE: Target = Target::Average(BitRate(300_000));
+
+fn cache(mode: CacheMode, bytes: u64) -> CachePlan {
+    CachePlan { mode, budget: ByteSize(bytes), spill_dir: None }
+}
+
+fn request(encoder: &str, target: Target, input: &Path, output: &Path) -> JobRequest {
+    let encoder =
+        Request { preset: Some("veryfast".to_owned()), ..Request::new(adapter::named(encoder).unwrap(), target) };
+    JobRequest {
+        input: Input::file(input),
+        filters: None,
+        renditions: vec![RenditionRequest {
+            name: "out".to_owned(),
+            output: output.to_owned(),
+            container: None,
+            overwrite: false,
+            encoder,
+            size: None,
+            audio: AudioChoice::Copy,
+            subtitles: SubtitleChoice::Copy,
+            mux_options: Vec::new(),
+        }],
+        cache: cache(CacheMode::Ram, 1 << 30),
+        keep_damaged: false,
+        decoder_threads: None,
+    }
+}
+
+fn run(request: &JobRequest) -> Result<Report, Error> {
+    repass::av::start_memory_from_zero();
+    Job::prepare(request, &Cancel::new())?.run(|_| {})
+}
+
+#[test]
+fn every_cache_gives_the_same_output() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = clip(folder.path(), "in.mp4", "320x180", "24", 72);
+        let mut request = request("libx264", BITRATE, &input, &folder.path().join("ram.mp4"));
+        // An interlaced-aware temporal filter, so that decoding from the middle cannot be right by accident.
+        request.filters = Some("hqdn3d".to_owned());
+        let report = run(&request).unwrap();
+        assert_eq!((report.frames, report.cached_frames, report.runs[1].from_cache), (72, 72, 72));
+        let whole = packets(&request.renditions[0].output);
+        let frame = 320 * 180 * 3 / 2;
+        for (name, cache, least, most) in [
+            ("none", cache(CacheMode::None, 0), 0, 0),
+            ("part", cache(CacheMode::Ram, frame * 40), 10, 60),
+            ("disk", cache(CacheMode::Disk, frame * 40), 72, 72),
+        ] {
+            request.cache = cache;
+            request.renditions[0].output = folder.path().join(format!("{name}.mp4"));
+            let report = run(&request).unwrap();
+            let from_cache = report.runs[1].from_cache;
+            assert!((least..=most).contains(&from_cache), "{name}: {from_cache} frames from the cache");
+            println!("{name} {} {}", report.frames_hash, packets(&request.renditions[0].output) == whole);
+        }
+    });
+}
+
+#[test]
+fn a_part_that_is_decoded_again_is_sought_and_equal() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("long.mkv");
+        // Three seconds of frames between key frames, so that a seek lands before the wanted frame.
+        ffmpeg(&[
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=s=320x180:r=24:d=8",
+            "-c:v",
+            "libx264",
+            "-g",
+            "24",
+            "-bf",
+            "2",
+            text(&long),
+        ]);
+        let mut request = request("libx264", BITRATE, &long, &folder.path().join("all.mkv"));
+        run(&request).unwrap();
+        let all = packets(&request.renditions[0].output);
+        request.cache = cache(CacheMode::Ram, 320 * 180 * 3 / 2 * 120);
+        request.renditions[0].output = folder.path().join("part.mkv");
+        let report = run(&request).unwrap();
+        assert!((80..150).contains(&report.runs[1].from_cache), "{:?}", report.runs[1]);
+        assert_eq!(packets(&request.renditions[0].output), all);
+    });
+}
+
+#[test]
+fn two_passes_differ_from_one_and_land_nearer_the_bit_rate() {
+    for encoder in ["libx264", "libx265", "libvpx-vp9"] {
+        if !has_encoder(encoder) {
+            continue;
+        }
+        within(120, move || {
+            let folder = tempfile::tempdir().unwrap();
+            let input = clip(folder.path(), "in.mp4", "320x180", "24", 120);
+            let mut request =
+                request(encoder, Target::Average(BitRate(250_000)), &input, &folder.path().join("two.mkv"));
+            let two = run(&request).unwrap();
+            request.renditions[0].encoder.passes = Passes::One;
+            request.renditions[0].output = folder.path().join("one.mkv");
+            let one = run(&request).unwrap();
+            assert_ne!(packets(&folder.path().join("two.mkv")), packets(&folder.path().join("one.mkv")), "{encoder}");
+            let miss = |report: &Report| report.renditions[0].bitrate_error.unwrap().abs();
+            assert!(miss(&two) < miss(&one), "{encoder}: two passes miss by {}, one by {}", miss(&two), miss(&one));
+            assert!(two.renditions[0].passes[0].stats_bytes.unwrap() > 1000, "{encoder}");
+        });
+    }
+}
+
+#[test]
+fn a_variable_frame_rate_keeps_its_timestamps() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("vfr.mkv");
+        // Every third and seventh frame is missing.
+        let filter = "select='mod(n,3)*mod(n,7)'";
+        ffmpeg(&[
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=s=320x180:r=30:d=4",
+            "-vf",
+            filter,
+            "-fps_mode",
+            "vfr",
+            "-c:v",
+            "libx264",
+            text(&input),
+        ]);
+        // Times from the first frame on, for the output begins at zero.
+        let times = |path: &Path| -> Vec<i64> {
+            let entry = "frame=best_effort_timestamp_time";
+            let printed = ffprobe(&["-select_streams", "v", "-show_entries", entry, "-of", "csv=p=0", text(path)]);
+            let seconds = printed.lines().filter_map(|line| line.trim_end_matches(',').parse::<f64>().ok());
+            let milliseconds: Vec<i64> = seconds.map(|seconds| (seconds * 1000.0).round() as i64).collect();
+            milliseconds.iter().map(|time| time - milliseconds[0]).collect()
+        };
+        for encoder in ["libx264", "libx265", "libvpx-vp9"] {
+            if !has_encoder(encoder) {
+                continue;
+            }
+            let output = folder.path().join(format!("{encoder}.mkv"));
+            run(&request(encoder, BITRATE, &input, &output)).unwrap();
+            let gaps: std::collections::BTreeSet<i64> =
+                times(&input).windows(2).map(|pair| pair[1] - pair[0]).collect();
+            assert!(gaps.len() > 2, "the source is not variable: {gaps:?}");
+            // A millisecond's rounding apart, for the frames lie on a grid that milliseconds do not.
+            let (ours, source) = (times(&output), times(&input));
+            assert_eq!(ours.len(), source.len(), "{encoder}");
+            assert!(ours.iter().zip(&source).all(|(ours, source)| (ours - source).abs() <= 1), "{encoder}: {ours:?}");
+        }
+    });
+}
+
+#[test]
+fn a_size_target_closes_with_sound_and_container() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = clip(folder.path(), "in.mp4", "320x180", "24", 720);
+        for name in ["out.mp4", "out.mkv"] {
+            let wanted = 1_200_000;
+            let request = request("libx264", Target::Size(ByteSize(wanted)), &input, &folder.path().join(name));
+            let report = run(&request).unwrap();
+            let size = std::fs::metadata(&request.renditions[0].output).unwrap().len();
+            assert_eq!(size, report.renditions[0].bytes);
+            assert!((size as f64 / wanted as f64 - 1.0).abs() < 0.02, "{name}: {size} of {wanted}");
+        }
+    });
+}
+
+#[test]
+fn a_part_begins_and_ends_where_it_was_asked_to() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = clip(folder.path(), "in.mp4", "320x180", "24", 120);
+        let mut request = request("libx264", Target::Quality(0.0), &input, &folder.path().join("part.mkv"));
+        request.input.start = Some(Seconds(1.0));
+        request.input.length = Some(Seconds(2.0));
+        let report = run(&request).unwrap();
+        assert_eq!(report.frames, 48);
+        // At CRF 0 with this preset the picture is lossless: the part must be exactly those frames of the source.
+        let hashes = |text: String| -> Vec<String> {
+            text.lines().filter_map(|line| line.rsplit(',').next().map(str::to_owned)).collect()
+        };
+        assert_eq!(hashes(frames(&request.renditions[0].output)), hashes(frames(&input))[24..72]);
+    });
+}
+
+#[test]
+fn damaged_input_is_refused_and_kept_only_when_asked() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = folder.path().join("whole.mkv");
+        ffmpeg(&["-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=4", "-c:v", "libx264", text(&whole)]);
+        let mut bytes = std::fs::read(&whole).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 2000].fill(0x55);
+        let input = folder.path().join("damaged.mkv");
+        std::fs::write(&input, bytes).unwrap();
+        let mut request = request("libx264", BITRATE, &input, &folder.path().join("out.mkv"));
+        let error = run(&request).unwrap_err();
+        assert_eq!(error.exit_code(), 4, "{error}");
+        assert!(!request.renditions[0].output.exists());
+        request.keep_damaged = true;
+        let report = run(&request).unwrap();
+        assert!(report.damage.is_some() && request.renditions[0].output.exists());
+    });
+}
+
+#[test]
+fn a_stop_leaves_nothing_behind() {
+    within(60, || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = clip(folder.path(), "in.mp4", "640x360", "24", 240);
+        for wanted in [(1, 1), (1, 20), (2, 1), (2, 20)] {
+            let output = folder.path().join("out.mp4");
+            let cancel = Cancel::new();
+            let job = Job::prepare(&request("libx264", BITRATE, &input, &output), &cancel).unwrap();
+            let stopped = job.run(|event| {
+                if let Event::Progress { pass, frames, .. } = event
+                    && (pass, frames) >= wanted
+                {
+                    cancel.stop();
+                }
+            });
+            assert!(matches!(stopped, Err(Error::Interrupted)), "{wanted:?}");
+            let names: Vec<_> =
+                std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, ["in.mp4"], "{wanted:?}");
+        }
+    });
+}
+
+/// Every clip of real footage, with two passes of libx264: an output or a clear reason.
+#[test]
+fn all_footage_is_encoded_or_refused_with_a_reason() {
+    let Some(folder) = footage() else { return };
+    within(900, move || {
+        let out = tempfile::tempdir().unwrap();
+        let mut clips: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        clips.retain(|path| path.is_file() && path.extension().is_some_and(|extension| extension != "md"));
+        clips.sort();
+        for clip in clips {
+            let name = clip.file_name().unwrap().to_string_lossy().into_owned();
+            let mut request =
+                request("libx264", Target::Average(BitRate(500_000)), &clip, &out.path().join(format!("{name}.mkv")));
+            request.renditions[0].encoder.preset = Some("ultrafast".to_owned());
+            request.filters = Some("scale='min(320,iw)':-2".to_owned());
+            request.input.length = Some(Seconds(3.0));
+            if name.ends_with(".yuv") {
+                request.input.format = Some("rawvideo".to_owned());
+                request.input.options =
+                    vec![("video_size".into(), "320x192".into()), ("framerate".into(), "12".into())];
+            }
+            match run(&request) {
+                Ok(report) => {
+                    let warnings = if report.warnings.is_empty() {
+                        String::new()
+                    } else {
+                        format!("; {}", report.warnings.join("; "))
+                    };
+                    println!("| {name} | {} frames, {:.2} s{warnings} |", report.frames, report.seconds);
+                }
+                Err(error) => {
+                    // Said by x264 of a single frame, and by libavformat of sound that the ffmpeg program cannot copy either.
+                    let said = ["requested bitrate is too low", "Error parsing AAC extradata"];
+                    let known = said.iter().any(|words| error.to_string().contains(words));
+                    assert!([3, 4].contains(&error.exit_code()) || known, "{name}: {error}");
+                    println!("| {name} | exit {}: {error} |", error.exit_code());
+                }
+            }
+        }
+    });
+}
