@@ -110,6 +110,34 @@ const CLIPS: &[(&str, &[&str])] = &[
     ("valley_1080p60_av1_hdr10_1s.mp4", &["mkv", "mp4"]),
 ];
 
+#[test]
+fn a_cover_stays_a_cover_in_matroska() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let ours = folder.path().join("ours.mkv");
+    WITH_COVERS.set(true);
+    for source in [&media().mp4, &media().matroska] {
+        let covers = |path: &Path| -> Result<Vec<Vec<u8>>, Error> {
+            let demuxer = Demuxer::open(path, &OpenOptions::default(), &Cancel::new())?;
+            let covers = demuxer.info().streams.iter().filter(|stream| stream.kind == StreamKind::Cover);
+            Ok(covers.map(|stream| demuxer.stream(stream.index).expect("it is there").picture).collect())
+        };
+        remux(source, &ours, |sink| sink)?;
+        let expected = covers(source)?;
+        println!("{}: {} covers", source.display(), expected.len());
+        assert_eq!(covers(&ours)?, expected);
+        std::fs::remove_file(&ours)?;
+    }
+    assert!(!covers_of_mp4_are_none());
+    Ok(())
+}
+
+/// The test above would prove nothing if its source had no cover.
+fn covers_of_mp4_are_none() -> bool {
+    let demuxer = Demuxer::open(&media().mp4, &OpenOptions::default(), &Cancel::new()).expect("opens");
+    !demuxer.info().streams.iter().any(|stream| stream.kind == StreamKind::Cover)
+}
+
 // --- containers ------------------------------------------------------------------------------------------------------
 
 #[test]
@@ -797,14 +825,20 @@ fn remux(
     copy(source, Box::new(adapt(FileSink::create(output, Container::for_path(output, None)?, false)?)))
 }
 
+thread_local! {
+    static WITH_COVERS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 fn copy(source: &Path, mut sink: Box<FileSink>) -> Result<(Finished, Vec<usize>), Error> {
     let container = sink.container();
     let mut demuxer = Demuxer::open(source, &OpenOptions::default(), &Cancel::new())?;
     let info = demuxer.info().clone();
     let mut streams = Streams { headers: demuxer.headers(), ..Streams::default() };
     streams.cut = Cut { from_seconds: info.start_seconds, length_seconds: None };
-    let held: Vec<usize> =
-        info.streams.iter().filter(|stream| container.holds(stream.kind, &stream.codec)).map(|s| s.index).collect();
+    // A cover stays a cover in Matroska, where the command line makes it a second video: not compared, tested by itself.
+    let compared = |kind| kind != StreamKind::Cover || container.name() != "matroska" || WITH_COVERS.get();
+    let held = info.streams.iter().filter(|s| container.holds(s.kind, &s.codec) && compared(s.kind));
+    let held: Vec<usize> = held.map(|s| s.index).collect();
     for index in &held {
         streams.streams.push(OutputStream::Copied(demuxer.stream(*index).expect("it is there")));
     }
