@@ -268,7 +268,9 @@ fn plan_rendition(
         .into());
     }
     let (streams, left_out) = streams::decide(source, &request.audio, request.subtitles, &holder)?;
-    let mut encoder_request = Request { hdr10: file.hdr10(), ..request.encoder.clone() };
+    // Filters and scaling may or may not know of fields; whoever gives them says by them what the fields become.
+    let interlaced = file.is_interlaced() && graph.trunk.is_none() && request.size.is_none();
+    let mut encoder_request = Request { hdr10: file.hdr10(), interlaced, ..request.encoder.clone() };
     if let Target::Size(size) = encoder_request.target {
         encoder_request.provisional = Some(provisional(size, input, source, &streams, &container, timing, adapter)?);
     }

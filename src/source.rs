@@ -251,6 +251,12 @@ impl DecodedFile {
         self.unfiltered.front().and_then(Frame::hdr10)
     }
 
+    /// Whether the first frame is two fields.
+    #[must_use]
+    pub fn is_interlaced(&self) -> bool {
+        self.unfiltered.front().is_some_and(Frame::is_interlaced)
+    }
+
     /// What each branch of a graph makes of the first frame: nothing is filtered yet.
     ///
     /// # Errors
