@@ -142,9 +142,8 @@ pub fn run(request: &BenchRequest, cancel: &Cancel, tell: &mut dyn FnMut(Progres
 }
 
 fn begun(request: &BenchRequest) -> Begun {
-    let names: Vec<&str> = request.encoders.iter().map(|adapter| adapter.name).collect();
     Begun {
-        machine: Machine::here(&names),
+        machine: Machine::here(&request.encoders),
         settings: Settings {
             runs: request.runs,
             threads: request.threads,

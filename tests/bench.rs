@@ -159,10 +159,7 @@ fn the_program_prints_tables_of_a_hundred_columns_and_writes_every_file() {
         let printed = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let verdict = "A second pass costs";
-        assert!(
-            printed.contains(verdict) && printed.contains("BD-rate") && printed.contains("libx264.so"),
-            "{printed}"
-        );
+        assert!(printed.contains(verdict) && printed.contains("BD-rate") && printed.contains("libx264 "), "{printed}");
         for line in printed.lines().filter(|line| !line.contains("report.html")) {
             assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
         }

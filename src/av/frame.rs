@@ -422,20 +422,12 @@ pub(crate) fn picture_bytes(width: u32, height: u32, pixel_format: &str) -> Opti
         .map(|bytes| bytes as u64)
 }
 
-/// Of these pixel formats, the one that loses least of `source`, as libavutil ranks losses; the first where it cannot.
-pub(crate) fn nearest_pixel_format<'n>(candidates: &'n [String], source: &str) -> Option<&'n str> {
-    let number = |name: &str| pixel_format_number(name).map(pixel_format_value);
-    let source = number(source).ok()?;
-    let mut best = candidates.first()?.as_str();
-    for candidate in candidates {
-        let (Ok(one), Ok(other)) = (number(best), number(candidate)) else { continue };
-        // SAFETY: pure arithmetic on three formats; the loss is not asked for.
-        let chosen = unsafe { ffi::av_find_best_pix_fmt_of_2(one, other, source, 0, std::ptr::null_mut()) };
-        if chosen == other {
-            best = candidate;
-        }
-    }
-    Some(best)
+/// How many pixels of this format share a chroma sample, across and down: 2 and 2 for 4:2:0; 1 and 1 where unknown.
+pub(crate) fn chroma_step(pixel_format: &str) -> (u32, u32) {
+    let Ok(number) = pixel_format_number(pixel_format) else { return (1, 1) };
+    // SAFETY: a pure look-up; descriptors are static tables.
+    let descriptor = unsafe { ffi::av_pix_fmt_desc_get(pixel_format_value(number)).as_ref() };
+    descriptor.map_or((1, 1), |d| (1 << d.log2_chroma_w, 1 << d.log2_chroma_h))
 }
 
 /// The number of a pixel format, by libavutil's name.

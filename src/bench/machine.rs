@@ -2,13 +2,15 @@
 //!
 //! Invariant: what the system does not tell is absent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::Adapter;
 use crate::av::{Versions, versions};
 use crate::bench::measure::cpus;
+use crate::probe::capabilities;
 
 /// A machine and the libraries that were linked on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,7 +25,7 @@ pub struct Machine {
     pub repass: String,
     /// The linked libav*.
     pub versions: Versions,
-    /// For each encoder, the files of its library in this process, whose names carry its version (`libx264.so.164`).
+    /// For each encoder, its library's own version, where it can be asked.
     pub libraries: BTreeMap<String, String>,
     /// libvmaf's version, where it is built in.
     pub libvmaf: Option<String>,
@@ -32,9 +34,8 @@ pub struct Machine {
 impl Machine {
     /// This one, and the libraries of these encoders.
     #[must_use]
-    pub fn here(encoders: &[&str]) -> Self {
-        let files = loaded_files();
-        let library = |encoder: &&str| Some(((*encoder).to_owned(), library_of(encoder, &files)?));
+    pub fn here(encoders: &[&'static Adapter]) -> Self {
+        let library = |adapter: &&'static Adapter| Some((adapter.name.to_owned(), capabilities(adapter).library?));
         Machine {
             cpu: processor(),
             cpus: cpus(),
@@ -53,7 +54,8 @@ impl Machine {
     #[must_use]
     pub fn line(&self) -> String {
         let cpu = self.cpu.as_deref().unwrap_or("unknown processor");
-        let libraries: Vec<&str> = self.libraries.values().map(String::as_str).collect();
+        let libraries: Vec<String> =
+            self.libraries.iter().map(|(encoder, version)| format!("{encoder} {version}")).collect();
         let vmaf = self.libvmaf.as_ref().map(|version| format!(", libvmaf {version}")).unwrap_or_default();
         let ffmpeg = &self.versions.ffmpeg;
         let threads = self.cpus;
@@ -65,19 +67,6 @@ fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name") || line.starts_with("Model"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
-}
-
-/// Names of the shared objects in this process.
-fn loaded_files() -> BTreeSet<String> {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let name = |line: &str| Some(line.split_once('/')?.1.rsplit('/').next()?.to_owned());
-    maps.lines().filter_map(name).filter(|name| name.contains(".so")).collect()
-}
-
-/// The library whose name holds that of the encoder: `libsvtav1` is in `libSvtAv1Enc.so.1.4.1`, `libvpx-vp9` in `libvpx.so.7`.
-fn library_of(encoder: &str, files: &BTreeSet<String>) -> Option<String> {
-    let stem = encoder.strip_prefix("lib")?.split('-').next()?;
-    files.iter().find(|file| file.to_lowercase().contains(stem)).cloned()
 }
 
 /// How high memory rises while something runs.
@@ -104,24 +93,4 @@ fn status(key: &str) -> Option<u64> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find(|line| line.starts_with(key))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_library_is_found_by_its_encoders_name() {
-        let files = ["libSvtAv1Enc.so.1.4.1", "libvpx.so.7.1.0", "libx264.so.164", "libc.so.6"];
-        let files = files.into_iter().map(str::to_owned).collect();
-        for (encoder, file) in [
-            ("libsvtav1", Some("libSvtAv1Enc.so.1.4.1")),
-            ("libvpx-vp9", Some("libvpx.so.7.1.0")),
-            ("libx264", Some("libx264.so.164")),
-            ("libx265", None),
-            ("h264_nvenc", None),
-        ] {
-            assert_eq!(library_of(encoder, &files).as_deref(), file, "{encoder}");
-        }
-    }
 }

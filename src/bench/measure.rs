@@ -14,7 +14,6 @@ use crate::bench::quality::{Metric, Quality, compare, mismatch};
 use crate::error::{Error, Refusal};
 use crate::event::Cancel;
 use crate::frames::FrameSource;
-use crate::job::upright;
 use crate::media::{Rational, SourceInfo};
 use crate::source::{Branch, DecodedFile, Graph, Input};
 use crate::timing::Timing;
@@ -177,6 +176,12 @@ fn check_headers(reference: &Side, distorted: &Side, request: &MeasureRequest) -
         )));
     }
     Ok(rate)
+}
+
+/// Width and height after rotation.
+fn upright(source: &SourceInfo) -> (u32, u32) {
+    let (width, height) = (source.video.width, source.video.height);
+    if source.video.rotation % 180 == 90 { (height, width) } else { (width, height) }
 }
 
 /// A frame that comes earlier or later by half a frame was dropped, repeated or inserted somewhere before it.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every job over a footage sees the same frames, and none of them decodes.
 
-use crate::av::frame::{Frame, nearest_pixel_format};
+use crate::av::frame::Frame;
 use crate::cache::{CachePlan, FrameCache};
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
@@ -126,10 +126,6 @@ fn check_whole(opened: &Opened, plan: &Plan) -> Result<(), Error> {
 /// The branch that the one rendition of a plan reads, in the pixel format it will get: said outright, so that encoders with
 /// different lists share frames.
 fn branch_of(plan: &Plan) -> Branch {
-    let branch = &plan.graph.branches[plan.renditions[0].branch];
-    let source = &plan.source.video.pixel_format;
-    let formats = &branch.pixel_formats;
-    let format = formats.iter().find(|format| *format == source).map(String::as_str);
-    let format = format.or_else(|| nearest_pixel_format(formats, source)).unwrap_or(source);
-    Branch { pixel_formats: vec![format.to_owned()], ..branch.clone() }
+    let number = plan.renditions[0].branch;
+    Branch { pixel_formats: vec![plan.pictures[number].pixel_format.clone()], ..plan.graph.branches[number].clone() }
 }
