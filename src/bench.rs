@@ -88,8 +88,8 @@ pub struct BenchRequest {
 pub struct Progress {
     /// What is being done.
     pub doing: Doing,
-    /// Encodes that are done, all repetitions counted.
-    pub done: usize,
+    /// Encodes that are done, all repetitions counted; the current one by its share.
+    pub done: f64,
     /// Encodes in all.
     pub of: usize,
     /// Seconds that the rest will probably take, once something has been measured.
@@ -222,9 +222,8 @@ impl Bench<'_> {
         if self.journal.has_run(&square.cell, run) && measured {
             return Ok(());
         }
-        self.say(Doing::Encoding(square.cell.clone(), run));
         let began = std::time::Instant::now();
-        let record = encode(square, run, footage)?;
+        let record = self.encode(square, run, footage)?;
         self.eta.took(&square.cell, began.elapsed().as_secs_f64());
         if !self.journal.has_run(&square.cell, run) {
             self.journal.add(Entry::Run(record))?;
@@ -264,9 +263,43 @@ impl Bench<'_> {
         Ok(QualityRecord { cell: square.cell.clone(), qualities, frame_bytes })
     }
 
+    fn encode(&mut self, square: &Square, run: u16, footage: &mut Footage) -> Result<RunRecord, Error> {
+        self.say(Doing::Encoding(square.cell.clone(), run));
+        let passes = f64::from(square.plan.runs);
+        let memory = MemoryPeak::begin();
+        let report = footage.run(&square.plan, |event| {
+            if let Event::Progress { pass, frames, total: Some(total), .. } = event {
+                let share = (f64::from(pass) - 1.0 + frames as f64 / total.max(1) as f64) / passes;
+                self.say_within(Doing::Encoding(square.cell.clone(), run), share);
+            }
+        })?;
+        let peak_bytes = memory.end();
+        let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Ok(RunRecord {
+            passes: passes_of(&report),
+            cell: square.cell.clone(),
+            run,
+            frames: report.frames,
+            video_bytes: report.renditions[0].video_bytes,
+            video_bps: report.renditions[0].video_bps,
+            bitrate_error: report.renditions[0].bitrate_error,
+            peak_bytes,
+            at: at.map_or(0, |since| since.as_secs()),
+        })
+    }
+
     fn say(&mut self, doing: Doing) {
+        self.say_within(doing, 0.0);
+    }
+
+    /// Says how far the bench is, with this share of the current encode.
+    fn say_within(&mut self, doing: Doing, share: f64) {
         let (done, of) = self.eta.counts();
-        (self.tell)(Progress { doing, done, of, rest_seconds: self.eta.rest() });
+        let rest_seconds = match &doing {
+            Doing::Encoding(cell, _) => self.eta.rest_within(cell, share),
+            _ => self.eta.rest(),
+        };
+        (self.tell)(Progress { doing, done: done as f64 + share, of, rest_seconds });
     }
 }
 
@@ -285,26 +318,8 @@ fn output(square: &Square) -> &std::path::Path {
     &square.plan.renditions[0].output
 }
 
-fn encode(square: &Square, run: u16, footage: &mut Footage) -> Result<RunRecord, Error> {
-    let memory = MemoryPeak::begin();
-    let report = footage.run(&square.plan, |_: Event| ())?;
-    let peak_bytes = memory.end();
-    let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Ok(RunRecord {
-        passes: passes(&report),
-        cell: square.cell.clone(),
-        run,
-        frames: report.frames,
-        video_bytes: report.renditions[0].video_bytes,
-        video_bps: report.renditions[0].video_bps,
-        bitrate_error: report.renditions[0].bitrate_error,
-        peak_bytes,
-        at: at.map_or(0, |since| since.as_secs()),
-    })
-}
-
 /// With one rendition, a run of the job is a pass, and what the process spent meanwhile is what the pass cost.
-fn passes(report: &Report) -> Vec<PassRecord> {
+fn passes_of(report: &Report) -> Vec<PassRecord> {
     let pass = |(run, pass): (&crate::report::RunReport, &crate::report::PassReport)| PassRecord {
         number: pass.number,
         wall_seconds: run.wall_seconds,

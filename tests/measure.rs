@@ -1,5 +1,7 @@
 //! Quality in process is the ffmpeg program's, frame by frame; what cannot be compared is refused.
 
+#![expect(clippy::unwrap_used, reason = "what a test's own steps run into fails the test")]
+
 mod media;
 
 use std::path::{Path, PathBuf};

@@ -419,8 +419,8 @@ const LEGEND_LEFT: f64 = 10.0;
 const BAR_ROW: f64 = 30.0;
 /// Mean width of a letter at 12 units.
 const LETTER: f64 = 6.6;
-/// About as many as there is room for.
-const TICKS: f64 = 6.0;
+/// At most as many as there is room for.
+const TICKS: f64 = 9.0;
 
 #[cfg(test)]
 mod tests {
@@ -433,7 +433,7 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         let scale = Scale::of([31.2, 44.8].into_iter(), &axis(false), 0.0, 100.0, false);
-        assert_eq!(scale.ticks(), [35.0, 40.0, 45.0]);
+        assert_eq!(scale.ticks(), [32.0, 34.0, 36.0, 38.0, 40.0, 42.0, 44.0]);
         let scale = Scale::of([1e6, 8e6].into_iter(), &axis(true), 0.0, 100.0, false);
         assert_eq!(scale.ticks().iter().map(|tick| scale.label(*tick)).collect::<Vec<_>>(), ["1M", "2M", "5M"]);
         assert!((scale.at(1e6 / 1.12)).abs() < 1e-9 && (scale.at(8e6 * 1.12) - 100.0).abs() < 1e-9);

@@ -67,6 +67,13 @@ impl Eta {
         Some(encodes + metrics as f64 * mean(self.measured.iter()).unwrap_or(0.0))
     }
 
+    /// The same, with a share of one of these encodes behind it.
+    pub(crate) fn rest_within(&self, cell: &Cell, share: f64) -> Option<f64> {
+        let all = mean(self.cells.iter().flat_map(|expected| &expected.took))?;
+        let current = self.cells.iter().find(|expected| expected.cell == *cell)?;
+        Some((self.rest()? - share * self.expected(current, all)).max(0.0))
+    }
+
     fn expected(&self, of: &Expected, all: f64) -> f64 {
         let key =
             |cell: &Cell| -> (String, Option<String>, Mode) { (cell.encoder.clone(), cell.preset.clone(), cell.mode) };

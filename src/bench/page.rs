@@ -10,7 +10,7 @@ use crate::bench::quality::Metric;
 use crate::bench::record::{Begun, ClipRecord};
 use crate::bench::results::{CellResult, Comparison, Cost, Results, Series};
 use crate::bench::statistics::Spread;
-use crate::bench::verdict::{leading, least_gain};
+use crate::bench::verdict::{Worth, leading, worth};
 
 /// The page; `changes` is what an earlier bench is told to differ in.
 #[must_use]
@@ -73,12 +73,10 @@ fn verdicts(page: &mut String, comparisons: &[Comparison]) {
     }
     page.push_str("<h2>Verdicts</h2><div class='verdicts'>");
     for comparison in comparisons {
-        let gain = leading(&comparison.gains);
-        let mean = gain.and_then(|gain| Some((gain.metric, gain.mean?)));
-        let class = match mean {
-            Some((metric, mean)) if mean >= least_gain(metric) => "gain",
-            Some((metric, mean)) if mean <= -least_gain(metric) => "loss",
-            _ => "none",
+        let class = match leading(&comparison.gains).map(worth) {
+            Some(Worth::Gain) => "gain",
+            Some(Worth::Loss) => "loss",
+            Some(Worth::Nothing) | None => "none",
         };
         let _ = write!(
             page,

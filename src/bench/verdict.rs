@@ -37,6 +37,33 @@ pub const fn least_gain(metric: Metric) -> f64 {
     }
 }
 
+/// Whether a gain is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worth {
+    /// Better.
+    Gain,
+    /// Neither.
+    Nothing,
+    /// Worse.
+    Loss,
+}
+
+/// Judges by bits at equal quality where they are known, for a metric near its ceiling hardly moves; else, or where these say
+/// nothing, by quality at equal bit rate.
+#[must_use]
+pub fn worth(gain: &Gain) -> Worth {
+    let bits = gain.bd_rate.map(|delta| -delta.value).filter(|saved| saved.abs() >= LEAST_BITS);
+    let quality = gain.mean.filter(|mean| mean.abs() >= least_gain(gain.metric));
+    match bits.or(quality) {
+        Some(value) if value > 0.0 => Worth::Gain,
+        Some(_) => Worth::Loss,
+        None => Worth::Nothing,
+    }
+}
+
+/// Share of bits at equal quality that is worth a word.
+const LEAST_BITS: f64 = 0.01;
+
 /// A value with its sign and the metric's unit: `+0.62 VMAF`, `-0.10 dB PSNR`.
 #[must_use]
 pub fn signed(metric: Metric, value: f64) -> String {
@@ -64,12 +91,10 @@ fn gained(comparison: &Comparison) -> String {
     let Some(mean) = gain.mean else { return "and has no bit rate in common with one pass".to_owned() };
     let where_ = if gain.at_equal_rate { "at equal bit rate" } else { "as the files came out" };
     let what = signed(gain.metric, mean);
-    if mean.abs() < least_gain(gain.metric) {
-        format!("and brings nothing that shows {where_} ({what})")
-    } else if mean > 0.0 {
-        format!("and brings {what} {where_}")
-    } else {
-        format!("and loses {} {where_}", signed(gain.metric, mean))
+    match worth(gain) {
+        Worth::Nothing => format!("and brings nothing that shows {where_} ({what})"),
+        _ if mean >= 0.0 => format!("and brings {what} {where_}"),
+        _ => format!("and loses {} {where_}", signed(gain.metric, -mean).trim_start_matches('+')),
     }
 }
 
@@ -185,6 +210,6 @@ pub(crate) mod tests {
     #[test]
     fn a_loss_is_called_one() {
         let comparison = compared(&[1.0, 1.0], -2.0);
-        assert!(comparison.verdict.contains("loses -2.00 VMAF"), "{}", comparison.verdict);
+        assert!(comparison.verdict.contains("loses 2.00 VMAF"), "{}", comparison.verdict);
     }
 }

@@ -223,7 +223,10 @@ fn show(screen: &Screen, progress: &Progress) {
         }
         Screen::Lines => {
             let left = left.map(|left| format!(", {left}")).unwrap_or_default();
-            screen.line(&format!("{}/{}{left}  {doing}", progress.done, progress.of));
+            // A line for each step, not for every share of one.
+            if progress.done.fract() == 0.0 {
+                screen.line(&format!("{}/{}{left}  {doing}", progress.done, progress.of));
+            }
         }
         _ => {
             let share = progress.done as f64 / progress.of.max(1) as f64;
