@@ -125,7 +125,6 @@ fn spawn_lane<'scope>(
     Running { rendition, encode, mux, other }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where threads are spawned")]
 fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: String,
