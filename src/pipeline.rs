@@ -15,6 +15,7 @@
 //! Every lane has its own reader of the other streams, and its mux stage pulls them up to the time of its video: so no
 //! queue can fill up because another is waiting, whatever the encoders' delays.
 
+use std::path::Path;
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 use std::time::Instant;
 
@@ -63,15 +64,18 @@ pub(crate) struct RunResult {
     pub(crate) lanes: Vec<LaneResult>,
 }
 
-/// Runs every lane over one stream of frames; `observe` is called on this thread.
+/// Runs every lane over one stream of frames; `observe` is called on this thread. Damage of `refuses_damage`, the input's
+/// name, ends the run before any output is finished.
 ///
 /// # Errors
 /// The first error of any stage that is not merely the echo of another's.
+#[expect(clippy::too_many_arguments, reason = "a run is where everything of a job meets")]
 pub(crate) fn run(
     source: &mut dyn FrameSource,
     cache: &mut FrameCache,
     list: &mut FrameList,
     last: bool,
+    refuses_damage: Option<&Path>,
     lanes: Vec<Lane>,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
@@ -85,7 +89,7 @@ pub(crate) fn run(
             outlets.push((lane.branch, frames));
             running.push(spawn_lane(scope, lane, taken, &events));
         }
-        let stage = FeedStage { source, cache, list, outlets, last, cancel, events: events.clone() };
+        let stage = FeedStage { source, cache, list, outlets, last, refuses_damage, cancel, events: events.clone() };
         let feed = spawn(scope, "feed".to_owned(), move || stage.run());
         drop(events);
         heard.iter().for_each(observe);

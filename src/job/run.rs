@@ -10,7 +10,7 @@ use crate::av::versions;
 use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
-use crate::frames::{FrameList, FrameSource};
+use crate::frames::{Damage, FrameList, FrameSource};
 use crate::job::size::{self, Overhead};
 use crate::job::{Plan, RenditionPlan, least_rate, upright};
 use crate::pipeline::encode::EncodeStage;
@@ -55,12 +55,12 @@ pub(super) fn run(
         let lanes = lanes(plan, number, &source, &list, &mut progress, cancel)?;
         let usage = Usage::now();
         let last = number == plan.runs;
-        let result = run_pipeline(&mut source, &mut cache, &mut list, last, lanes, cancel, observe)?;
+        let refuses = (!plan.keep_damaged).then_some(plan.input.path.as_path());
+        let result = run_pipeline(&mut source, &mut cache, &mut list, last, refuses, lanes, cancel, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
         }
-        refuse_damage(plan, &source)?;
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
             take(plan, lane, &mut progress, &list, &source)?;
@@ -157,14 +157,6 @@ fn store(
     StatsStore::for_route(route, per_frame * plan.frames().unwrap_or(0)).map(|store| Some((model, store)))
 }
 
-fn refuse_damage(plan: &Plan, source: &DecodedFile) -> Result<(), Error> {
-    let damage = source.damage();
-    if damage.any() && !plan.keep_damaged {
-        return Err(Error::Damaged { path: plan.input.path.clone(), what: damage.to_string() });
-    }
-    Ok(())
-}
-
 /// Takes over what a lane brought.
 fn take(
     plan: &Plan,
@@ -231,11 +223,13 @@ fn finish(
     began: &Usage,
 ) -> Result<Report, Error> {
     let seconds = duration(list, source);
+    let damaged = |progress: &Progress| progress.others.map_or(0, |tally| tally.damaged);
+    let others = Damage { other_streams: progress.iter().map(damaged).max().unwrap_or(0), ..Damage::default() };
     let mut renditions = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
         renditions.push(rendition_report(rendition, progress, seconds)?);
     }
-    let damage = source.damage();
+    let damage = source.damage().worst(others);
     Ok(Report {
         versions: versions(),
         input: plan.input.path.clone(),

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a later run hands out exactly the frames of the list, or ends with [`Error::PassesDiffer`].
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -41,6 +42,8 @@ pub(crate) struct FeedStage<'r> {
     pub(crate) outlets: Vec<(usize, Sender<Fed>)>,
     /// Whether nobody needs the frames after this run.
     pub(crate) last: bool,
+    /// The input's name, where its damage ends the run.
+    pub(crate) refuses_damage: Option<&'r Path>,
     pub(crate) cancel: &'r Cancel,
     pub(crate) events: Sender<Event>,
 }
@@ -53,6 +56,8 @@ impl FeedStage<'_> {
         } else {
             self.again(&mut feeding)?;
         }
+        // Before anybody is told of the end, or the output would be finished.
+        self.refuse_damage()?;
         for (_, outlet) in &self.outlets {
             send_timed(outlet, Fed::End, &mut feeding.blocked)?;
         }
@@ -158,8 +163,20 @@ impl FeedStage<'_> {
         Ok(Ok(frames))
     }
 
+    /// Ends the run at the first damage: an hour of encoding for a file that is not kept helps nobody.
+    fn refuse_damage(&self) -> Result<(), Error> {
+        let Some(path) = self.refuses_damage else { return Ok(()) };
+        let damage = self.source.damage();
+        if !damage.any() {
+            return Ok(());
+        }
+        let frames = self.list.len();
+        Err(Error::Damaged { path: path.to_owned(), what: format!("{damage}, seen after {frames} frames") })
+    }
+
     fn hand_out(&mut self, frames: &[Frame], moment: Moment, feeding: &mut Feeding) -> Result<(), Error> {
         self.stop_if_asked()?;
+        self.refuse_damage()?;
         for (branch, outlet) in &self.outlets {
             let mut frame = frames[*branch].share().map_err(|_| Error::Stopped)?;
             frame.set_pts(moment.grid);

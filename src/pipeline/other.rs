@@ -11,10 +11,11 @@ use crate::av::packet::Packet;
 use crate::av::source::{Demuxer, StreamParameters};
 use crate::error::Error;
 use crate::event::Cancel;
+use crate::frames::Damage;
 use crate::job::{Fate, Others, Plan, RenditionPlan};
 use crate::media::{Rational, StreamKind};
 use crate::sink::OutputStream;
-use crate::source::Input;
+use crate::source::{Input, Marked};
 
 /// What a mux stage is given of the other streams. A queue that closes without `End` was cut off.
 pub(crate) enum Other {
@@ -41,7 +42,7 @@ pub(crate) struct Along {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) others: Others,
-    /// Decode errors of transcoded audio.
+    /// Packets marked as damaged, and decode errors of transcoded audio.
     pub(crate) damaged: u64,
 }
 
@@ -50,6 +51,7 @@ pub(crate) struct OtherStage {
     /// Index in the source, and what becomes of it.
     streams: Vec<(usize, Fate)>,
     global_header: bool,
+    keep_damaged: bool,
     cancel: Cancel,
 }
 
@@ -58,7 +60,13 @@ impl OtherStage {
     pub(crate) fn new(plan: &Plan, rendition: &RenditionPlan, global_header: bool, cancel: Cancel) -> Option<Self> {
         let carried = rendition.streams.iter().filter(|plan| plan.fate.is_carried());
         let streams: Vec<_> = carried.map(|plan| (plan.stream.index, plan.fate.clone())).collect();
-        (!streams.is_empty()).then(|| OtherStage { input: plan.input.clone(), streams, global_header, cancel })
+        (!streams.is_empty()).then(|| OtherStage {
+            input: plan.input.clone(),
+            streams,
+            global_header,
+            keep_damaged: plan.keep_damaged,
+            cancel,
+        })
     }
 
     pub(crate) fn run(self, out: Option<Sender<Other>>) -> Result<Tally, Error> {
@@ -71,6 +79,11 @@ impl OtherStage {
         self.go_to_start(&mut demuxer)?;
         self.read(&mut demuxer, &mut reading)?;
         reading.finish()?;
+        // Before anybody is told of the end, or the output would be finished.
+        if reading.tally.damaged > 0 && !self.keep_damaged {
+            let damage = Damage { other_streams: reading.tally.damaged, ..Damage::default() };
+            return Err(Error::Damaged { path: self.input.path.clone(), what: damage.to_string() });
+        }
         reading.send(Other::End)?;
         Ok(reading.tally)
     }
@@ -88,7 +101,7 @@ impl OtherStage {
             let start = (begins / time_base.value()).round() as i64;
             let kind = demuxer.info().streams.iter().find(|stream| stream.index == *index).map(|stream| stream.kind);
             let still = matches!(kind, Some(StreamKind::Cover | StreamKind::Attachment));
-            Ok(Track { input: *index, route, start, time_base, still, over: still })
+            Ok(Track { input: *index, route, start, time_base, still, over: still, marked: Marked::default() })
         };
         self.streams.iter().map(open).collect()
     }
@@ -148,6 +161,7 @@ struct Track {
     still: bool,
     /// Whether the end of the wanted part has passed.
     over: bool,
+    marked: Marked,
 }
 
 enum Route {
@@ -176,6 +190,7 @@ impl Reading {
                 track.over = true;
                 return Ok(());
             }
+            track.marked.note(&packet);
             packet.set_times(pts, dts, duration);
         }
         let (input, time_base) = (track.input, track.time_base);
@@ -191,6 +206,8 @@ impl Reading {
     fn finish(&mut self) -> Result<(), Error> {
         for index in 0..self.tracks.len() {
             let track = &mut self.tracks[index];
+            track.marked.end();
+            self.tally.damaged += track.marked.count;
             if let Route::Transcode(transcoder) = &mut track.route {
                 transcoder.push_end()?;
                 self.tally.damaged += transcoder.damaged();
