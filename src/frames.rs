@@ -45,6 +45,14 @@ pub trait FrameSource: Send {
     /// Shape of a pixel of this branch, width to height, where known; known once the first frame is out.
     fn sample_aspect_ratio(&self, branch: usize) -> Option<Rational>;
 
+    /// Whether the source is still what it was when it was opened.
+    ///
+    /// # Errors
+    /// [`Error::PassesDiffer`]: it is another, or has grown.
+    fn unchanged(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// What was damaged so far.
     fn damage(&self) -> Damage {
         Damage::default()

@@ -22,6 +22,9 @@ use crate::rate::Seconds;
 use crate::timing::Timing;
 
 mod extent;
+mod identity;
+
+pub use identity::Identity;
 
 /// What to read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -179,6 +182,7 @@ pub struct DecodedFile {
     /// What this reading met.
     reading: Reading,
     line: TimeLine,
+    identity: Option<Identity>,
     whole: bool,
     warnings: Vec<String>,
 }
@@ -238,9 +242,11 @@ impl DecodedFile {
             before: Damage::default(),
             reading: Reading::default(),
             line: TimeLine::default(),
+            identity: None,
             whole: true,
             warnings: Vec::new(),
         };
+        file.identity = Identity::of(&file.input.path);
         file.go_to_start()?;
         while file.unfiltered.is_empty() && file.state == State::Reading {
             file.advance()?;
@@ -583,6 +589,14 @@ impl FrameSource for DecodedFile {
 
     fn sample_aspect_ratio(&self, branch: usize) -> Option<Rational> {
         self.filter.as_ref().and_then(|filter| filter.output(branch).sample_aspect_ratio)
+    }
+
+    fn unchanged(&self) -> Result<(), Error> {
+        match (&self.identity, Identity::of(&self.input.path)) {
+            (Some(then), Some(now)) if *then == now => Ok(()),
+            (None, _) => Ok(()),
+            (Some(then), now) => Err(Error::PassesDiffer { why: then.differs(now.as_ref()) }),
+        }
     }
 
     fn damage(&self) -> Damage {

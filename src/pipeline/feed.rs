@@ -3,6 +3,7 @@
 //! Invariant: a later run hands out exactly the frames of the list, or ends with [`Error::PassesDiffer`].
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -12,6 +13,7 @@ use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{FrameList, FrameSource, Listed};
+use crate::pipeline::watch::Pulse;
 use crate::pipeline::{FRAMES_IN_FLIGHT, send_timed};
 use crate::timing::{Clock, Moment};
 
@@ -46,6 +48,7 @@ pub(crate) struct FeedStage<'r> {
     pub(crate) refuses_damage: Option<&'r Path>,
     pub(crate) cancel: &'r Cancel,
     pub(crate) events: Sender<Event>,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 impl FeedStage<'_> {
@@ -58,8 +61,9 @@ impl FeedStage<'_> {
         }
         // Before anybody is told of the end, or the output would be finished.
         self.refuse_damage()?;
+        self.source.unchanged()?;
         for (_, outlet) in &self.outlets {
-            send_timed(outlet, Fed::End, &mut feeding.blocked)?;
+            send_timed(outlet, Fed::End, &self.pulse, &mut feeding.blocked)?;
         }
         Ok(feeding)
     }
@@ -182,7 +186,7 @@ impl FeedStage<'_> {
             frame.set_pts(moment.grid);
             frame.set_duration(1);
             frame.set_picture_type(false);
-            send_timed(outlet, Fed::Frame(frame, moment), &mut feeding.blocked)?;
+            send_timed(outlet, Fed::Frame(frame, moment), &self.pulse, &mut feeding.blocked)?;
         }
         feeding.frames += 1;
         Ok(())
@@ -190,6 +194,7 @@ impl FeedStage<'_> {
 
     fn next_uncancelled(&mut self) -> Result<Option<Vec<Frame>>, Error> {
         self.stop_if_asked()?;
+        self.pulse.beat();
         self.source.next()
     }
 
@@ -200,6 +205,7 @@ impl FeedStage<'_> {
     fn made<T>(&mut self, feeding: &mut Feeding, make: impl FnOnce(&mut Self) -> T) -> T {
         let began = Instant::now();
         let made = make(self);
+        self.pulse.beat();
         feeding.making += began.elapsed();
         made
     }

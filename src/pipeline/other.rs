@@ -14,6 +14,7 @@ use crate::event::Cancel;
 use crate::frames::Damage;
 use crate::job::{Fate, Others, Plan, RenditionPlan};
 use crate::media::{Rational, StreamKind};
+use crate::pipeline::watch::Pulse;
 use crate::sink::OutputStream;
 use crate::source::{Input, Marked};
 
@@ -69,12 +70,12 @@ impl OtherStage {
         })
     }
 
-    pub(crate) fn run(self, out: Option<Sender<Other>>) -> Result<Tally, Error> {
+    pub(crate) fn run(self, out: Option<Sender<Other>>, pulse: &Pulse) -> Result<Tally, Error> {
         let mut demuxer = self.input.open(&self.cancel)?;
         demuxer.only(&self.streams.iter().map(|(index, _)| *index).collect::<Vec<_>>());
         let tracks = self.tracks(&demuxer)?;
         let along = tracks.iter().map(|track| self.along(track, &demuxer)).collect::<Result<Vec<_>, Error>>()?;
-        let mut reading = Reading { out, tracks, tally: Tally::default() };
+        let mut reading = Reading { out, tracks, tally: Tally::default(), pulse };
         reading.send(Other::Start(along))?;
         self.go_to_start(&mut demuxer)?;
         self.read(&mut demuxer, &mut reading)?;
@@ -129,9 +130,10 @@ impl OtherStage {
         }
     }
 
-    fn read(&self, demuxer: &mut Demuxer, reading: &mut Reading) -> Result<(), Error> {
+    fn read(&self, demuxer: &mut Demuxer, reading: &mut Reading<'_>) -> Result<(), Error> {
         let mut packet = Packet::new().map_err(|source| self.failed("packet", source))?;
         while !reading.tracks.iter().all(|track| track.over) || self.input.length.is_none() {
+            reading.pulse.beat();
             match demuxer.read(&mut packet) {
                 Ok(Received::Ready) => {}
                 Err(error) if error == crate::av::INTERRUPTED => return Err(Error::Interrupted),
@@ -169,13 +171,14 @@ enum Route {
     Transcode(Box<AudioTranscoder>),
 }
 
-struct Reading {
+struct Reading<'p> {
     out: Option<Sender<Other>>,
     tracks: Vec<Track>,
     tally: Tally,
+    pulse: &'p Pulse,
 }
 
-impl Reading {
+impl Reading<'_> {
     /// Moves a packet to the output's time, cuts what lies outside the wanted part, and passes it on.
     fn take(&mut self, mut packet: Packet, cut_before: bool, length: Option<f64>) -> Result<(), Error> {
         let Some(track) = self.tracks.iter_mut().find(|track| track.input == packet.stream()) else { return Ok(()) };
@@ -243,7 +246,7 @@ impl Reading {
 
     fn send(&self, other: Other) -> Result<(), Error> {
         match &self.out {
-            Some(out) => out.send(other).map_err(|_| Error::Stopped),
+            Some(out) => self.pulse.while_waiting(|| out.send(other)).map_err(|_| Error::Stopped),
             None => Ok(()),
         }
     }
