@@ -19,7 +19,7 @@ use crate::event::{Cancel, Event};
 use crate::media::SourceInfo;
 use crate::plan::{EncoderPlan, Request, compile};
 use crate::probe::capabilities;
-use crate::rate::{BitRate, Target};
+use crate::rate::{BitRate, Seconds, Target};
 use crate::report::Report;
 use crate::source::{Branch, DecodedFile, Graph, Input};
 use crate::timing::Timing;
@@ -48,6 +48,8 @@ pub struct JobRequest {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
+    /// How long a stage may make no progress before the job is ended; `None`: for ever.
+    pub stall_timeout: Option<Seconds>,
 }
 
 /// One output of a job.
@@ -98,6 +100,8 @@ pub struct Plan {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
+    /// How long a stage may make no progress, in seconds; `None`: for ever.
+    pub stall_timeout: Option<Seconds>,
     /// Everything that deserves to be known.
     pub warnings: Vec<String>,
 }
@@ -159,7 +163,13 @@ impl Job {
     /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
         log::capture();
+        // A job that stalls is stopped alone.
+        let cancel = &cancel.child();
         let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, cancel)?;
+        let foreseen = file.foreseen();
+        if foreseen.any() && !request.keep_damaged {
+            return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });
+        }
         let source = file.info().clone();
         let timing = Timing::of(&source.video);
         let mut graph = Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
@@ -188,6 +198,7 @@ impl Job {
             cached_share: None,
             keep_damaged: request.keep_damaged,
             decoder_threads: request.decoder_threads,
+            stall_timeout: request.stall_timeout,
             warnings,
         };
         plan.cached_share = plan.cached_share();
@@ -212,7 +223,7 @@ impl Job {
     /// # Errors
     /// The first thing that went wrong, with its place; see [`Error`].
     pub fn run(self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
-        run::run(&self.plan, self.source, &self.cancel, &mut observe)
+        run::run(&self.plan, self.source, &self.cancel, &mut observe).map_err(Error::or_exhausted)
     }
 }
 

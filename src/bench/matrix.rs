@@ -14,7 +14,7 @@ use crate::event::Cancel;
 use crate::job::{AudioChoice, Job, JobRequest, Plan, RenditionRequest, SubtitleChoice};
 use crate::plan::{OnUnsupported, Passes, Request};
 use crate::probe::open_device;
-use crate::rate::{BitRate, ByteSize, Target};
+use crate::rate::{BitRate, ByteSize, Seconds, Target};
 use crate::source::Input;
 
 /// All that will be measured.
@@ -200,6 +200,7 @@ impl Planning<'_> {
             cache: CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None },
             keep_damaged: false,
             decoder_threads: Some(self.request.threads),
+            stall_timeout: Some(STALL),
         };
         Ok(Square { cell, plan: Job::prepare(&job, self.cancel)?.into_plan(), turn })
     }
@@ -239,6 +240,9 @@ fn usual_levels(adapter: &Adapter) -> Vec<f64> {
     };
     USUAL_SHARES.into_iter().map(|share| at(share).round()).collect()
 }
+
+/// No encoder is this slow with one frame; one that hangs must not end a bench's night.
+const STALL: Seconds = Seconds(1800.0);
 
 /// Of a scale's length, from its better end.
 const USUAL_SHARES: [f64; 4] = [0.36, 0.46, 0.55, 0.65];

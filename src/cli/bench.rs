@@ -229,7 +229,7 @@ fn show(screen: &Screen, progress: &Progress) {
             }
         }
         _ => {
-            let share = progress.done as f64 / progress.of.max(1) as f64;
+            let share = progress.done / progress.of.max(1) as f64;
             screen.advance(
                 share,
                 &format!("{}/{}", progress.done, progress.of),

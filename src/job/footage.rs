@@ -8,7 +8,7 @@ use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::frames::{FrameList, FrameSource};
 use crate::job::Plan;
-use crate::job::run::{Opened, Usage, run_over};
+use crate::job::run::{Opened, Usage, run_over, terms};
 use crate::media::{Rational, SourceInfo};
 use crate::pipeline;
 use crate::report::Report;
@@ -44,11 +44,13 @@ impl Footage {
             }
         }
         let branches = graph.branches.clone();
+        // A footage that stalls is stopped alone.
+        let cancel = &cancel.child();
         let mut source = DecodedFile::open(first.input.clone(), first.decoder_threads, cancel)?;
         source.set_graph(graph);
         let mut opened = Opened { source, cache: FrameCache::new(cache), list: FrameList::default() };
         let Opened { source, cache, list } = &mut opened;
-        pipeline::run(source, cache, list, false, Vec::new(), cancel, &mut observe)?;
+        pipeline::run(source, cache, list, Vec::new(), &terms(first, cancel), &mut observe)?;
         check_whole(&opened, first)?;
         Ok(Footage { opened, branches, info: first.source.clone(), cancel: cancel.clone() })
     }

@@ -1,7 +1,7 @@
 //! Doing what a plan says: runs, lanes, proofs, the report. Makes no choice of its own.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
@@ -10,18 +10,19 @@ use crate::av::versions;
 use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
-use crate::frames::{FrameList, FrameSource};
+use crate::frames::{Damage, FrameList, FrameSource};
 use crate::job::size::{self, Overhead};
 use crate::job::{Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::mux::{MuxStage, Muxed};
 use crate::pipeline::other::{OtherStage, Tally};
-use crate::pipeline::{Lane, LaneResult, run as run_pipeline};
+use crate::pipeline::{Lane, LaneResult, Terms, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
 use crate::rate::{BitRate, Target};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
+use crate::sink::{FileSink, Sink};
 use crate::source::DecodedFile;
-use crate::stats::{Stats, StatsStore};
+use crate::stats::{Stats, StatsStore, collect_leftovers};
 use crate::timing::OutputTimes;
 
 /// What a rendition has come to.
@@ -30,6 +31,8 @@ struct Progress {
     passes: Vec<PassReport>,
     muxed: Option<Muxed>,
     others: Option<Tally>,
+    /// Where the last pass will write. Made before the first, so that a place that takes no file is known at once.
+    sink: Option<Box<dyn Sink>>,
     /// The bit rate of a size target, once measured.
     rate: Option<BitRate>,
 }
@@ -41,6 +44,7 @@ pub(super) fn run(
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let began = Usage::now();
+    collect_leftovers();
     let mut opened = Opened { source, cache: FrameCache::new(plan.cache.clone()), list: FrameList::default() };
     run_over(plan, &mut opened, true, &began, cancel, observe)
 }
@@ -62,31 +66,47 @@ pub(super) fn run_over(
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let Opened { source, cache, list } = opened;
+    let mut progress = plan.renditions.iter().map(Progress::begin).collect::<Result<Vec<_>, Error>>()?;
     source.prime()?;
-    let mut progress: Vec<Progress> = plan
-        .renditions
-        .iter()
-        .map(|_| Progress { stats: None, passes: Vec::new(), muxed: None, others: None, rate: None })
-        .collect();
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
+        source.unchanged()?;
         let lanes = lanes(plan, number, source, list, &mut progress, cancel)?;
         let usage = Usage::now();
-        let last = only && number == plan.runs;
-        let result = run_pipeline(source, cache, list, last, lanes, cancel, observe)?;
+        let terms = Terms { last: only && number == plan.runs, ..terms(plan, cancel) };
+        let result = run_pipeline(source, cache, list, lanes, &terms, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
         }
-        refuse_damage(plan, source)?;
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
             take(plan, lane, &mut progress, list, source)?;
         }
     }
     finish(plan, source, cache, list, progress, runs, warnings, began)
+}
+
+/// What holds for every run of a plan; frames are needed after it.
+pub(super) fn terms<'r>(plan: &'r Plan, cancel: &'r Cancel) -> Terms<'r> {
+    Terms {
+        last: false,
+        refuses_damage: (!plan.keep_damaged).then_some(plan.input.path.as_path()),
+        stall: plan.stall_timeout.map(|seconds| Duration::from_secs_f64(seconds.0)),
+        cancel,
+    }
+}
+
+impl Progress {
+    fn begin(rendition: &RenditionPlan) -> Result<Self, Error> {
+        let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
+        let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
+        let sink = sink.with_options(rendition.mux_options.clone());
+        let sink: Option<Box<dyn Sink>> = Some(Box::new(sink));
+        Ok(Progress { stats: None, passes: Vec::new(), muxed: None, others: None, sink, rate: None })
+    }
 }
 
 /// The renditions that have a pass left, set up for it.
@@ -141,7 +161,8 @@ fn lane(
         global_header: step.output && container.global_header(),
     };
     let expected = (!list.is_empty()).then_some(list.len() as u64);
-    let mux = step.output.then(|| MuxStage::create(plan, rendition, container, source)).transpose()?;
+    let sink = progress.sink.take_if(|_| step.output);
+    let mux = sink.map(|sink| MuxStage::new(plan, rendition, sink, source)).transpose()?;
     let measures = !step.output && matches!(rendition.encoder.target, Target::Size(_));
     let other = (step.output || measures)
         .then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone()))
@@ -175,14 +196,6 @@ fn store(
     let macroblocks = u64::from(picture.width.div_ceil(16)) * u64::from(picture.height.div_ceil(16));
     let per_frame = u64::from(model.bytes_per_frame.0) + u64::from(model.bytes_per_frame.1) * macroblocks;
     StatsStore::for_route(route, per_frame * plan.frames().unwrap_or(0)).map(|store| Some((model, store)))
-}
-
-fn refuse_damage(plan: &Plan, source: &DecodedFile) -> Result<(), Error> {
-    let damage = source.damage();
-    if damage.any() && !plan.keep_damaged {
-        return Err(Error::Damaged { path: plan.input.path.clone(), what: damage.to_string() });
-    }
-    Ok(())
 }
 
 /// Takes over what a lane brought.
@@ -252,11 +265,13 @@ fn finish(
     began: &Usage,
 ) -> Result<Report, Error> {
     let seconds = duration(list, source);
+    let damaged = |progress: &Progress| progress.others.map_or(0, |tally| tally.damaged);
+    let others = Damage { other_streams: progress.iter().map(damaged).max().unwrap_or(0), ..Damage::default() };
     let mut renditions = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
         renditions.push(rendition_report(rendition, progress, seconds)?);
     }
-    let damage = source.damage();
+    let damage = source.damage().worst(others);
     Ok(Report {
         versions: versions(),
         input: plan.input.path.clone(),
