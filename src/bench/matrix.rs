@@ -69,7 +69,11 @@ fn here(encoders: &[&'static Adapter], unavailable: &mut Vec<Unavailable>) -> Ve
         match open_device(adapter) {
             Ok(()) => true,
             Err(error) => {
-                let why = format!("not on this machine: {error}");
+                let name = format!("{}: ", adapter.name);
+                let words = error.to_string();
+                let words = words.strip_prefix(&name).unwrap_or(&words);
+                let words = words.strip_prefix("does not open on this machine: ").unwrap_or(words);
+                let why = format!("not on this machine: {words}");
                 unavailable.push(Unavailable { encoder: adapter.name.to_owned(), mode: None, why });
                 false
             }
