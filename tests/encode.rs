@@ -46,7 +46,7 @@ fn request(encoder: &str, target: Target, input: &Path, output: &Path) -> JobReq
 }
 
 fn run(request: &JobRequest) -> Result<Report, Error> {
-    repass::av::start_memory_from_zero();
+    repass::av::let_jobs_zero_memory();
     Job::prepare(request, &Cancel::new())?.run(|_| {})
 }
 

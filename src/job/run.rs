@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
 use crate::av::muxer::Container;
-use crate::av::versions;
+use crate::av::{versions, zero_fresh_memory};
 use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
@@ -45,6 +45,9 @@ pub(super) fn run(
 ) -> Result<Report, Error> {
     let began = Usage::now();
     collect_leftovers();
+    if plan.reads_unwritten_memory() {
+        zero_fresh_memory();
+    }
     let mut progress = plan.renditions.iter().map(Progress::begin).collect::<Result<Vec<_>, Error>>()?;
     source.prime()?;
     let mut cache = FrameCache::new(plan.cache.clone());
