@@ -15,17 +15,22 @@ use crate::cache::CachePlan;
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::media::SourceInfo;
-use crate::plan::{EncoderPlan, Request, compile};
-use crate::probe::capabilities;
-use crate::rate::{BitRate, Target};
+use crate::plan::{EncoderPlan, Request};
+use crate::rate::{BitRate, GopLength};
 use crate::report::Report;
 use crate::source::{Branch, DecodedFile, Graph, Input};
 use crate::timing::Timing;
 
+mod ladder;
+mod naming;
 mod run;
+mod rung;
 mod size;
 mod streams;
 
+use ladder::Ladder;
+pub use naming::{output_name, tells_renditions_apart};
+pub use rung::Size;
 pub(crate) use size::Others;
 pub use streams::{AudioChoice, Fate, StreamPlan, SubtitleChoice};
 
@@ -44,6 +49,24 @@ pub struct JobRequest {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
+    /// Whether renditions larger than the source are made; else they are left out, with a warning.
+    pub enlarge: bool,
+}
+
+impl JobRequest {
+    /// A job over this input with nothing to make yet, and everything else as `repass encode` has it.
+    #[must_use]
+    pub fn new(input: Input) -> Self {
+        JobRequest {
+            input,
+            filters: None,
+            renditions: Vec::new(),
+            cache: CachePlan::default(),
+            keep_damaged: false,
+            decoder_threads: None,
+            enlarge: false,
+        }
+    }
 }
 
 /// One output of a job.
@@ -51,22 +74,46 @@ pub struct JobRequest {
 pub struct RenditionRequest {
     /// Its name in plans, progress and reports.
     pub name: String,
-    /// The file; its extension chooses the container.
+    /// The file; its extension chooses the container. Renditions with the same `.m3u8` or `.mpd` are one package.
     pub output: PathBuf,
     /// libavformat's name of the container, where the extension does not tell.
     pub container: Option<String>,
     /// Whether an existing file is replaced.
     pub overwrite: bool,
-    /// The encoder and what it aims at.
+    /// The encoder and what it aims at. Its `gop_frames` is filled in from `gop`.
     pub encoder: Request,
-    /// Width and height in pixels; `None`: those of the source, upright.
-    pub size: Option<(u32, u32)>,
+    /// Filters of this rendition alone, behind those of the job and before scaling. They keep every frame.
+    pub filters: Option<String>,
+    /// The size of its picture.
+    pub size: Size,
+    /// Fixed distance of key frames; `None`: the encoder's own choice, in a package two seconds.
+    pub gop: Option<GopLength>,
     /// What to do with audio.
     pub audio: AudioChoice,
     /// What to do with subtitles.
     pub subtitles: SubtitleChoice,
     /// Options of the muxer, for instance `movflags=+faststart`.
     pub mux_options: Vec<(String, String)>,
+}
+
+impl RenditionRequest {
+    /// A file of the source's size, sound and subtitles copied.
+    #[must_use]
+    pub fn new(name: impl Into<String>, output: impl Into<PathBuf>, encoder: Request) -> Self {
+        RenditionRequest {
+            name: name.into(),
+            output: output.into(),
+            container: None,
+            overwrite: false,
+            encoder,
+            filters: None,
+            size: Size::Source,
+            gop: None,
+            audio: AudioChoice::Copy,
+            subtitles: SubtitleChoice::Copy,
+            mux_options: Vec::new(),
+        }
+    }
 }
 
 /// A job as it will be run.
@@ -82,6 +129,9 @@ pub struct Plan {
     pub graph: Graph,
     /// The outputs.
     pub renditions: Vec<RenditionPlan>,
+    /// Renditions that go into one HLS or DASH output together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<PackagePlan>,
     /// How often the frames are gone through.
     pub runs: u8,
     /// Where frames are kept between the runs.
@@ -109,6 +159,8 @@ pub struct RenditionPlan {
     pub overwrite: bool,
     /// Which branch of the graph it encodes.
     pub branch: usize,
+    /// The run in which its first pass happens, from 1: one pass of a package waits for the second passes of the others.
+    pub first_run: u8,
     /// The passes of its encoder.
     pub encoder: EncoderPlan,
     /// What becomes of each stream.
@@ -118,6 +170,31 @@ pub struct RenditionPlan {
     /// The adapter's row.
     #[serde(skip)]
     pub adapter: &'static Adapter,
+}
+
+impl RenditionPlan {
+    /// The run in which its last pass happens, from 1.
+    #[must_use]
+    pub fn last_run(&self) -> u8 {
+        self.first_run + self.encoder.steps.len() as u8 - 1
+    }
+}
+
+/// One HLS or DASH output: a manifest, and the segments of several renditions beside it.
+#[derive(Debug, Clone, Serialize)]
+pub struct PackagePlan {
+    /// The manifest.
+    pub manifest: PathBuf,
+    /// libavformat's name of the muxer: `hls` or `dash`.
+    pub container: String,
+    /// Indices of its renditions, in the manifest's order.
+    pub renditions: Vec<usize>,
+    /// Frames of a segment: the distance of key frames in all renditions.
+    pub gop_frames: u32,
+    /// Seconds of a segment.
+    pub segment_seconds: f64,
+    /// Whether nobody asked for this distance.
+    pub by_default: bool,
 }
 
 /// A prepared job.
@@ -131,30 +208,33 @@ impl Job {
     /// Opens the source, asks the linked libav what it has, and plans everything.
     ///
     /// # Errors
-    /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running.
+    /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running,
+    /// [`Error::Filter`] for filters that cannot be.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
         log::capture();
         let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, cancel)?;
+        let mut ladder = Ladder::over(request, &file)?;
+        let fitting = ladder.fitting()?;
+        let mut renditions = Vec::with_capacity(fitting.len());
+        for (rendition, scaled) in &fitting {
+            renditions.push(ladder.rendition(rendition, *scaled)?);
+        }
+        let packages = ladder.packages(&fitting, &mut renditions)?;
+        distinct_outputs(&renditions, &packages)?;
         let source = file.info().clone();
-        let timing = Timing::of(&source.video);
-        let mut graph = Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
-        let renditions = request
-            .renditions
-            .iter()
-            .map(|rendition| plan_rendition(rendition, &request.input, &file, timing, &mut graph))
-            .collect::<Result<Vec<_>, Error>>()?;
-        distinct_outputs(&renditions)?;
-        let runs = renditions.iter().map(|rendition| rendition.encoder.steps.len() as u8).max().unwrap_or(1);
+        let runs = renditions.iter().map(RenditionPlan::last_run).max().unwrap_or(1);
         if runs > 1 && !source.rereadable {
             return Err(twice_from_a_pipe(&source.path).into());
         }
-        let warnings = renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()).collect();
+        let (timing, graph, mut warnings) = ladder.end(&mut renditions)?;
+        warnings.extend(renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()));
         let mut plan = Plan {
             input: request.input.clone(),
             source,
             timing,
             graph,
             renditions,
+            packages,
             runs,
             cache: request.cache.clone(),
             cached_share: None,
@@ -232,89 +312,12 @@ pub(crate) fn upright(source: &SourceInfo) -> (u32, u32) {
     if source.video.rotation % 180 == 90 { (height, width) } else { (width, height) }
 }
 
-fn plan_rendition(
-    request: &RenditionRequest,
-    input: &Input,
-    file: &DecodedFile,
-    timing: Timing,
-    graph: &mut Graph,
-) -> Result<RenditionPlan, Error> {
-    let source = file.info();
-    check_output(request, &input.path)?;
-    let container = Container::for_path(&request.output, request.container.as_deref())?;
-    let adapter = request.encoder.adapter;
-    let capabilities = capabilities(adapter);
-    let holds = |kind, codec: &str| container.holds(kind, codec);
-    let holder = streams::Holder { name: container.name(), holds: &holds };
-    if !container.holds(crate::media::StreamKind::Video, adapter.codec) {
-        return Err(Refusal::Container {
-            container: container.name().to_owned(),
-            what: format!("{} video", adapter.codec),
-            remedy: "choose .mkv, or another encoder".to_owned(),
-        }
-        .into());
-    }
-    let (streams, left_out) = streams::decide(source, &request.audio, request.subtitles, &holder)?;
-    let mut encoder_request = Request { hdr10: file.hdr10(), ..request.encoder.clone() };
-    if let Target::Size(size) = encoder_request.target {
-        encoder_request.provisional = Some(provisional(size, input, source, &streams, &container, timing, adapter)?);
-    }
-    let mut encoder = compile(&encoder_request, &capabilities)?;
-    encoder.warnings.extend(left_out);
-    let branch = Branch { size: request.size, filters: None, pixel_formats: encoder.pixel_formats.clone() };
-    let number = graph.branches.iter().position(|known| *known == branch).unwrap_or_else(|| {
-        graph.branches.push(branch);
-        graph.branches.len() - 1
-    });
-    Ok(RenditionPlan {
-        name: request.name.clone(),
-        output: request.output.clone(),
-        container: container.name().to_owned(),
-        overwrite: request.overwrite,
-        branch: number,
-        encoder,
-        streams,
-        mux_options: request.mux_options.clone(),
-        adapter,
-    })
-}
-
-/// The video rate of a size target before anything is measured: from the length and rates that the container tells.
-fn provisional(
-    size: crate::rate::ByteSize,
-    input: &Input,
-    source: &SourceInfo,
-    streams: &[StreamPlan],
-    container: &Container,
-    timing: Timing,
-    adapter: &Adapter,
-) -> Result<BitRate, Error> {
-    let unknown = || Refusal::Source {
-        path: input.path.display().to_string(),
-        why: "a size target needs the length, which this container does not tell: use -b".to_owned(),
-    };
-    let rest = source.seconds.ok_or_else(unknown)? - input.start.map_or(0.0, |start| start.0);
-    let seconds = input.length.map_or(rest, |length| length.0.min(rest));
-    let others: f64 = streams
-        .iter()
-        .map(|plan| match &plan.fate {
-            Fate::Copy => plan.stream.bitrate.unwrap_or(0) as f64,
-            Fate::Transcode(spec) => spec.bitrate(plan.stream.channels.unwrap_or(2)).map_or(0.0, |rate| rate.0 as f64),
-            _ => 0.0,
-        })
-        .sum();
-    let others = size::Others { packets: 0, bytes: (others * seconds / 8.0) as u64 };
-    let frames = (seconds * timing.rate.value()) as u64;
-    let overhead = size::Overhead::of(container.name());
-    Ok(size::video_rate(size, others, overhead, frames, seconds, least_rate(adapter))?)
-}
-
 /// The least bit rate that the adapter's encoder takes.
 pub(crate) fn least_rate(adapter: &Adapter) -> BitRate {
     BitRate(adapter.bitrate.map_or(1, |bitrate| bitrate.range.0))
 }
 
-fn check_output(request: &RenditionRequest, input: &Path) -> Result<(), Refusal> {
+fn check_output(request: &RenditionRequest, container: Container, input: &Path) -> Result<(), Refusal> {
     let path = request.output.display().to_string();
     if same_file(&request.output, input) {
         return Err(Refusal::SameFile { path });
@@ -326,11 +329,18 @@ fn check_output(request: &RenditionRequest, input: &Path) -> Result<(), Refusal>
         return Err(Refusal::Exists { path });
     }
     match request.output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        // A package is a folder of its own mostly, and makes it.
+        Some(folder) if container.is_package() && folder.parent().is_some_and(is_folder) && !folder.exists() => Ok(()),
         Some(folder) if !folder.is_dir() => {
             Err(Refusal::Output { path, why: format!("there is no folder {}", folder.display()) })
         }
         _ => Ok(()),
     }
+}
+
+/// Whether it is a folder; the empty path is the one we are in.
+fn is_folder(path: &Path) -> bool {
+    path.as_os_str().is_empty() || path.is_dir()
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {
@@ -352,14 +362,21 @@ fn same_inode(_one: &Path, _other: &Path) -> bool {
     false
 }
 
-fn distinct_outputs(renditions: &[RenditionPlan]) -> Result<(), Refusal> {
-    let mut seen = BTreeMap::new();
-    for rendition in renditions {
-        if let Some(other) = seen.insert(&rendition.output, &rendition.name) {
-            let path = rendition.output.display().to_string();
+fn distinct_outputs(renditions: &[RenditionPlan], packages: &[PackagePlan]) -> Result<(), Refusal> {
+    let together = |one: usize, other: usize| {
+        packages.iter().any(|package| package.renditions.contains(&one) && package.renditions.contains(&other))
+    };
+    let mut seen: BTreeMap<&Path, usize> = BTreeMap::new();
+    for (index, rendition) in renditions.iter().enumerate() {
+        let path = || rendition.output.display().to_string();
+        if renditions[..index].iter().any(|other| other.name == rendition.name) {
+            return Err(Refusal::Output { path: path(), why: format!("two renditions are named {}", rendition.name) });
+        }
+        if let Some(other) = seen.insert(&rendition.output, index).filter(|other| !together(*other, index)) {
+            let (one, other) = (&renditions[other].name, &rendition.name);
             return Err(Refusal::Output {
-                path,
-                why: format!("{other} and {} would both be written there", rendition.name),
+                path: path(),
+                why: format!("{one} and {other} would both be written there"),
             });
         }
     }

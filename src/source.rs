@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::av::Received;
-use crate::av::filter::{FilterInput, VideoFilter};
+use crate::av::filter::{FilterInput, FilterOutput, VideoFilter};
 use crate::av::frame::Frame;
 use crate::av::packet::Packet;
 use crate::av::source::{Decoder, Demuxer, FileHeaders, OpenOptions, StreamParameters};
@@ -91,8 +91,10 @@ pub struct Graph {
 pub struct Branch {
     /// Width and height in pixels; `None`: as they come.
     pub size: Option<(u32, u32)>,
-    /// Further filters of this branch alone.
+    /// Further filters of this branch alone, before it is scaled.
     pub filters: Option<String>,
+    /// Shape of a pixel, width to height, that scaled frames are given; `None`: what scaling makes of it.
+    pub shape: Option<Rational>,
     /// Pixel formats that may come out, in the encoder's order; empty: any.
     pub pixel_formats: Vec<String>,
 }
@@ -111,6 +113,7 @@ impl Graph {
         let branch = |branch: &Branch| {
             let mut steps: Vec<String> = branch.filters.iter().cloned().collect();
             steps.extend(branch.size.map(|(width, height)| format!("scale={width}:{height}")));
+            steps.extend(branch.shape.map(|shape| format!("setsar={shape}")));
             if !branch.pixel_formats.is_empty() {
                 steps.push(format!("format=pix_fmts={}", branch.pixel_formats.join("|")));
             }
@@ -226,6 +229,25 @@ impl DecodedFile {
     #[must_use]
     pub fn hdr10(&self) -> Option<Hdr10Data> {
         self.unfiltered.front().and_then(Frame::hdr10)
+    }
+
+    /// What would come out of a graph, judged by the first frame; nothing is decided by asking.
+    ///
+    /// # Errors
+    /// [`Error::Filter`] for a graph that cannot be parsed or configured, [`Error::Stopped`] after the first frame has gone.
+    pub fn outputs_of(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error> {
+        let first = self.unfiltered.front().ok_or(Error::Stopped)?;
+        let outputs = graph.branches.len();
+        let filter = VideoFilter::open(first, &self.filter_input(), &graph.describe(), outputs, self.threads)?;
+        Ok((0..outputs).map(|number| filter.output(number).clone()).collect())
+    }
+
+    fn filter_input(&self) -> FilterInput {
+        FilterInput {
+            time_base: self.stream.time_base,
+            frame_rate: Some(self.timing.rate),
+            sample_aspect_ratio: self.demuxer.info().video.sample_aspect_ratio,
+        }
     }
 
     /// Decides what the frames go through. Before this, [`FrameSource::next`] gives nothing.
@@ -347,11 +369,7 @@ impl DecodedFile {
     }
 
     fn build(&mut self, first: &Frame) -> Result<VideoFilter, Error> {
-        let input = FilterInput {
-            time_base: self.stream.time_base,
-            frame_rate: Some(self.timing.rate),
-            sample_aspect_ratio: self.demuxer.info().video.sample_aspect_ratio,
-        };
+        let input = self.filter_input();
         let Some(graph) = &mut self.graph else { return Err(Error::Stopped) };
         let filter = VideoFilter::open(first, &input, &graph.describe(), graph.branches.len(), self.threads)?;
         if !self.fixed {
@@ -397,9 +415,25 @@ impl DecodedFile {
             }
         }
         while self.partial.iter().all(|waiting| !waiting.is_empty()) {
-            self.ready.push_back(self.partial.iter_mut().filter_map(VecDeque::pop_front).collect());
+            let frames: Vec<Frame> = self.partial.iter_mut().filter_map(VecDeque::pop_front).collect();
+            if frames.iter().any(|frame| frame.pts() != frames[0].pts()) {
+                return Err(self.out_of_step());
+            }
+            self.ready.push_back(frames);
         }
-        Ok(())
+        // A branch that drops frames would let those of the others pile up.
+        if self.partial.iter().any(|waiting| waiting.len() > MOST_OUT_OF_STEP) {
+            Err(self.out_of_step())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn out_of_step(&self) -> Error {
+        let graph = self.graph.as_ref().map(Graph::describe).unwrap_or_default();
+        let log =
+            "the renditions' filters do not give the same frames; what drops or doubles frames belongs before them all";
+        Error::Filter { graph, source: crate::av::AvError::invalid(), log: log.to_owned() }
     }
 
     fn restart(&mut self) -> Result<(), Error> {
@@ -484,6 +518,9 @@ impl FrameSource for DecodedFile {
     }
 }
 
+/// How many frames one branch may be ahead of another: filters that look ahead hold some back.
+const MOST_OUT_OF_STEP: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -493,6 +530,7 @@ mod tests {
         let branch = |size, formats: &[&str]| Branch {
             size,
             filters: None,
+            shape: None,
             pixel_formats: formats.iter().map(|format| (*format).to_owned()).collect(),
         };
         let one = Graph { rotation: 90, trunk: Some("hqdn3d".to_owned()), branches: vec![branch(None, &["yuv420p"])] };

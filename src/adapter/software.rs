@@ -24,6 +24,7 @@ const X264: Adapter = Adapter {
         default_length: Some(250),
         fixed: &[Setting::option("sc_threshold", "0"), Setting::option("flags", "+cgop")],
         forced: &[Setting::option("forced-idr", "1")],
+        exact: true,
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     passes: PassModel::TwoRuns(TwoRuns {
@@ -77,6 +78,7 @@ const X265: Adapter = Adapter {
         default_length: Some(250),
         fixed: &[Setting::param("x265-params", "scenecut", "0"), Setting::param("x265-params", "open-gop", "0")],
         forced: &[Setting::option("forced-idr", "1")],
+        exact: true,
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     passes: PassModel::TwoRuns(TwoRuns {
@@ -138,6 +140,7 @@ const VP9: Adapter = Adapter {
         default_length: None,
         fixed: &[],
         forced: &[],
+        exact: true,
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     passes: PassModel::TwoRuns(TwoRuns {
@@ -224,6 +227,7 @@ const SVT: Adapter = Adapter {
         default_length: None,
         fixed: &[Setting::option("flags", "+cgop")],
         forced: &[],
+        exact: true,
     },
     pixel_formats: &["yuv420p", "yuv420p10le"],
     passes: PassModel::TwoRuns(TwoRuns {
@@ -282,6 +286,7 @@ const VVENC: Adapter = Adapter {
         default_length: None,
         fixed: &[Setting::param("vvenc-params", "decodingrefreshtype", "idr")],
         forced: &[],
+        exact: true,
     },
     pixel_formats: &["yuv420p10le"],
     passes: PassModel::TwoRuns(TwoRuns {

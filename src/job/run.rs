@@ -14,9 +14,9 @@ use crate::frames::{FrameList, FrameSource};
 use crate::job::size::{self, Overhead};
 use crate::job::{Plan, RenditionPlan, least_rate, upright};
 use crate::pipeline::encode::EncodeStage;
-use crate::pipeline::mux::{MuxStage, Muxed};
+use crate::pipeline::mux::MuxStage;
 use crate::pipeline::other::{OtherStage, Tally};
-use crate::pipeline::{Lane, LaneResult, run as run_pipeline};
+use crate::pipeline::{Lane, LaneResult, Output, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
 use crate::rate::{BitRate, Target};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
@@ -27,10 +27,16 @@ use crate::stats::{Stats, StatsStore};
 struct Progress {
     stats: Option<Stats>,
     passes: Vec<PassReport>,
-    muxed: Option<Muxed>,
+    finished: Option<Made>,
     others: Option<Tally>,
     /// The bit rate of a size target, once measured.
     rate: Option<BitRate>,
+}
+
+/// What of an output is a rendition's.
+struct Made {
+    bytes: u64,
+    verified: bool,
 }
 
 pub(super) fn run(
@@ -46,16 +52,17 @@ pub(super) fn run(
     let mut progress: Vec<Progress> = plan
         .renditions
         .iter()
-        .map(|_| Progress { stats: None, passes: Vec::new(), muxed: None, others: None, rate: None })
+        .map(|_| Progress { stats: None, passes: Vec::new(), finished: None, others: None, rate: None })
         .collect();
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
         let lanes = lanes(plan, number, &source, &list, &mut progress, cancel)?;
+        let outputs = outputs(plan, number, &source, cancel)?;
         let usage = Usage::now();
-        let last = number == plan.runs;
-        let result = run_pipeline(&mut source, &mut cache, &mut list, last, lanes, cancel, observe)?;
+        let keep = wanted_after(plan, number);
+        let result = run_pipeline(&mut source, &mut cache, &mut list, &keep, lanes, outputs, cancel, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
@@ -64,6 +71,14 @@ pub(super) fn run(
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
             take(plan, lane, &mut progress, &list, &source)?;
+        }
+        // Only now, when every output of the run is complete and proven, is any of them seen.
+        for (renditions, sink) in result.outputs {
+            let finished = sink.finish()?;
+            for (number, rendition) in renditions.into_iter().enumerate() {
+                let bytes = finished.stream_bytes.get(number).copied().unwrap_or(finished.bytes);
+                progress[rendition].finished = Some(Made { bytes, verified: finished.path.is_some() });
+            }
         }
     }
     finish(plan, &source, &cache, &list, progress, runs, warnings, &began)
@@ -80,10 +95,48 @@ fn lanes(
 ) -> Result<Vec<Lane>, Error> {
     let mut lanes = Vec::new();
     for (index, rendition) in plan.renditions.iter().enumerate() {
-        let Some(step) = rendition.encoder.steps.iter().find(|step| step.number == run) else { continue };
+        let Some(step) = step_in(rendition, run) else { continue };
         lanes.push(lane(plan, index, rendition, step, source, list, &mut progress[index], cancel)?);
     }
     Ok(lanes)
+}
+
+/// The pass of a rendition in a run, where it has one.
+fn step_in(rendition: &RenditionPlan, run: u8) -> Option<&PassStep> {
+    rendition.encoder.steps.get(usize::from(run.checked_sub(rendition.first_run)?))
+}
+
+/// For each branch of the graph, whether a later run encodes it.
+fn wanted_after(plan: &Plan, run: u8) -> Vec<bool> {
+    let wanted =
+        |branch| plan.renditions.iter().any(|rendition| rendition.branch == branch && rendition.last_run() > run);
+    (0..plan.graph.branches.len()).map(wanted).collect()
+}
+
+/// The files and packages that are written in a run.
+fn outputs(plan: &Plan, run: u8, source: &DecodedFile, cancel: &Cancel) -> Result<Vec<Output>, Error> {
+    let writes = |index: &usize| step_in(&plan.renditions[*index], run).is_some_and(|step| step.output);
+    let in_package = |index: &usize| plan.packages.iter().any(|package| package.renditions.contains(index));
+    let mut outputs = Vec::new();
+    for index in (0..plan.renditions.len()).filter(|index| writes(index) && !in_package(index)) {
+        let rendition = &plan.renditions[index];
+        let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
+        outputs.push(Output {
+            renditions: vec![index],
+            mux: MuxStage::file(plan, rendition, container, source)?,
+            other: OtherStage::new(plan, rendition, container.global_header(), cancel.clone()),
+        });
+    }
+    for package in plan.packages.iter().filter(|package| package.renditions.iter().any(writes)) {
+        let container = Container::for_path(&package.manifest, Some(&package.container))?;
+        let first = &plan.renditions[package.renditions[0]];
+        outputs.push(Output {
+            renditions: package.renditions.clone(),
+            mux: MuxStage::package(plan, package, container, source)?,
+            other: OtherStage::new(plan, first, container.global_header(), cancel.clone()),
+        });
+    }
+    Ok(outputs)
 }
 
 #[expect(clippy::too_many_arguments, reason = "a lane is where everything of a job meets")]
@@ -121,17 +174,15 @@ fn lane(
         global_header: step.output && container.global_header(),
     };
     let expected = (!list.is_empty()).then_some(list.len() as u64);
-    let mux = step.output.then(|| MuxStage::create(plan, rendition, container, source)).transpose()?;
     let measures = !step.output && matches!(rendition.encoder.target, Target::Size(_));
-    let other = (step.output || measures)
-        .then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone()))
-        .flatten();
+    let measure =
+        measures.then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone())).flatten();
     Ok(Lane {
         rendition: index,
         branch: rendition.branch,
+        forced_keyframes: rendition.encoder.forced_keyframes,
         encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), exact },
-        mux,
-        other,
+        measure,
     })
 }
 
@@ -184,13 +235,13 @@ fn take(
         bytes: encoded.bytes,
         stats_bytes: encoded.stats.as_ref().map(Stats::bytes),
         target_bps: target_bps(step, progress.rate),
+        bps: step.output.then(|| encoded.bytes as f64 * 8.0 / duration(list, source).max(1e-9)),
         wall_seconds: encoded.wall.as_secs_f64(),
         starved_seconds: encoded.starved.as_secs_f64(),
         blocked_seconds: encoded.blocked.as_secs_f64(),
     });
     progress.stats = encoded.stats.or(progress.stats.take());
     progress.others = lane.tally.or(progress.others.take());
-    progress.muxed = lane.muxed.or(progress.muxed.take());
     if let (Target::Size(size), false) = (rendition.encoder.target, step.output) {
         let others = progress.others.map(|tally| tally.others).unwrap_or_default();
         let seconds = list.len() as f64 / source.frame_rate().value();
@@ -261,13 +312,13 @@ fn duration(list: &FrameList, source: &DecodedFile) -> f64 {
 }
 
 fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64) -> Result<RenditionReport, Error> {
-    let muxed = progress.muxed.ok_or(Error::Stopped)?;
+    let made = progress.finished.ok_or(Error::Stopped)?;
     let video_bytes = progress.passes.last().map_or(0, |pass| pass.bytes);
     let video_bps = video_bytes as f64 * 8.0 / seconds.max(1e-9);
     let aimed = progress.passes.last().and_then(|pass| pass.target_bps);
     let share = |is: f64, aimed: f64| is / aimed - 1.0;
     let size = match rendition.encoder.target {
-        Target::Size(size) => Some(share(muxed.finished.bytes as f64, size.0 as f64)),
+        Target::Size(size) => Some(share(made.bytes as f64, size.0 as f64)),
         _ => None,
     };
     Ok(RenditionReport {
@@ -275,12 +326,12 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
         output: PathBuf::from(&rendition.output),
         plan: rendition.encoder.clone(),
         passes: progress.passes,
-        bytes: muxed.finished.bytes,
+        bytes: made.bytes,
         video_bytes,
         video_bps,
         bitrate_error: aimed.filter(|_| rendition.encoder.target.is_bitrate()).map(|bps| share(video_bps, bps as f64)),
         size_error: size,
-        verified: muxed.finished.path.is_some(),
+        verified: made.verified,
     })
 }
 
