@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::adapter::Adapter;
+use crate::av::frame::picture_bytes;
 use crate::av::log;
 use crate::av::muxer::Container;
 use crate::cache::CachePlan;
@@ -16,9 +17,9 @@ use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::media::SourceInfo;
 use crate::plan::{EncoderPlan, Request};
-use crate::rate::{BitRate, GopLength};
+use crate::rate::{BitRate, GopLength, Seconds};
 use crate::report::Report;
-use crate::source::{Branch, DecodedFile, Graph, Input};
+use crate::source::{DecodedFile, Graph, Input};
 use crate::timing::Timing;
 
 mod ladder;
@@ -28,7 +29,7 @@ mod rung;
 mod size;
 mod streams;
 
-use ladder::Ladder;
+use ladder::{Built, Ladder};
 pub use naming::{output_name, tells_renditions_apart};
 pub use rung::Size;
 pub(crate) use size::Others;
@@ -49,6 +50,8 @@ pub struct JobRequest {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
+    /// How long a stage may make no progress before the job is ended; `None`: for ever.
+    pub stall_timeout: Option<Seconds>,
     /// Whether renditions larger than the source are made; else they are left out, with a warning.
     pub enlarge: bool,
 }
@@ -64,6 +67,7 @@ impl JobRequest {
             cache: CachePlan::default(),
             keep_damaged: false,
             decoder_threads: None,
+            stall_timeout: None,
             enlarge: false,
         }
     }
@@ -127,6 +131,8 @@ pub struct Plan {
     pub timing: Timing,
     /// The filters, with one output per branch.
     pub graph: Graph,
+    /// What each branch gives its encoders.
+    pub pictures: Vec<Picture>,
     /// The outputs.
     pub renditions: Vec<RenditionPlan>,
     /// Renditions that go into one HLS or DASH output together.
@@ -142,8 +148,29 @@ pub struct Plan {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
+    /// How long a stage may make no progress, in seconds; `None`: for ever.
+    pub stall_timeout: Option<Seconds>,
     /// Everything that deserves to be known.
     pub warnings: Vec<String>,
+}
+
+/// What a branch gives its encoders.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Picture {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// libavutil's name of the pixel format.
+    pub pixel_format: String,
+}
+
+impl Picture {
+    /// Bytes in memory, without padding.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        picture_bytes(self.width, self.height, &self.pixel_format)
+    }
 }
 
 /// One output as it will be made.
@@ -212,7 +239,13 @@ impl Job {
     /// [`Error::Filter`] for filters that cannot be.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
         log::capture();
+        // A job that stalls is stopped alone.
+        let cancel = &cancel.child();
         let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, cancel)?;
+        let foreseen = file.foreseen();
+        if foreseen.any() && !request.keep_damaged {
+            return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });
+        }
         let mut ladder = Ladder::over(request, &file)?;
         let fitting = ladder.fitting()?;
         let mut renditions = Vec::with_capacity(fitting.len());
@@ -222,17 +255,17 @@ impl Job {
         let packages = ladder.packages(&fitting, &mut renditions)?;
         distinct_outputs(&renditions, &packages)?;
         let source = file.info().clone();
+        let Built { timing, graph, pictures, warnings } = ladder.build(&mut renditions)?;
         let runs = renditions.iter().map(RenditionPlan::last_run).max().unwrap_or(1);
-        if runs > 1 && !source.rereadable {
-            return Err(twice_from_a_pipe(&source.path).into());
+        if !source.rereadable {
+            refuse_rereading(&source.path, runs, &renditions)?;
         }
-        let (timing, graph, mut warnings) = ladder.end(&mut renditions)?;
-        warnings.extend(renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()));
         let mut plan = Plan {
             input: request.input.clone(),
             source,
             timing,
             graph,
+            pictures,
             renditions,
             packages,
             runs,
@@ -240,6 +273,7 @@ impl Job {
             cached_share: None,
             keep_damaged: request.keep_damaged,
             decoder_threads: request.decoder_threads,
+            stall_timeout: request.stall_timeout,
             warnings,
         };
         plan.cached_share = plan.cached_share();
@@ -258,7 +292,7 @@ impl Job {
     /// # Errors
     /// The first thing that went wrong, with its place; see [`Error`].
     pub fn run(self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
-        run::run(&self.plan, self.source, &self.cancel, &mut observe)
+        run::run(&self.plan, self.source, &self.cancel, &mut observe).map_err(Error::or_exhausted)
     }
 }
 
@@ -285,7 +319,7 @@ impl Plan {
     /// Bytes of all frames as the cache would keep them; `None` where their number is unknown.
     #[must_use]
     pub fn frame_bytes(&self) -> Option<u64> {
-        let per_index: u64 = self.graph.branches.iter().map(|branch| self.picture_bytes(branch)).sum();
+        let per_index: u64 = self.pictures.iter().filter_map(Picture::bytes).sum();
         Some(self.frames()? * per_index)
     }
 
@@ -297,19 +331,6 @@ impl Plan {
             crate::cache::CacheMode::Ram => Some((self.cache.budget.0 as f64 / needed.max(1.0)).min(1.0)),
         }
     }
-
-    fn picture_bytes(&self, branch: &Branch) -> u64 {
-        let (width, height) = branch.size.unwrap_or_else(|| upright(&self.source));
-        let format = branch.pixel_formats.iter().find(|format| **format == self.source.video.pixel_format);
-        let format = format.or(branch.pixel_formats.first()).unwrap_or(&self.source.video.pixel_format);
-        crate::av::frame::picture_bytes(width, height, format).unwrap_or(0)
-    }
-}
-
-/// Width and height after rotation.
-pub(crate) fn upright(source: &SourceInfo) -> (u32, u32) {
-    let (width, height) = (source.video.width, source.video.height);
-    if source.video.rotation % 180 == 90 { (height, width) } else { (width, height) }
 }
 
 /// The least bit rate that the adapter's encoder takes.
@@ -317,30 +338,37 @@ pub(crate) fn least_rate(adapter: &Adapter) -> BitRate {
     BitRate(adapter.bitrate.map_or(1, |bitrate| bitrate.range.0))
 }
 
-fn check_output(request: &RenditionRequest, container: Container, input: &Path) -> Result<(), Refusal> {
+fn check_output(request: &RenditionRequest, container: Container, input: &Path) -> Result<(), Error> {
     let path = request.output.display().to_string();
     if same_file(&request.output, input) {
-        return Err(Refusal::SameFile { path });
+        return Err(Refusal::SameFile { path }.into());
     }
     if request.output.is_dir() {
-        return Err(Refusal::Output { path, why: "is a folder".to_owned() });
+        return Err(Refusal::Output { path, why: "is a folder".to_owned() }.into());
     }
     if request.output.exists() && !request.overwrite {
-        return Err(Refusal::Exists { path });
+        return Err(Refusal::Exists { path }.into());
     }
-    match request.output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        // A package is a folder of its own mostly, and makes it.
-        Some(folder) if container.is_package() && folder.parent().is_some_and(is_folder) && !folder.exists() => Ok(()),
-        Some(folder) if !folder.is_dir() => {
-            Err(Refusal::Output { path, why: format!("there is no folder {}", folder.display()) })
-        }
-        _ => Ok(()),
+    let mut folder = request.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if container.is_package() && !folder.exists() {
+        // A package has a folder of its own mostly, which is made in the one around it.
+        folder = folder.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     }
+    if !folder.is_dir() {
+        return Err(Refusal::Output { path, why: format!("there is no folder {}", folder.display()) }.into());
+    }
+    writable(folder).map_err(|source| Error::Write { path: request.output.clone(), source })
 }
 
-/// Whether it is a folder; the empty path is the one we are in.
-fn is_folder(path: &Path) -> bool {
-    path.as_os_str().is_empty() || path.is_dir()
+/// Asked before an hour of analysis, not after it.
+#[cfg(unix)]
+fn writable(folder: &Path) -> std::io::Result<()> {
+    Ok(rustix::fs::access(folder, rustix::fs::Access::WRITE_OK)?)
+}
+
+#[cfg(not(unix))]
+fn writable(_folder: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {
@@ -383,9 +411,15 @@ fn distinct_outputs(renditions: &[RenditionPlan], packages: &[PackagePlan]) -> R
     Ok(())
 }
 
-fn twice_from_a_pipe(path: &Path) -> Refusal {
-    Refusal::Source {
-        path: path.display().to_string(),
-        why: "a pipe can be read only once: save it to a file first, or use --passes 1".to_owned(),
-    }
+/// A pipe can be gone through only once, so only one pass without any stream beside it can come from one.
+fn refuse_rereading(path: &Path, runs: u8, renditions: &[RenditionPlan]) -> Result<(), Refusal> {
+    let carried = renditions.iter().flat_map(|rendition| &rendition.streams).any(|plan| plan.fate.is_carried());
+    let remedy = match (runs, carried) {
+        (1, false) => return Ok(()),
+        (1, true) => "use --audio none --subs none",
+        (_, false) => "use --passes 1",
+        (_, true) => "use --passes 1 --audio none --subs none",
+    };
+    let why = format!("a pipe can be read only once: save it to a file first, or {remedy}");
+    Err(Refusal::Source { path: path.display().to_string(), why })
 }

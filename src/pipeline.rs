@@ -14,20 +14,24 @@
 //!  stop:  feed is told, nobody else.  fail: a queue that closes without End; the first error that is not Stopped wins.
 //! ```
 //!
+//! The thread that spawned them listens, and watches that each stage moves or waits for another ([`watch`]).
+//!
 //! Every output has its own reader of the other streams, and its mux stage pulls them up to the time of its video; of
 //! several encoders it takes what comes first. So no queue can fill up because another is waiting, whatever the encoders'
 //! delays. Frames go to all encoders in step, so a slow one holds the others back and not their frames: each queue has at
 //! most 8, shared with the cache and between lanes of one branch.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::cache::FrameCache;
 use crate::error::Error;
-use crate::event::{Cancel, Event};
+use crate::event::{Cancel, Event, Stage};
 use crate::frames::{FrameList, FrameSource};
 use crate::sink::Sink;
 
@@ -35,11 +39,13 @@ pub(crate) mod encode;
 pub(crate) mod feed;
 pub(crate) mod mux;
 pub(crate) mod other;
+pub(crate) mod watch;
 
 use encode::{Coded, EncodeStage, Encoded};
 use feed::{Fed, FeedStage, Feeding, Outlet};
 use mux::MuxStage;
 use other::{Other, OtherStage, Tally};
+use watch::{Pulse, Watch};
 
 /// What one rendition does in a run.
 pub(crate) struct Lane {
@@ -79,41 +85,64 @@ pub(crate) struct RunResult {
     pub(crate) outputs: Vec<(Vec<usize>, Box<dyn Sink>)>,
 }
 
+/// What holds for a whole run.
+pub(crate) struct Terms<'r> {
+    /// For each branch of the graph, whether somebody needs its frames after this run.
+    pub(crate) keep: Vec<bool>,
+    /// The input's name, where its damage ends the run before any output is finished.
+    pub(crate) refuses_damage: Option<&'r Path>,
+    /// How long a stage may make no progress; `None`: for ever.
+    pub(crate) stall: Option<Duration>,
+    pub(crate) cancel: &'r Cancel,
+}
+
 /// Runs every lane over one stream of frames; `observe` is called on this thread.
 ///
 /// # Errors
-/// The first error of any stage that is not merely the echo of another's.
-#[expect(clippy::too_many_arguments, reason = "a run is where everything of a job meets")]
+/// The first error of any stage that is not merely the echo of another's; a stall before all others.
 pub(crate) fn run(
     source: &mut dyn FrameSource,
     cache: &mut FrameCache,
     list: &mut FrameList,
-    keep: &[bool],
     lanes: Vec<Lane>,
     outputs: Vec<Output>,
-    cancel: &Cancel,
+    terms: &Terms<'_>,
     observe: &mut dyn FnMut(Event),
 ) -> Result<RunResult, Error> {
     let (events, heard) = bounded(EVENTS_IN_FLIGHT);
-    scope(|scope| {
-        let mut running = Running::default();
+    let mut watch = Watch::new(terms);
+    let result = scope(|scope| {
+        let mut spawning = Spawning { scope, events: events.clone(), watch: &mut watch, running: Running::default() };
         let mut ways_out = BTreeMap::new();
-        for (number, output) in outputs.into_iter().enumerate() {
-            spawn_output(scope, number, output, &mut ways_out, &mut running);
+        for output in outputs {
+            spawning.output(output, &mut ways_out)?;
         }
         let mut outlets = Vec::with_capacity(lanes.len());
         for lane in lanes {
             let (frames, taken) = bounded(FRAMES_IN_FLIGHT);
             outlets.push(Outlet { branch: lane.branch, forced_keyframes: lane.forced_keyframes, frames });
             let packets = ways_out.remove(&lane.rendition);
-            spawn_lane(scope, lane, taken, packets, &events, &mut running);
+            spawning.lane(lane, taken, packets)?;
         }
-        let stage = FeedStage { source, cache, list, outlets, keep, cancel, events: events.clone() };
-        let feed = spawn(scope, "feed".to_owned(), move || stage.run());
+        let Spawning { running, watch, .. } = spawning;
+        let pulse = watch.pulse(Stage::Feed);
+        let stage = FeedStage {
+            source,
+            cache,
+            list,
+            outlets,
+            keep: &terms.keep,
+            refuses_damage: terms.refuses_damage,
+            cancel: terms.cancel,
+            events: events.clone(),
+            pulse: pulse.clone(),
+        };
+        let feed = spawn(scope, "feed".to_owned(), pulse, move || stage.run())?;
         drop(events);
-        heard.iter().for_each(observe);
+        watch.listen(&heard, observe);
         join_all(feed, running)
-    })
+    });
+    watch.verdict().map_or(result, Err)
 }
 
 type Handle<'scope, T> = ScopedJoinHandle<'scope, Result<T, Error>>;
@@ -125,50 +154,79 @@ struct Running<'scope> {
     outputs: Vec<(Vec<usize>, Handle<'scope, Box<dyn Sink>>, Option<Handle<'scope, Tally>>)>,
 }
 
-fn spawn_output<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    number: usize,
-    output: Output,
-    ways_out: &mut BTreeMap<usize, Sender<Coded>>,
-    running: &mut Running<'scope>,
-) {
-    let Output { renditions, mux, other } = output;
-    let mut coded = Vec::with_capacity(renditions.len());
-    for rendition in &renditions {
-        let (packets, taken) = bounded(PACKETS_IN_FLIGHT);
-        ways_out.insert(*rendition, packets);
-        coded.push(taken);
+/// A run whose stages are being spawned.
+struct Spawning<'scope, 'env, 'w, 'r> {
+    scope: &'scope Scope<'scope, 'env>,
+    events: Sender<Event>,
+    watch: &'w mut Watch<'r>,
+    running: Running<'scope>,
+}
+
+impl<'scope> Spawning<'scope, '_, '_, '_> {
+    fn output(&mut self, output: Output, ways_out: &mut BTreeMap<usize, Sender<Coded>>) -> Result<(), Error> {
+        let Output { renditions, mux, other } = output;
+        let number = renditions[0];
+        let mut coded = Vec::with_capacity(renditions.len());
+        for rendition in &renditions {
+            let (packets, taken) = bounded(PACKETS_IN_FLIGHT);
+            ways_out.insert(*rendition, packets);
+            coded.push(taken);
+        }
+        let (others, along) = bounded::<Other>(OTHERS_IN_FLIGHT);
+        let along = other.is_some().then_some(along);
+        let mux = self.stage("mux", Stage::Mux(number), number, move |pulse| mux.run(coded, along, pulse))?;
+        let other = other.map(|stage| {
+            self.stage("other", Stage::Other(number), number, move |pulse| stage.run(Some(others), pulse))
+        });
+        self.running.outputs.push((renditions, mux, other.transpose()?));
+        Ok(())
     }
-    let (others, along) = bounded::<Other>(OTHERS_IN_FLIGHT);
-    let along = other.is_some().then_some(along);
-    let mux = spawn(scope, format!("mux {number}"), move || mux.run(coded, along));
-    let other = other.map(|stage| spawn(scope, format!("other {number}"), move || stage.run(Some(others))));
-    running.outputs.push((renditions, mux, other));
+
+    fn lane(&mut self, lane: Lane, frames: Receiver<Fed>, packets: Option<Sender<Coded>>) -> Result<(), Error> {
+        let Lane { rendition, encode, measure, .. } = lane;
+        let measure = measure.map(|stage| {
+            self.stage("measure", Stage::Other(rendition), rendition, move |pulse| stage.run(None, pulse))
+        });
+        let events = self.events.clone();
+        let encode = self.stage("encode", Stage::Encode(rendition), rendition, move |pulse| {
+            encode.run(rendition, frames, packets, &events, pulse)
+        })?;
+        self.running.lanes.push((rendition, encode, measure.transpose()?));
+        Ok(())
+    }
+
+    fn stage<T: Send + 'scope>(
+        &mut self,
+        name: &str,
+        stage: Stage,
+        number: usize,
+        run: impl FnOnce(&Pulse) -> T + Send + 'scope,
+    ) -> Result<ScopedJoinHandle<'scope, T>, Error> {
+        let (pulse, told) = (self.watch.pulse(stage), self.watch.pulse_of_last());
+        // While a sender is alive, the watch goes on.
+        let watched = self.events.clone();
+        spawn(self.scope, format!("{name} {number}"), pulse, move || {
+            let _watched = watched;
+            run(&told)
+        })
+    }
 }
 
-fn spawn_lane<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    lane: Lane,
-    frames: Receiver<Fed>,
-    packets: Option<Sender<Coded>>,
-    events: &Sender<Event>,
-    running: &mut Running<'scope>,
-) {
-    let Lane { rendition, encode, measure, .. } = lane;
-    let measure = measure.map(|stage| spawn(scope, format!("measure {rendition}"), move || stage.run(None)));
-    let events = events.clone();
-    let encode = spawn(scope, format!("encode {rendition}"), move || encode.run(rendition, frames, packets, &events));
-    running.lanes.push((rendition, encode, measure));
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one place where threads are spawned")]
 fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: String,
+    pulse: Arc<Pulse>,
     stage: impl FnOnce() -> T + Send + 'scope,
-) -> ScopedJoinHandle<'scope, T> {
+) -> Result<ScopedJoinHandle<'scope, T>, Error> {
+    let watched = move || {
+        let result = stage();
+        pulse.end();
+        result
+    };
+    let doing = format!("starting the thread {name:?}");
     // Linux shows 15 bytes of a thread's name.
-    Builder::new().name(name).spawn_scoped(scope, stage).expect("the system has a thread left")
+    let spawned = Builder::new().name(name).spawn_scoped(scope, watched);
+    spawned.map_err(|error| Error::Exhausted { doing: format!("{doing}: {error}") })
 }
 
 fn join_all(feed: Handle<'_, Feeding>, running: Running<'_>) -> Result<RunResult, Error> {
@@ -204,17 +262,17 @@ fn keep<T>(result: Result<T, Error>, errors: &mut Vec<Error>) -> Option<T> {
 }
 
 /// Receives, and adds the time spent waiting.
-pub(crate) fn receive_timed<T>(from: &Receiver<T>, waited: &mut std::time::Duration) -> Result<T, Error> {
+pub(crate) fn receive_timed<T>(from: &Receiver<T>, pulse: &Pulse, waited: &mut Duration) -> Result<T, Error> {
     let began = Instant::now();
-    let received = from.recv().map_err(|_| Error::Stopped);
+    let received = pulse.while_waiting(|| from.recv()).map_err(|_| Error::Stopped);
     *waited += began.elapsed();
     received
 }
 
 /// Sends, and adds the time spent waiting.
-pub(crate) fn send_timed<T>(to: &Sender<T>, item: T, waited: &mut std::time::Duration) -> Result<(), Error> {
+pub(crate) fn send_timed<T>(to: &Sender<T>, item: T, pulse: &Pulse, waited: &mut Duration) -> Result<(), Error> {
     let began = Instant::now();
-    let sent = to.send(item).map_err(|_| Error::Stopped);
+    let sent = pulse.while_waiting(|| to.send(item)).map_err(|_| Error::Stopped);
     *waited += began.elapsed();
     sent
 }

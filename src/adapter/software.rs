@@ -2,8 +2,8 @@
 //! FFmpeg 5.1, 7.1 and 9.0; `vendor-notes.md` has the surprising ones.
 
 use super::{
-    Adapter, Better, Bitrate, Capping, Gop, Hdr10, Hdr10Style, Knob, PRESETS, PassModel, Proof, Reserved, Setting,
-    Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor,
+    Adapter, Better, Bitrate, Capping, Gop, Hdr10, Hdr10Style, Knob, Library, PRESETS, PassModel, Proof, Reserved,
+    Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor,
 };
 
 pub(super) static ALL: &[Adapter] = &[X264, X265, VP9, AOM, SVT, VVENC];
@@ -14,6 +14,7 @@ const X264: Adapter = Adapter {
     codec: "h264",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-gpl --enable-libx264 has it",
+    library: Library::Numbered("x264_encoder_open_"),
     quality: &[Knob { option: "crf", whole: false, cap: Capping::Buffer, ..CRF_0_TO_51 }],
     // In kilobits inside: below one, "bitrate not specified"; x264 clips above 2 Gb/s (encoder.c, validate_parameters).
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: Capping::Buffer }),
@@ -27,6 +28,8 @@ const X264: Adapter = Adapter {
         exact: true,
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
+    odd_sizes: false,
+    interlaced: &[Setting::option("flags", "+ildct+ilme")],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::File { option: "stats" }],
         no_quality: Some("CRF/CQP is incompatible with 2pass."),
@@ -68,6 +71,7 @@ const X265: Adapter = Adapter {
     codec: "hevc",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-gpl --enable-libx265 has it",
+    library: Library::Variable("x265_version_str"),
     quality: &[Knob { option: "crf", whole: false, cap: Capping::Buffer, ..CRF_0_TO_51 }],
     // In kilobits inside: below one, x265 aims at 0 kb/s in silence.
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: Capping::Buffer }),
@@ -81,6 +85,8 @@ const X265: Adapter = Adapter {
         exact: true,
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
+    odd_sizes: false,
+    interlaced: &[],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[
             StatsRoute::File { option: "x265-stats" },
@@ -124,6 +130,7 @@ const VP9: Adapter = Adapter {
     codec: "vp9",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-libvpx has it",
+    library: Library::Function("vpx_codec_version_str"),
     quality: &[Knob { option: "crf", whole: true, ..GOOGLE_CRF }],
     // In kilobits inside, rounded: below half of one it is none.
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: GOOGLE_CAP }),
@@ -143,6 +150,8 @@ const VP9: Adapter = Adapter {
         exact: true,
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
+    odd_sizes: true,
+    interlaced: &[],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -167,6 +176,7 @@ const AOM: Adapter = Adapter {
     codec: "av1",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-libaom has it",
+    library: Library::Function("aom_codec_version_str"),
     quality: &[Knob { option: "crf", whole: true, ..GOOGLE_CRF }],
     // libaom from 3.12 on refuses more than 2 Gb/s; below half a kilobit it is none.
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: GOOGLE_CAP }),
@@ -178,6 +188,8 @@ const AOM: Adapter = Adapter {
     }),
     gop: Gop { ..VP9.gop },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
+    odd_sizes: true,
+    interlaced: &[],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -205,6 +217,7 @@ const SVT: Adapter = Adapter {
     codec: "av1",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-libsvtav1 has it",
+    library: Library::Function("svt_av1_get_version"),
     quality: &[Knob {
         option: "crf",
         whole: true,
@@ -230,6 +243,8 @@ const SVT: Adapter = Adapter {
         exact: true,
     },
     pixel_formats: &["yuv420p", "yuv420p10le"],
+    odd_sizes: false,
+    interlaced: &[],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: Some("CRF does not support multi-pass. Use single pass."),
@@ -271,6 +286,7 @@ const VVENC: Adapter = Adapter {
     codec: "vvc",
     vendor: Vendor::Software,
     availability: "FFmpeg 7.1 or later built with --enable-libvvenc has it",
+    library: Library::Function("vvenc_get_version"),
     quality: &[Knob { option: "qp", whole: true, range: (0.0, 63.0), cap: VVENC_CAP, ..CRF_0_TO_51 }],
     // Level limits may refuse less when it opens.
     bitrate: Some(Bitrate { range: (KILOBIT, 800_000 * KILOBIT), with: &[], cap: VVENC_CAP }),
@@ -289,6 +305,8 @@ const VVENC: Adapter = Adapter {
         exact: true,
     },
     pixel_formats: &["yuv420p10le"],
+    odd_sizes: false,
+    interlaced: &[],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::File { option: "stats" }],
         no_quality: Some("A bitrate must be set to use two pass mode."),

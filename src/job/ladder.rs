@@ -5,12 +5,13 @@
 
 use crate::adapter::Adapter;
 use crate::av::filter::FilterOutput;
+use crate::av::frame::chroma_step;
 use crate::av::muxer::Container;
 use crate::error::{Error, Refusal};
 use crate::job::rung::Scaled;
 use crate::job::{
-    Fate, JobRequest, PackagePlan, RenditionPlan, RenditionRequest, Size, StreamPlan, check_output, least_rate, size,
-    streams,
+    Fate, JobRequest, PackagePlan, Picture, RenditionPlan, RenditionRequest, Size, StreamPlan, check_output,
+    least_rate, size, streams,
 };
 use crate::media::{SourceInfo, StreamKind};
 use crate::plan::{Request, compile};
@@ -40,7 +41,7 @@ impl<'j> Ladder<'j> {
                 || is_package(rendition)
         };
         let picture = match request.renditions.iter().any(matters) {
-            true => file.outputs_of(&Graph { branches: vec![AS_IT_COMES], ..graph.clone() })?.pop(),
+            true => file.pictures(&Graph { branches: vec![AS_IT_COMES], ..graph.clone() })?.pop(),
             false => None,
         };
         Ok(Ladder { request, file, timing: Timing::of(video), picture, graph, warnings: Vec::new() })
@@ -90,8 +91,11 @@ impl<'j> Ladder<'j> {
             .into());
         }
         let (streams, left_out) = streams::decide(self.file.info(), &request.audio, request.subtitles, &holder)?;
+        // Filters and scaling may or may not know of fields; whoever gives them says by them what the fields become.
+        let untouched = self.graph.trunk.is_none() && request.filters.is_none() && scaled.size.is_none();
         let mut encoder_request = Request {
             hdr10: self.file.hdr10(),
+            interlaced: self.file.is_interlaced() && untouched,
             gop_frames: self.gop_frames(request).or(request.encoder.gop_frames),
             ..request.encoder.clone()
         };
@@ -181,20 +185,71 @@ impl<'j> Ladder<'j> {
         Ok(packages)
     }
 
-    /// The graph, with branches that come to the same pixel format made one.
-    pub(super) fn end(mut self, renditions: &mut [RenditionPlan]) -> Result<(Timing, Graph, Vec<String>), Error> {
-        if self.graph.branches.len() > 1 {
-            let outputs = self.file.outputs_of(&self.graph)?;
-            for (branch, output) in self.graph.branches.iter_mut().zip(&outputs) {
-                branch.pixel_formats = vec![output.pixel_format.clone()];
+    /// The graph: cut where an encoder needs it, and with branches that come to the same made one.
+    pub(super) fn build(mut self, renditions: &mut [RenditionPlan]) -> Result<Built, Error> {
+        let mut outputs = self.file.pictures(&self.graph)?;
+        if self.cut_odd_sides(&outputs, renditions)? {
+            outputs = self.file.pictures(&self.graph)?;
+        }
+        in_step(&self.graph, &outputs)?;
+        let mut pictures: Vec<Picture> = outputs.into_iter().map(picture).collect();
+        if pictures.len() > 1 {
+            let separate = std::mem::take(&mut self.graph.branches).into_iter().zip(std::mem::take(&mut pictures));
+            let mut numbers = Vec::new();
+            for (branch, picture) in separate {
+                let number = self.branch(Branch { pixel_formats: vec![picture.pixel_format.clone()], ..branch });
+                if number == pictures.len() {
+                    pictures.push(picture);
+                }
+                numbers.push(number);
             }
-            in_step(&self.graph, &outputs)?;
-            let fixed = std::mem::take(&mut self.graph.branches);
-            let numbers: Vec<usize> = fixed.into_iter().map(|branch| self.branch(branch)).collect();
             renditions.iter_mut().for_each(|rendition| rendition.branch = numbers[rendition.branch]);
         }
-        Ok((self.timing, self.graph, self.warnings))
+        let mut warnings = self.warnings;
+        warnings.extend(renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()));
+        Ok(Built { timing: self.timing, graph: self.graph, pictures, warnings })
     }
+
+    /// Where an encoder needs whole chroma samples and the picture has none for its last column or row, that is cut off and
+    /// said. Says whether anything was.
+    fn cut_odd_sides(&mut self, outputs: &[FilterOutput], renditions: &[RenditionPlan]) -> Result<bool, Refusal> {
+        let mut cut = false;
+        for (number, output) in outputs.iter().enumerate() {
+            let strict = renditions.iter().find(|rendition| rendition.branch == number && !rendition.adapter.odd_sizes);
+            let Some(rendition) = strict else { continue };
+            let (across, down) = chroma_step(&output.pixel_format);
+            let (width, height) = (output.width - output.width % across, output.height - output.height % down);
+            if (width, height) == (output.width, output.height) {
+                continue;
+            }
+            let encoder = rendition.encoder.encoder;
+            let odd = format!("{}x{} in {}", output.width, output.height, output.pixel_format);
+            if width == 0 || height == 0 {
+                let why = format!("does not take pictures of {odd}; --vf scale=… makes them larger");
+                return Err(Refusal::Target { encoder: encoder.to_owned(), why });
+            }
+            self.warnings
+                .push(format!("{encoder} does not take pictures of {odd}: they are cropped to {width}x{height}"));
+            let own = self.graph.branches[number].filters.take();
+            let crop = format!("crop={width}:{height}:0:0");
+            self.graph.branches[number].filters = Some(own.map_or(crop.clone(), |own| format!("{own},{crop}")));
+            cut = true;
+        }
+        Ok(cut)
+    }
+}
+
+/// What feeds the renditions.
+pub(super) struct Built {
+    pub(super) timing: Timing,
+    pub(super) graph: Graph,
+    pub(super) pictures: Vec<Picture>,
+    pub(super) warnings: Vec<String>,
+}
+
+fn picture(output: FilterOutput) -> Picture {
+    let FilterOutput { width, height, pixel_format, .. } = output;
+    Picture { width, height, pixel_format }
 }
 
 /// One clock for all: what changes the frame rate belongs before the branches.

@@ -1,7 +1,7 @@
 //! Doing what a plan says: runs, lanes, proofs, the report. Makes no choice of its own.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
@@ -10,24 +10,27 @@ use crate::av::versions;
 use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
-use crate::frames::{FrameList, FrameSource};
+use crate::frames::{Damage, FrameList, FrameSource};
 use crate::job::size::{self, Overhead};
-use crate::job::{Plan, RenditionPlan, least_rate, upright};
+use crate::job::{Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::mux::MuxStage;
 use crate::pipeline::other::{OtherStage, Tally};
-use crate::pipeline::{Lane, LaneResult, Output, run as run_pipeline};
+use crate::pipeline::{Lane, LaneResult, Output, Terms, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
-use crate::rate::{BitRate, Target};
+use crate::rate::{self, BitRate};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
+use crate::sink::{FileSink, PackageSink, Sink};
 use crate::source::DecodedFile;
-use crate::stats::{Stats, StatsStore};
+use crate::stats::{Stats, StatsStore, collect_leftovers};
+use crate::timing::OutputTimes;
 
 /// What a rendition has come to.
+#[derive(Default)]
 struct Progress {
     stats: Option<Stats>,
     passes: Vec<PassReport>,
-    finished: Option<Made>,
+    made: Option<Made>,
     others: Option<Tally>,
     /// The bit rate of a size target, once measured.
     rate: Option<BitRate>,
@@ -39,6 +42,17 @@ struct Made {
     verified: bool,
 }
 
+/// A file or a package that is to be written. Made before the first run, so that a place that takes no file is known at once.
+struct Target {
+    /// Its renditions; of a package in the order of its videos.
+    renditions: Vec<usize>,
+    container: Container,
+    /// The run that writes it.
+    run: u8,
+    /// `None` once that run has begun.
+    sink: Option<Box<dyn Sink>>,
+}
+
 pub(super) fn run(
     plan: &Plan,
     mut source: DecodedFile,
@@ -46,28 +60,31 @@ pub(super) fn run(
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let began = Usage::now();
+    collect_leftovers();
+    let mut targets = targets(plan)?;
+    let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
     source.prime()?;
     let mut cache = FrameCache::new(plan.cache.clone());
     let mut list = FrameList::default();
-    let mut progress: Vec<Progress> = plan
-        .renditions
-        .iter()
-        .map(|_| Progress { stats: None, passes: Vec::new(), finished: None, others: None, rate: None })
-        .collect();
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
+        source.unchanged()?;
         let lanes = lanes(plan, number, &source, &list, &mut progress, cancel)?;
-        let outputs = outputs(plan, number, &source, cancel)?;
+        let outputs = outputs(plan, number, &mut targets, &source, cancel)?;
         let usage = Usage::now();
-        let keep = wanted_after(plan, number);
-        let result = run_pipeline(&mut source, &mut cache, &mut list, &keep, lanes, outputs, cancel, observe)?;
+        let terms = Terms {
+            keep: wanted_after(plan, number),
+            refuses_damage: (!plan.keep_damaged).then_some(plan.input.path.as_path()),
+            stall: plan.stall_timeout.map(|seconds| Duration::from_secs_f64(seconds.0)),
+            cancel,
+        };
+        let result = run_pipeline(&mut source, &mut cache, &mut list, lanes, outputs, &terms, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
         }
-        refuse_damage(plan, &source)?;
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
             take(plan, lane, &mut progress, &list, &source)?;
@@ -77,7 +94,7 @@ pub(super) fn run(
             let finished = sink.finish()?;
             for (number, rendition) in renditions.into_iter().enumerate() {
                 let bytes = finished.stream_bytes.get(number).copied().unwrap_or(finished.bytes);
-                progress[rendition].finished = Some(Made { bytes, verified: finished.path.is_some() });
+                progress[rendition].made = Some(Made { bytes, verified: finished.path.is_some() });
             }
         }
     }
@@ -113,27 +130,45 @@ fn wanted_after(plan: &Plan, run: u8) -> Vec<bool> {
     (0..plan.graph.branches.len()).map(wanted).collect()
 }
 
-/// The files and packages that are written in a run.
-fn outputs(plan: &Plan, run: u8, source: &DecodedFile, cancel: &Cancel) -> Result<Vec<Output>, Error> {
-    let writes = |index: &usize| step_in(&plan.renditions[*index], run).is_some_and(|step| step.output);
+/// All files and packages of a plan.
+fn targets(plan: &Plan) -> Result<Vec<Target>, Error> {
+    let mut targets = Vec::new();
     let in_package = |index: &usize| plan.packages.iter().any(|package| package.renditions.contains(index));
-    let mut outputs = Vec::new();
-    for index in (0..plan.renditions.len()).filter(|index| writes(index) && !in_package(index)) {
-        let rendition = &plan.renditions[index];
+    for (index, rendition) in plan.renditions.iter().enumerate().filter(|(index, _)| !in_package(index)) {
         let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
-        outputs.push(Output {
-            renditions: vec![index],
-            mux: MuxStage::file(plan, rendition, container, source)?,
-            other: OtherStage::new(plan, rendition, container.global_header(), cancel.clone()),
-        });
+        let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
+        let sink: Box<dyn Sink> = Box::new(sink.with_options(rendition.mux_options.clone()));
+        targets.push(Target { renditions: vec![index], container, run: rendition.last_run(), sink: Some(sink) });
     }
-    for package in plan.packages.iter().filter(|package| package.renditions.iter().any(writes)) {
+    for package in &plan.packages {
         let container = Container::for_path(&package.manifest, Some(&package.container))?;
-        let first = &plan.renditions[package.renditions[0]];
+        let renditions: Vec<&RenditionPlan> = package.renditions.iter().map(|index| &plan.renditions[*index]).collect();
+        let names = renditions.iter().map(|rendition| rendition.name.clone()).collect();
+        let first = renditions[0];
+        let sink = PackageSink::create(&package.manifest, container, names, package.segment_seconds, first.overwrite)?;
+        let sink: Box<dyn Sink> = Box::new(sink.with_options(first.mux_options.clone()));
+        let run = first.last_run();
+        targets.push(Target { renditions: package.renditions.clone(), container, run, sink: Some(sink) });
+    }
+    Ok(targets)
+}
+
+/// The files and packages that are written in a run.
+fn outputs(
+    plan: &Plan,
+    run: u8,
+    targets: &mut [Target],
+    source: &DecodedFile,
+    cancel: &Cancel,
+) -> Result<Vec<Output>, Error> {
+    let mut outputs = Vec::new();
+    for target in targets.iter_mut().filter(|target| target.run == run) {
+        let Some(sink) = target.sink.take() else { continue };
+        let first = &plan.renditions[target.renditions[0]];
         outputs.push(Output {
-            renditions: package.renditions.clone(),
-            mux: MuxStage::package(plan, package, container, source)?,
-            other: OtherStage::new(plan, first, container.global_header(), cancel.clone()),
+            renditions: target.renditions.clone(),
+            mux: MuxStage::new(plan, first, target.renditions.len(), sink, source)?,
+            other: OtherStage::new(plan, first, target.container.global_header(), cancel.clone()),
         });
     }
     Ok(outputs)
@@ -159,7 +194,7 @@ fn lane(
     let reads_text = matches!(step.stats, StatsUse::Read(StatsRoute::Context));
     let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
     let rate = source.frame_rate();
-    let exact = (!plan.timing.regular && source.time_base() != rate.inverse()).then(|| source.time_base());
+    let times = OutputTimes::new(source.time_base(), rate).filter(|times| !list.is_on_grid(times));
     let mut step = step.clone();
     aim(&mut step, progress.rate);
     let setup = EncoderSetup {
@@ -174,14 +209,14 @@ fn lane(
         global_header: step.output && container.global_header(),
     };
     let expected = (!list.is_empty()).then_some(list.len() as u64);
-    let measures = !step.output && matches!(rendition.encoder.target, Target::Size(_));
+    let measures = !step.output && matches!(rendition.encoder.target, rate::Target::Size(_));
     let measure =
         measures.then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone())).flatten();
     Ok(Lane {
         rendition: index,
         branch: rendition.branch,
         forced_keyframes: rendition.encoder.forced_keyframes,
-        encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), exact },
+        encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), times },
         measure,
     })
 }
@@ -202,18 +237,10 @@ fn store(
     let (StatsUse::Write(route), PassModel::TwoRuns(model)) = (step.stats, &rendition.adapter.passes) else {
         return Ok(None);
     };
-    let (width, height) = plan.graph.branches[rendition.branch].size.unwrap_or_else(|| upright(&plan.source));
-    let macroblocks = u64::from(width.div_ceil(16)) * u64::from(height.div_ceil(16));
+    let picture = &plan.pictures[rendition.branch];
+    let macroblocks = u64::from(picture.width.div_ceil(16)) * u64::from(picture.height.div_ceil(16));
     let per_frame = u64::from(model.bytes_per_frame.0) + u64::from(model.bytes_per_frame.1) * macroblocks;
     StatsStore::for_route(route, per_frame * plan.frames().unwrap_or(0)).map(|store| Some((model, store)))
-}
-
-fn refuse_damage(plan: &Plan, source: &DecodedFile) -> Result<(), Error> {
-    let damage = source.damage();
-    if damage.any() && !plan.keep_damaged {
-        return Err(Error::Damaged { path: plan.input.path.clone(), what: damage.to_string() });
-    }
-    Ok(())
 }
 
 /// Takes over what a lane brought.
@@ -242,9 +269,9 @@ fn take(
     });
     progress.stats = encoded.stats.or(progress.stats.take());
     progress.others = lane.tally.or(progress.others.take());
-    if let (Target::Size(size), false) = (rendition.encoder.target, step.output) {
+    if let (rate::Target::Size(size), false) = (rendition.encoder.target, step.output) {
         let others = progress.others.map(|tally| tally.others).unwrap_or_default();
-        let seconds = list.len() as f64 / source.frame_rate().value();
+        let seconds = duration(list, source);
         let overhead = Overhead::of(&rendition.container);
         let least = least_rate(rendition.adapter);
         progress.rate = Some(size::video_rate(size, others, overhead, list.len() as u64, seconds, least)?);
@@ -282,11 +309,13 @@ fn finish(
     began: &Usage,
 ) -> Result<Report, Error> {
     let seconds = duration(list, source);
+    let damaged = |progress: &Progress| progress.others.map_or(0, |tally| tally.damaged);
+    let others = Damage { other_streams: progress.iter().map(damaged).max().unwrap_or(0), ..Damage::default() };
     let mut renditions = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
         renditions.push(rendition_report(rendition, progress, seconds)?);
     }
-    let damage = source.damage();
+    let damage = source.damage().worst(others);
     Ok(Report {
         versions: versions(),
         input: plan.input.path.clone(),
@@ -305,20 +334,24 @@ fn finish(
     })
 }
 
-/// Seconds of video: from the first frame to the end of the last, on the grid.
+/// Seconds of video: from the first frame to the end of the last.
 fn duration(list: &FrameList, source: &DecodedFile) -> f64 {
     let (Some(first), Some(last)) = (list.entries().first(), list.entries().last()) else { return 0.0 };
-    (last.moment.grid - first.moment.grid + 1) as f64 / source.frame_rate().value()
+    let period = source.frame_rate().inverse().value();
+    if OutputTimes::new(source.time_base(), source.frame_rate()).is_none_or(|times| list.is_on_grid(&times)) {
+        return (last.moment.grid - first.moment.grid + 1) as f64 * period;
+    }
+    (last.moment.exact - first.moment.exact) as f64 * source.time_base().value() + period
 }
 
 fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64) -> Result<RenditionReport, Error> {
-    let made = progress.finished.ok_or(Error::Stopped)?;
+    let made = progress.made.ok_or(Error::Stopped)?;
     let video_bytes = progress.passes.last().map_or(0, |pass| pass.bytes);
     let video_bps = video_bytes as f64 * 8.0 / seconds.max(1e-9);
     let aimed = progress.passes.last().and_then(|pass| pass.target_bps);
     let share = |is: f64, aimed: f64| is / aimed - 1.0;
     let size = match rendition.encoder.target {
-        Target::Size(size) => Some(share(made.bytes as f64, size.0 as f64)),
+        rate::Target::Size(size) => Some(share(made.bytes as f64, size.0 as f64)),
         _ => None,
     };
     Ok(RenditionReport {

@@ -8,15 +8,16 @@ use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Select};
 
-use crate::av::muxer::{Container, Cut};
+use crate::av::muxer::Cut;
 use crate::av::packet::Packet;
 use crate::av::source::{FileHeaders, StreamParameters};
 use crate::error::Error;
-use crate::job::{Fate, PackagePlan, Plan, RenditionPlan};
+use crate::job::{Fate, Plan, RenditionPlan};
 use crate::media::Rational;
 use crate::pipeline::encode::Coded;
 use crate::pipeline::other::{Along, Other};
-use crate::sink::{FileSink, OutputStream, PackageSink, Sink, Streams};
+use crate::pipeline::watch::Pulse;
+use crate::sink::{OutputStream, Sink, Streams};
 use crate::source::DecodedFile;
 
 pub(crate) struct MuxStage {
@@ -32,52 +33,27 @@ pub(crate) struct MuxStage {
 }
 
 impl MuxStage {
-    /// A stage that writes the file of a rendition.
+    /// A stage that writes to `sink` what so many encoders make, the other streams as this rendition has them.
     ///
     /// # Errors
-    /// A name that cannot be written to.
-    pub(crate) fn file(
+    /// Out of memory.
+    pub(crate) fn new(
         plan: &Plan,
         rendition: &RenditionPlan,
-        container: Container,
-        source: &DecodedFile,
-    ) -> Result<Self, Error> {
-        let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
-        let sink = Box::new(sink.with_options(rendition.mux_options.clone()));
-        Self::new(plan, sink, carried(rendition), 1, source)
-    }
-
-    /// A stage that writes the package of several renditions.
-    ///
-    /// # Errors
-    /// A folder that cannot be written to.
-    pub(crate) fn package(
-        plan: &Plan,
-        package: &PackagePlan,
-        container: Container,
-        source: &DecodedFile,
-    ) -> Result<Self, Error> {
-        let renditions: Vec<&RenditionPlan> = package.renditions.iter().map(|index| &plan.renditions[*index]).collect();
-        let first = renditions[0];
-        let names = renditions.iter().map(|rendition| rendition.name.clone()).collect();
-        let sink = PackageSink::create(&package.manifest, container, names, package.segment_seconds, first.overwrite)?;
-        let sink = Box::new(sink.with_options(first.mux_options.clone()));
-        let video = plan.source.video.index;
-        let others = carried(first).into_iter().filter(|index| *index != video);
-        Self::new(plan, sink, [video].into_iter().chain(others).collect(), renditions.len(), source)
-    }
-
-    fn new(
-        plan: &Plan,
-        sink: Box<dyn Sink>,
-        order: Vec<usize>,
         encoders: usize,
+        sink: Box<dyn Sink>,
         source: &DecodedFile,
     ) -> Result<Self, Error> {
+        let video = plan.source.video.index;
+        let mut order = carried(rendition);
+        if plan.packages.iter().any(|package| package.manifest == rendition.output) {
+            // Stable: the others stay as they are.
+            order.sort_by_key(|index| *index != video);
+        }
         Ok(MuxStage {
             sink,
             order,
-            video: plan.source.video.index,
+            video,
             like: (0..encoders).map(|_| source.stream()).collect::<Result<_, _>>()?,
             headers: source.headers(),
             cut: Cut {
@@ -92,8 +68,9 @@ impl MuxStage {
         self,
         coded: Vec<Receiver<Coded>>,
         along: Option<Receiver<Other>>,
+        pulse: &Pulse,
     ) -> Result<Box<dyn Sink>, Error> {
-        let mut muxing = self.start(coded, along)?;
+        let mut muxing = self.start(coded, along, pulse)?;
         while !muxing.write_what_is_due()? {
             muxing.take_one()?;
         }
@@ -104,13 +81,19 @@ impl MuxStage {
 
     /// Waits until every stream is known, and tells the sink. Every encoder opens on the first frame, which all get before
     /// any gets the second, so waiting for one after the other holds nobody up.
-    fn start(self, coded: Vec<Receiver<Coded>>, along: Option<Receiver<Other>>) -> Result<Muxing, Error> {
+    fn start<'p>(
+        self,
+        coded: Vec<Receiver<Coded>>,
+        along: Option<Receiver<Other>>,
+        pulse: &'p Pulse,
+    ) -> Result<Muxing<'p>, Error> {
         let mut known: Vec<(Place, OutputStream)> = Vec::new();
         for (number, (coded, like)) in coded.iter().zip(self.like).enumerate() {
-            let Coded::Start(stream) = coded.recv().map_err(|_| Error::Stopped)? else { return Err(Error::Stopped) };
+            let first = pulse.while_waiting(|| coded.recv()).map_err(|_| Error::Stopped)?;
+            let Coded::Start(stream) = first else { return Err(Error::Stopped) };
             known.push((Place::Video(number), OutputStream::Encoded { stream: *stream, like: Some(like) }));
         }
-        let others = match along.as_ref().map(Receiver::recv) {
+        let others = match along.as_ref().map(|along| pulse.while_waiting(|| along.recv())) {
             None => Vec::new(),
             Some(Ok(Other::Start(known))) => known,
             Some(_) => return Err(Error::Stopped),
@@ -126,7 +109,7 @@ impl MuxStage {
         let mut sink = self.sink;
         sink.start(&streams)?;
         let videos = coded.into_iter().map(|coded| Video { coded: Some(coded), waiting: VecDeque::new() }).collect();
-        Ok(Muxing { sink, places, videos, along, other: None })
+        Ok(Muxing { sink, places, videos, along, other: None, pulse })
     }
 }
 
@@ -147,7 +130,7 @@ struct Video {
     waiting: VecDeque<(Packet, Rational)>,
 }
 
-struct Muxing {
+struct Muxing<'p> {
     sink: Box<dyn Sink>,
     /// Whose each of the output's streams is.
     places: Vec<Place>,
@@ -155,9 +138,10 @@ struct Muxing {
     along: Option<Receiver<Other>>,
     /// A packet of another stream whose time has not come.
     other: Option<(Packet, usize, Rational)>,
+    pulse: &'p Pulse,
 }
 
-impl Muxing {
+impl Muxing<'_> {
     /// Writes while every encoder has something to show; says whether all have ended.
     fn write_what_is_due(&mut self) -> Result<bool, Error> {
         while self.videos.iter().all(|video| video.coded.is_none() || !video.waiting.is_empty()) {
@@ -186,7 +170,7 @@ impl Muxing {
                 select.recv(coded);
             }
         }
-        let ready = select.select();
+        let ready = self.pulse.while_waiting(|| select.select());
         let number = open[ready.index()];
         let Some(coded) = &self.videos[number].coded else { return Err(Error::Stopped) };
         match ready.recv(coded).map_err(|_| Error::Stopped)? {
@@ -217,7 +201,7 @@ impl Muxing {
 
     fn next_other(&mut self) -> Result<Option<(Packet, usize, Rational)>, Error> {
         let Some(along) = &self.along else { return Ok(None) };
-        match along.recv().map_err(|_| Error::Stopped)? {
+        match self.pulse.while_waiting(|| along.recv()).map_err(|_| Error::Stopped)? {
             Other::Packet { packet, input, time_base } => Ok(Some((packet, input, time_base))),
             Other::End => {
                 self.along = None;

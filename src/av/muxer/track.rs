@@ -14,6 +14,8 @@ pub struct Tally {
     pub kind: StreamKind,
     /// libavcodec's name of its codec.
     pub codec: String,
+    /// Whether its packets are those of the source, and not ours.
+    pub copied: bool,
     /// Whether its header promises a mastering display or a content light level.
     pub hdr: bool,
     /// Packets.
@@ -37,6 +39,7 @@ impl Tally {
         Tally {
             kind,
             codec,
+            copied: false,
             hdr: false,
             packets: 0,
             bytes: 0,
@@ -80,7 +83,6 @@ impl Tally {
 /// A stream's clock and counters. Times are in ticks of the container's time base.
 pub(super) struct Track {
     pub(super) tally: Tally,
-    copied: bool,
     time_base: Rational,
     keeps_times: bool,
     /// How far a decoding time must be above its predecessor; `None` where it need not be.
@@ -88,17 +90,16 @@ pub(super) struct Track {
     /// In which sample the last audio packet began: `av_rescale_delta`'s memory.
     rescaled: i64,
     last_dts: Option<i64>,
-    /// Where the next packet begins if it does not say so itself.
+    /// When the next packet is decoded if it does not say so itself, in ticks of its source.
     next_dts: Option<i64>,
     /// How long the codec holds a picture back to reorder it: how far the first decoding time is before its picture's.
     delay_seconds: f64,
 }
 
 impl Track {
-    pub(super) fn new(tally: Tally, copied: bool) -> Self {
+    pub(super) fn new(tally: Tally) -> Self {
         Track {
             tally,
-            copied,
             time_base: Rational::new(1, 1),
             keeps_times: true,
             step: None,
@@ -123,22 +124,41 @@ impl Track {
         self.keeps_times = container.keeps_times();
         let timed = matches!(self.kind(), StreamKind::Video | StreamKind::Audio | StreamKind::Subtitle);
         // A hidden VP9 frame shares its time with the frame that shows it, and must keep it when copied (ffmpeg_mux.c).
-        let hidden = self.copied && parameters.codec_id == ffi::AVCodecID::AV_CODEC_ID_VP9;
+        let hidden = self.tally.copied && parameters.codec_id == ffi::AVCodecID::AV_CODEC_ID_VP9;
         let may_repeat = container.flags() & ffi::AVFMT_TS_NONSTRICT != 0;
         self.step = (timed && self.keeps_times && !hidden).then_some(i64::from(!may_repeat));
+    }
+
+    /// Whether a packet can be left out: no decoder can start with it. As the ffmpeg command line begins a copy.
+    pub(super) fn leaves_out(&self, packet: &Packet) -> bool {
+        self.tally.copied && self.tally.packets == 0 && !packet.is_key()
     }
 
     /// Brings a packet's times into the container's clock, makes them grow, and counts the packet. Says whether a time had
     /// to be moved or made up.
     pub(super) fn fit(&mut self, packet: &mut Packet, from: Rational, parameters: &mut ffi::AVCodecParameters) -> bool {
-        if self.copied && self.kind() == StreamKind::Audio && parameters.sample_rate > 0 {
+        let made_up = self.keeps_times && self.make_up(packet, from);
+        if self.tally.copied && self.kind() == StreamKind::Audio && parameters.sample_rate > 0 {
             self.rescale_sound(packet, from, parameters);
         } else {
             packet.rescale(from, self.time_base);
         }
         let moved = self.keeps_times && self.make_grow(packet);
         self.tally.add(packet, self.time_base);
-        moved
+        made_up || moved
+    }
+
+    /// Gives a packet without a decoding time the one that the ffmpeg command line guesses: Matroska keeps none. In ticks of
+    /// its source, so that it is rounded as the other times are.
+    fn make_up(&mut self, packet: &mut Packet, from: Rational) -> bool {
+        let delay = (self.delay_seconds / from.value()).round() as i64;
+        let missing = packet.dts().is_none();
+        let dts = packet.dts().or(self.next_dts).unwrap_or(packet.pts().unwrap_or(0) - delay);
+        self.next_dts = Some(dts.saturating_add(packet.duration().max(0)));
+        if missing {
+            packet.set_times(packet.pts(), Some(dts), packet.duration());
+        }
+        missing
     }
 
     /// As the ffmpeg command line rescales copied sound: a container with coarse times (Matroska's milliseconds) is made
@@ -168,9 +188,6 @@ impl Track {
             let middle = middle(shown, decoded, self.last_dts.map_or(i64::MIN, |last| last + 1));
             (pts, dts) = (Some(middle), Some(middle));
         }
-        // As the command line guesses for a container that keeps no decoding times (Matroska).
-        let delay = (self.delay_seconds / self.time_base.value()).round() as i64;
-        dts = dts.or(self.next_dts).or(Some(pts.unwrap_or(0) - delay));
         if let (Some(step), Some(last), Some(decoded)) = (self.step, self.last_dts, dts)
             && decoded < last + step
         {
@@ -178,7 +195,6 @@ impl Track {
             dts = Some(last + step);
         }
         self.last_dts = dts.or(self.last_dts);
-        self.next_dts = dts.map(|dts| dts + packet.duration().max(0));
         if (pts, dts) == given {
             return false;
         }
