@@ -216,6 +216,8 @@ pub struct Gop {
     pub fixed: &'static [Setting],
     /// Settings with which a frame marked as a key frame becomes one that a player can start at.
     pub forced: &'static [Setting],
+    /// Whether these lengths and `fixed` put every key frame exactly where it is expected; else each is forced as well.
+    pub exact: bool,
 }
 
 /// How the number of threads is set.

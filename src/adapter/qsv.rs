@@ -46,6 +46,7 @@ const QSV: Adapter = Adapter {
         default_length: None,
         fixed: &[Setting::option("flags", "+cgop"), Setting::option("adaptive_i", "0").where_there()],
         forced: &[Setting::option("forced_idr", "1")],
+        exact: false,
     },
     pixel_formats: &["nv12", "p010le"],
     odd_sizes: false,
