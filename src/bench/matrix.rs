@@ -186,25 +186,20 @@ impl Planning<'_> {
             aim,
         };
         let output = self.folder.join(format!("{}-{:04}.mkv", self.name, self.squares.len()));
+        let rendition = RenditionRequest {
+            overwrite: true,
+            audio: AudioChoice::None,
+            subtitles: SubtitleChoice::None,
+            ..RenditionRequest::new(cell.to_string(), output, encoder)
+        };
         let job = JobRequest {
-            input: self.input.clone(),
             filters: self.request.filters.clone(),
-            renditions: vec![RenditionRequest {
-                name: cell.to_string(),
-                output,
-                container: None,
-                overwrite: true,
-                encoder,
-                size: None,
-                audio: AudioChoice::None,
-                subtitles: SubtitleChoice::None,
-                mux_options: Vec::new(),
-            }],
+            renditions: vec![rendition],
             // The footage keeps the frames.
             cache: CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None },
-            keep_damaged: false,
             decoder_threads: Some(self.request.threads),
             stall_timeout: Some(STALL),
+            ..JobRequest::new(self.input.clone())
         };
         Ok(Square { cell, plan: Job::prepare(&job, self.cancel)?.into_plan(), turn })
     }

@@ -50,7 +50,8 @@ impl Footage {
         source.set_graph(graph);
         let mut opened = Opened { source, cache: FrameCache::new(cache), list: FrameList::default() };
         let Opened { source, cache, list } = &mut opened;
-        pipeline::run(source, cache, list, Vec::new(), &terms(first, cancel), &mut observe)?;
+        let terms = terms(first, vec![true; branches.len()], cancel);
+        pipeline::run(source, cache, list, Vec::new(), Vec::new(), &terms, &mut observe)?;
         check_whole(&opened, first)?;
         Ok(Footage { opened, branches, info: first.source.clone(), cancel: cancel.clone() })
     }
@@ -64,7 +65,8 @@ impl Footage {
         let mut plan = plan.clone();
         plan.graph.branches.clone_from(&self.branches);
         plan.renditions.iter_mut().for_each(|rendition| rendition.branch = number);
-        run_over(&plan, &mut self.opened, false, &Usage::now(), &self.cancel, &mut observe)
+        let keep = |_| vec![true; plan.graph.branches.len()];
+        run_over(&plan, &mut self.opened, &keep, &Usage::now(), &self.cancel, &mut observe)
     }
 
     /// Frame `index` as a plan's encoder sees it; `None` behind the last.
