@@ -9,17 +9,18 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::adapter::Adapter;
-use crate::av::log;
 use crate::av::muxer::Container;
 use crate::cache::CachePlan;
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
+use crate::frames::FrameSource;
 use crate::media::SourceInfo;
-use crate::plan::{EncoderPlan, Request, compile};
+use crate::plan::{EncoderPlan, Hdr10Data, Request, compile};
 use crate::probe::capabilities;
 use crate::rate::{BitRate, Target};
 use crate::report::Report;
-use crate::source::{Branch, DecodedFile, Graph, Input};
+use crate::sink::Sink;
+use crate::source::{Branch, DecodedFile, Graph, Input, OwnFrames};
 use crate::timing::Timing;
 
 mod run;
@@ -123,48 +124,55 @@ pub struct RenditionPlan {
 /// A prepared job.
 pub struct Job {
     plan: Plan,
-    source: DecodedFile,
+    source: Box<dyn FrameSource>,
+    /// The caller's own sinks, one place for each rendition.
+    sinks: run::Sinks,
     cancel: Cancel,
 }
 
 impl Job {
-    /// Opens the source, asks the linked libav what it has, and plans everything.
+    /// Opens the source, asks the linked libav what it has, and plans everything. Errors quote what libav logged where
+    /// [`crate::av::log::capture`] was called before.
     ///
     /// # Errors
     /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
-        log::capture();
         let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, cancel)?;
-        let source = file.info().clone();
-        let timing = Timing::of(&source.video);
-        let mut graph = Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
-        let renditions = request
-            .renditions
-            .iter()
-            .map(|rendition| plan_rendition(rendition, &request.input, &file, timing, &mut graph))
-            .collect::<Result<Vec<_>, Error>>()?;
-        distinct_outputs(&renditions)?;
-        let runs = renditions.iter().map(|rendition| rendition.encoder.steps.len() as u8).max().unwrap_or(1);
-        if runs > 1 && !source.rereadable {
-            return Err(twice_from_a_pipe(&source.path).into());
-        }
-        let warnings = renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()).collect();
-        let mut plan = Plan {
-            input: request.input.clone(),
-            source,
-            timing,
-            graph,
-            renditions,
-            runs,
-            cache: request.cache.clone(),
-            cached_share: None,
-            keep_damaged: request.keep_damaged,
-            decoder_threads: request.decoder_threads,
-            warnings,
-        };
-        plan.cached_share = plan.cached_share();
+        let plan = plan(request, file.info().clone(), file.hdr10())?;
         file.set_graph(plan.graph.clone());
-        Ok(Job { plan, source: file, cancel: cancel.clone() })
+        Ok(Job::new(plan, Box::new(file), cancel))
+    }
+
+    /// Plans a job whose frames are the caller's own. The path of the request's input is their name in plans and reports,
+    /// and nothing is read from there.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] for everything that can be refused before running.
+    pub fn from_frames(request: &JobRequest, mut frames: OwnFrames, cancel: &Cancel) -> Result<Self, Error> {
+        let name = &request.input.path;
+        if request.input != Input::file(name) {
+            let why = "frames of the caller's own are taken whole: an input has nothing but a name here".to_owned();
+            return Err(Refusal::Source { path: name.display().to_string(), why }.into());
+        }
+        let plan = plan(request, frames.info(name), None)?;
+        frames.set_graph(plan.graph.clone(), request.decoder_threads);
+        Ok(Job::new(plan, Box::new(frames), cancel))
+    }
+
+    fn new(plan: Plan, source: Box<dyn FrameSource>, cancel: &Cancel) -> Self {
+        let sinks = plan.renditions.iter().map(|_| None).collect();
+        Job { plan, source, sinks, cancel: cancel.clone() }
+    }
+
+    /// Sends the packets of a rendition, by its index, to `sink`, and makes no file. The rendition's output then only says
+    /// which container's rules hold: what it can carry, and whether headers stand apart from the stream.
+    ///
+    /// # Panics
+    /// Where the job has no such rendition.
+    #[must_use]
+    pub fn with_sink(mut self, rendition: usize, sink: Box<dyn Sink>) -> Self {
+        self.sinks[rendition] = Some(sink);
+        self
     }
 
     /// The plan.
@@ -177,8 +185,8 @@ impl Job {
     ///
     /// # Errors
     /// The first thing that went wrong, with its place; see [`Error`].
-    pub fn run(self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
-        run::run(&self.plan, self.source, &self.cancel, &mut observe)
+    pub fn run(mut self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
+        run::run(&self.plan, self.source.as_mut(), self.sinks, &self.cancel, &mut observe)
     }
 }
 
@@ -232,14 +240,45 @@ pub(crate) fn upright(source: &SourceInfo) -> (u32, u32) {
     if source.video.rotation % 180 == 90 { (height, width) } else { (width, height) }
 }
 
+fn plan(request: &JobRequest, source: SourceInfo, hdr10: Option<Hdr10Data>) -> Result<Plan, Error> {
+    let timing = Timing::of(&source.video);
+    let mut graph = Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
+    let renditions = request
+        .renditions
+        .iter()
+        .map(|rendition| plan_rendition(rendition, &request.input, &source, hdr10, timing, &mut graph))
+        .collect::<Result<Vec<_>, Error>>()?;
+    distinct_outputs(&renditions)?;
+    let runs = renditions.iter().map(|rendition| rendition.encoder.steps.len() as u8).max().unwrap_or(1);
+    if runs > 1 && !source.rereadable {
+        return Err(twice_from_a_pipe(&source.path).into());
+    }
+    let warnings = renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()).collect();
+    let mut plan = Plan {
+        input: request.input.clone(),
+        source,
+        timing,
+        graph,
+        renditions,
+        runs,
+        cache: request.cache.clone(),
+        cached_share: None,
+        keep_damaged: request.keep_damaged,
+        decoder_threads: request.decoder_threads,
+        warnings,
+    };
+    plan.cached_share = plan.cached_share();
+    Ok(plan)
+}
+
 fn plan_rendition(
     request: &RenditionRequest,
     input: &Input,
-    file: &DecodedFile,
+    source: &SourceInfo,
+    hdr10: Option<Hdr10Data>,
     timing: Timing,
     graph: &mut Graph,
 ) -> Result<RenditionPlan, Error> {
-    let source = file.info();
     check_output(request, &input.path)?;
     let container = Container::for_path(&request.output, request.container.as_deref())?;
     let adapter = request.encoder.adapter;
@@ -255,7 +294,7 @@ fn plan_rendition(
         .into());
     }
     let (streams, left_out) = streams::decide(source, &request.audio, request.subtitles, &holder)?;
-    let mut encoder_request = Request { hdr10: file.hdr10(), ..request.encoder.clone() };
+    let mut encoder_request = Request { hdr10, ..request.encoder.clone() };
     if let Target::Size(size) = encoder_request.target {
         encoder_request.provisional = Some(provisional(size, input, source, &streams, &container, timing, adapter)?);
     }

@@ -21,6 +21,10 @@ use crate::plan::Hdr10Data;
 use crate::rate::Seconds;
 use crate::timing::Timing;
 
+mod own;
+
+pub use own::{OwnFrames, Shape};
+
 /// What to read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Input {
@@ -240,20 +244,6 @@ impl DecodedFile {
         self.demuxer.info()
     }
 
-    /// What the container says of itself: tags and chapters.
-    #[must_use]
-    pub fn headers(&self) -> FileHeaders {
-        self.demuxer.headers()
-    }
-
-    /// What the container says of the video stream.
-    ///
-    /// # Errors
-    /// Out of memory.
-    pub fn stream(&self) -> Result<StreamParameters, Error> {
-        self.demuxer.stream(self.demuxer.info().video.index).map_err(|source| self.unreadable(source))
-    }
-
     fn go_to_start(&mut self) -> Result<(), Error> {
         match self.input.start {
             Some(start) if start.0 > 0.0 => {
@@ -468,6 +458,14 @@ impl FrameSource for DecodedFile {
 
     fn sample_aspect_ratio(&self, branch: usize) -> Option<Rational> {
         self.filter.as_ref().and_then(|filter| filter.output(branch).sample_aspect_ratio)
+    }
+
+    fn stream(&self) -> Result<Option<StreamParameters>, Error> {
+        self.demuxer.stream(self.demuxer.info().video.index).map(Some).map_err(|source| self.unreadable(source))
+    }
+
+    fn headers(&self) -> FileHeaders {
+        self.demuxer.headers()
     }
 
     fn damage(&self) -> Damage {

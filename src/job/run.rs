@@ -20,8 +20,11 @@ use crate::pipeline::{Lane, LaneResult, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
 use crate::rate::{BitRate, Target};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
-use crate::source::DecodedFile;
+use crate::sink::Sink;
 use crate::stats::{Stats, StatsStore};
+
+/// The caller's own sinks, one place for each rendition; `None`: a file.
+pub(super) type Sinks = Vec<Option<Box<dyn Sink>>>;
 
 /// What a rendition has come to.
 struct Progress {
@@ -35,12 +38,15 @@ struct Progress {
 
 pub(super) fn run(
     plan: &Plan,
-    mut source: DecodedFile,
+    source: &mut dyn FrameSource,
+    mut sinks: Sinks,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let began = Usage::now();
-    source.prime()?;
+    if !source.prime()? {
+        return Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None });
+    }
     let mut cache = FrameCache::new(plan.cache.clone());
     let mut list = FrameList::default();
     let mut progress: Vec<Progress> = plan
@@ -52,36 +58,37 @@ pub(super) fn run(
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
-        let lanes = lanes(plan, number, &source, &list, &mut progress, cancel)?;
+        let lanes = lanes(plan, number, source, &list, &mut progress, &mut sinks, cancel)?;
         let usage = Usage::now();
         let last = number == plan.runs;
-        let result = run_pipeline(&mut source, &mut cache, &mut list, last, lanes, cancel, observe)?;
+        let result = run_pipeline(source, &mut cache, &mut list, last, lanes, cancel, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
         }
-        refuse_damage(plan, &source)?;
+        refuse_damage(plan, source)?;
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
-            take(plan, lane, &mut progress, &list, &source)?;
+            take(plan, lane, &mut progress, &list, source)?;
         }
     }
-    finish(plan, &source, &cache, &list, progress, runs, warnings, &began)
+    finish(plan, source, &cache, &list, progress, runs, warnings, &began)
 }
 
 /// The renditions that have a pass left, set up for it.
 fn lanes(
     plan: &Plan,
     run: u8,
-    source: &DecodedFile,
+    source: &dyn FrameSource,
     list: &FrameList,
     progress: &mut [Progress],
+    sinks: &mut Sinks,
     cancel: &Cancel,
 ) -> Result<Vec<Lane>, Error> {
     let mut lanes = Vec::new();
     for (index, rendition) in plan.renditions.iter().enumerate() {
         let Some(step) = rendition.encoder.steps.iter().find(|step| step.number == run) else { continue };
-        lanes.push(lane(plan, index, rendition, step, source, list, &mut progress[index], cancel)?);
+        lanes.push(lane(plan, index, rendition, step, source, list, &mut progress[index], &mut sinks[index], cancel)?);
     }
     Ok(lanes)
 }
@@ -92,9 +99,10 @@ fn lane(
     index: usize,
     rendition: &RenditionPlan,
     step: &PassStep,
-    source: &DecodedFile,
+    source: &dyn FrameSource,
     list: &FrameList,
     progress: &mut Progress,
+    sink: &mut Option<Box<dyn Sink>>,
     cancel: &Cancel,
 ) -> Result<Lane, Error> {
     let store = store(plan, rendition, step)?;
@@ -121,7 +129,7 @@ fn lane(
         global_header: step.output && container.global_header(),
     };
     let expected = (!list.is_empty()).then_some(list.len() as u64);
-    let mux = step.output.then(|| MuxStage::create(plan, rendition, container, source)).transpose()?;
+    let mux = step.output.then(|| MuxStage::create(plan, rendition, container, source, sink.take())).transpose()?;
     let measures = !step.output && matches!(rendition.encoder.target, Target::Size(_));
     let other = (step.output || measures)
         .then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone()))
@@ -157,7 +165,7 @@ fn store(
     StatsStore::for_route(route, per_frame * plan.frames().unwrap_or(0)).map(|store| Some((model, store)))
 }
 
-fn refuse_damage(plan: &Plan, source: &DecodedFile) -> Result<(), Error> {
+fn refuse_damage(plan: &Plan, source: &dyn FrameSource) -> Result<(), Error> {
     let damage = source.damage();
     if damage.any() && !plan.keep_damaged {
         return Err(Error::Damaged { path: plan.input.path.clone(), what: damage.to_string() });
@@ -171,7 +179,7 @@ fn take(
     lane: LaneResult,
     progress: &mut [Progress],
     list: &FrameList,
-    source: &DecodedFile,
+    source: &dyn FrameSource,
 ) -> Result<(), Error> {
     let rendition = &plan.renditions[lane.rendition];
     let progress = &mut progress[lane.rendition];
@@ -222,7 +230,7 @@ fn run_report(number: u8, feeding: &crate::pipeline::feed::Feeding, began: &Usag
 #[expect(clippy::too_many_arguments, reason = "a report is where everything of a job meets")]
 fn finish(
     plan: &Plan,
-    source: &DecodedFile,
+    source: &dyn FrameSource,
     cache: &FrameCache,
     list: &FrameList,
     progress: Vec<Progress>,
@@ -255,7 +263,7 @@ fn finish(
 }
 
 /// Seconds of video: from the first frame to the end of the last, on the grid.
-fn duration(list: &FrameList, source: &DecodedFile) -> f64 {
+fn duration(list: &FrameList, source: &dyn FrameSource) -> f64 {
     let (Some(first), Some(last)) = (list.entries().first(), list.entries().last()) else { return 0.0 };
     (last.moment.grid - first.moment.grid + 1) as f64 / source.frame_rate().value()
 }

@@ -9,12 +9,12 @@ use crate::av::muxer::{Container, Cut};
 use crate::av::packet::Packet;
 use crate::av::source::{FileHeaders, StreamParameters};
 use crate::error::Error;
+use crate::frames::FrameSource;
 use crate::job::{Fate, Plan, RenditionPlan};
 use crate::media::Rational;
 use crate::pipeline::encode::Coded;
 use crate::pipeline::other::{Along, Other};
 use crate::sink::{FileSink, Finished, OutputStream, Sink, Streams};
-use crate::source::DecodedFile;
 
 /// What the stage did.
 #[derive(Debug)]
@@ -28,13 +28,13 @@ pub(crate) struct MuxStage {
     order: Vec<usize>,
     /// The source's video stream, and what it says of itself.
     video: usize,
-    like: StreamParameters,
+    like: Option<StreamParameters>,
     headers: FileHeaders,
     cut: Cut,
 }
 
 impl MuxStage {
-    /// A stage that writes the file of a rendition.
+    /// A stage that writes the file of a rendition, or gives its packets to the caller's own sink.
     ///
     /// # Errors
     /// A name that cannot be written to.
@@ -42,11 +42,15 @@ impl MuxStage {
         plan: &Plan,
         rendition: &RenditionPlan,
         container: Container,
-        source: &DecodedFile,
+        source: &dyn FrameSource,
+        own: Option<Box<dyn Sink>>,
     ) -> Result<Self, Error> {
-        let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
+        let file = || FileSink::create(&rendition.output, container, rendition.overwrite);
         Ok(MuxStage {
-            sink: Box::new(sink.with_options(rendition.mux_options.clone())),
+            sink: match own {
+                Some(sink) => sink,
+                None => Box::new(file()?.with_options(rendition.mux_options.clone())),
+            },
             order: order(rendition),
             video: plan.source.video.index,
             like: source.stream()?,
@@ -80,7 +84,7 @@ impl MuxStage {
             Some(Ok(Other::Start(known))) => known,
             Some(_) => return Err(Error::Stopped),
         };
-        let video = OutputStream::Encoded { stream: *video, like: Some(self.like) };
+        let video = OutputStream::Encoded { stream: *video, like: self.like };
         known.push(Along { input: self.video, stream: video });
         known.sort_by_key(|along| self.order.iter().position(|input| *input == along.input));
         let inputs: Vec<usize> = known.iter().map(|along| along.input).collect();
