@@ -10,9 +10,12 @@ use crate::error::Refusal;
 
 mod amf;
 mod nvenc;
+mod packages;
 mod qsv;
 mod software;
 mod videotoolbox;
+
+pub use packages::{Package, System};
 
 /// One encoder of libavcodec and everything the driver needs to know of it.
 #[derive(Debug, Clone)]
@@ -27,6 +30,12 @@ pub struct Adapter {
     pub vendor: Vendor,
     /// Where it comes from, and what to do when the linked libavcodec does not have it.
     pub availability: &'static str,
+    /// What brings an FFmpeg that has it, on systems whose packages are known.
+    pub packages: &'static [Package],
+    /// What brings the driver of its device, on systems whose packages are known; empty for software.
+    pub drivers: &'static [Package],
+    /// The library behind it, as far as its version matters; `None`: unknown, or of no interest.
+    pub library: Option<Library>,
     /// How a constant quality is asked for: the first whose options the linked libavcodec has. Empty: it has none.
     pub quality: &'static [Knob],
     /// How an average bit rate is asked for, besides `b`; `None`: it follows no bit rate.
@@ -65,6 +74,26 @@ pub enum Vendor {
     Amd,
     /// VideoToolbox.
     Apple,
+}
+
+/// The library behind an encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Library {
+    /// What the name of its shared object begins with; the version follows.
+    pub file: &'static str,
+    /// What must be known of some versions.
+    pub known: &'static [Known],
+}
+
+/// Something that must be known of a library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// How the versions begin that it holds for; empty: every version.
+    pub version: &'static str,
+    /// Whether it holds only where the program runs as root.
+    pub as_root: bool,
+    /// What it is, and what to do.
+    pub what: &'static str,
 }
 
 /// A place for a value: an AVOption, or one key inside an AVOption that is a parameter string.

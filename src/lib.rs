@@ -6,6 +6,7 @@ pub mod audio;
 #[expect(unsafe_code, reason = "the border to libav*")]
 pub mod av;
 pub mod cache;
+pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod frames;

@@ -31,7 +31,9 @@ impl Timing {
                 Timing { rate: simple(average), regular: false }
             }
             Some(average) => {
-                let regular = (nominal.value() / average.value() - 1.0).abs() < NEAR;
+                // Some muxers leave out the length of the last frame, which makes the average of a short clip too high.
+                let one_frame = video.frames.map_or(0.0, |frames| 1.0 / frames.max(1) as f64);
+                let regular = (nominal.value() / average.value() - 1.0).abs() < NEAR + one_frame;
                 Timing { rate: nominal, regular }
             }
             None if plausible => Timing { rate: nominal, regular: true },

@@ -3,7 +3,7 @@
 
 use super::{
     Adapter, Better, Bitrate, Capping, Gop, Inside, Knob, PassModel, Reach, Reserved, Setting, Slot, Speed, Threads,
-    Vendor,
+    Vendor, packages,
 };
 
 pub(super) static ALL: &[Adapter] = &[
@@ -24,6 +24,9 @@ const AMF: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Amd,
     availability: "FFmpeg built with AMF has it; it needs an AMD GPU and its runtime",
+    packages: packages::RARE,
+    drivers: &[],
+    library: None,
     quality: &[QVBR, CQP],
     bitrate: Some(Bitrate {
         range: (1000, i32::MAX as u64),

@@ -2,6 +2,7 @@
 
 use super::{
     Adapter, Because, Better, Bitrate, Capping, Gop, Knob, PassModel, Reserved, Setting, Slot, Speed, Threads, Vendor,
+    packages,
 };
 
 pub(super) static ALL: &[Adapter] = &[
@@ -28,6 +29,7 @@ pub(super) static ALL: &[Adapter] = &[
         name: "av1_videotoolbox",
         codec: "av1",
         availability: "no FFmpeg has it: VideoToolbox decodes AV1 and does not encode it; use libsvtav1 or libaom-av1",
+        packages: &[],
         ..VIDEOTOOLBOX
     },
 ];
@@ -38,6 +40,9 @@ const VIDEOTOOLBOX: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Apple,
     availability: "FFmpeg on macOS has it (--enable-videotoolbox)",
+    packages: packages::ELSEWHERE,
+    drivers: &[],
+    library: None,
     quality: &[QSCALE],
     // VideoToolbox takes a signed 32-bit number.
     bitrate: Some(Bitrate { range: (1000, i32::MAX as u64), with: &[], cap: Capping::Buffer }),

@@ -61,6 +61,13 @@ pub(crate) enum Command {
     /// that encoder in full, with the options of each pass.
     Encoders(EncodersArgs),
 
+    /// Look at this machine: libraries, encoders, memory, folders; and what would bring what is missing
+    ///
+    /// Look at this machine: the linked FFmpeg, each encoder's state and what to install for those that are missing, memory
+    /// and threads, folders for statistics and frames. Hardware encoders that are compiled in are opened, to see whether
+    /// their device is there. The exit code is 1 where something is in the way of two passes.
+    Doctor,
+
     /// Print a completion script
     #[command(hide = true)]
     Completions {
