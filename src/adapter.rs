@@ -34,8 +34,10 @@ pub struct Adapter {
     pub packages: &'static [Package],
     /// What brings the driver of its device, on systems whose packages are known; empty for software.
     pub drivers: &'static [Package],
-    /// The library behind it, as far as its version matters; `None`: unknown, or of no interest.
-    pub library: Option<Library>,
+    /// What must be known of some versions of the encoder library.
+    pub known: &'static [Known],
+    /// Where the encoder library's own version is to be found in the process.
+    pub library: Library,
     /// How a constant quality is asked for: the first whose options the linked libavcodec has. Empty: it has none.
     pub quality: &'static [Knob],
     /// How an average bit rate is asked for, besides `b`; `None`: it follows no bit rate.
@@ -46,6 +48,8 @@ pub struct Adapter {
     pub gop: Gop,
     /// Pixel formats it takes, best first, for when the linked libavcodec lists none (hardware without a device).
     pub pixel_formats: &'static [&'static str],
+    /// Whether it takes pictures whose chroma planes do not come out even: an odd width or height in 4:2:0.
+    pub odd_sizes: bool,
     /// How it analyses before it decides.
     pub passes: PassModel,
     /// How its number of threads is set.
@@ -58,6 +62,30 @@ pub struct Adapter {
     pub reserved: &'static [Reserved],
     /// How HDR10 static metadata reaches the bit stream where libavcodec does not pass it on by itself.
     pub hdr10: Option<Hdr10>,
+}
+
+/// Where an encoder library tells its version: a symbol of the library, looked up in the running process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    /// A function without arguments that returns a text.
+    Function(&'static str),
+    /// A variable that points to a text.
+    Variable(&'static str),
+    /// A function whose name ends with the number of the build (`x264_encoder_open_164`).
+    Numbered(&'static str),
+    /// Nowhere: a driver, or a part of libavcodec.
+    Unknown,
+}
+
+/// Something that must be known of an encoder library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// How the versions begin that it holds for, without a `v`; empty: every version.
+    pub version: &'static str,
+    /// Whether it holds only where the program runs as root.
+    pub as_root: bool,
+    /// What it is, and what to do.
+    pub what: &'static str,
 }
 
 /// Whose encoder it is.
@@ -74,26 +102,6 @@ pub enum Vendor {
     Amd,
     /// VideoToolbox.
     Apple,
-}
-
-/// The library behind an encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Library {
-    /// What the name of its shared object begins with; the version follows.
-    pub file: &'static str,
-    /// What must be known of some versions.
-    pub known: &'static [Known],
-}
-
-/// Something that must be known of a library.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// How the versions begin that it holds for; empty: every version.
-    pub version: &'static str,
-    /// Whether it holds only where the program runs as root.
-    pub as_root: bool,
-    /// What it is, and what to do.
-    pub what: &'static str,
 }
 
 /// A place for a value: an AVOption, or one key inside an AVOption that is a parameter string.

@@ -3,7 +3,6 @@
 //!
 //! Invariant: nothing is changed and nothing is installed; what cannot be found out is `None`.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use serde::Serialize;
 use crate::adapter::{self, Adapter, Package, StatsRoute, Vendor};
 use crate::av::{self, LinkedLibrary, Versions};
 use crate::cache::{Memory, default_budget};
+use crate::error::{Error, Refusal};
 use crate::probe::{capabilities, open_device};
 use crate::rate::ByteSize;
 use crate::stats;
@@ -57,7 +57,7 @@ pub struct EncoderState {
     pub state: Presence,
     /// The route of statistics between two passes here; `None`: one pass.
     pub stats_route: Option<StatsRoute>,
-    /// The shared object behind it with its version, where it is known.
+    /// The encoder library's own version, where it can be asked.
     pub library: Option<String>,
     /// Why it cannot be used, or not in two passes, where it should.
     pub why: Option<String>,
@@ -193,7 +193,7 @@ impl EncoderState {
             encoder: adapter.name,
             state: Presence::Ready,
             stats_route: found.route,
-            library: adapter.library.and_then(|library| loaded_file(library.file)),
+            library: found.library,
             why: None,
             remedy: None,
         };
@@ -203,7 +203,10 @@ impl EncoderState {
             state.remedy = system.package(adapter.packages);
         } else if let Some(why) = (!software).then(|| open_device(adapter).err()).flatten() {
             state.state = Presence::NoDevice;
-            state.why = Some(why.to_string());
+            state.why = Some(match why {
+                Error::Plan(Refusal::NoDevice { why, .. }) => why,
+                other => other.to_string(),
+            });
             state.remedy = system.package(adapter.drivers);
         } else if let (adapter::PassModel::TwoRuns(model), None) = (&adapter.passes, found.route) {
             state.why = Some(model.without_route.to_owned());
@@ -247,20 +250,10 @@ fn missing_software(state: &EncoderState) -> Option<Finding> {
 
 /// What must be known of the library behind an encoder, in the version that is loaded.
 fn known(state: &EncoderState, root: bool) -> Vec<Finding> {
-    let library = adapter::named(state.encoder).ok().and_then(|adapter| adapter.library);
-    let (Some(library), Some(file)) = (library, &state.library) else { return Vec::new() };
-    let version = file.strip_prefix(library.file).unwrap_or_default();
-    let holds = library.known.iter().filter(|known| version.starts_with(known.version) && (root || !known.as_root));
-    holds.map(|known| note(format!("{} ({file}): {}", state.encoder, known.what))).collect()
-}
-
-/// Name of the shared object that begins so, among those that are loaded.
-fn loaded_file(begins: &str) -> Option<String> {
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    let paths: BTreeSet<&Path> =
-        maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..]))).collect();
-    let names = paths.into_iter().filter_map(|path| path.file_name()?.to_str());
-    names.filter(|name| name.starts_with(begins)).map(str::to_owned).next()
+    let (Ok(adapter), Some(version)) = (adapter::named(state.encoder), &state.library) else { return Vec::new() };
+    let version = version.trim_start_matches('v');
+    let holds = adapter.known.iter().filter(|known| version.starts_with(known.version) && (root || !known.as_root));
+    holds.map(|known| note(format!("{} {version}: {}", state.encoder, known.what))).collect()
 }
 
 fn problem(text: String) -> Finding {
@@ -284,27 +277,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_library_behind_an_encoder_is_told_by_its_loaded_file() {
-        if cfg!(target_os = "linux") {
-            assert!(loaded_file("libavcodec.so.").is_some());
-        }
-        assert_eq!(loaded_file("libnonsense.so."), None);
-    }
-
-    #[test]
     fn what_holds_as_root_is_said_only_to_root_and_versions_are_told_apart() {
-        let state = |encoder, file: &str| EncoderState {
+        let state = |encoder, version: &str| EncoderState {
             encoder,
             state: Presence::Ready,
             stats_route: None,
-            library: Some(file.to_owned()),
+            library: Some(version.to_owned()),
             why: None,
             remedy: None,
         };
-        assert_eq!(known(&state("libsvtav1", "libSvtAv1Enc.so.1.4.1"), true).len(), 1);
-        assert_eq!(known(&state("libsvtav1", "libSvtAv1Enc.so.1.4.1"), false), []);
-        assert_eq!(known(&state("libaom-av1", "libaom.so.3.6.0"), false).len(), 1);
-        assert_eq!(known(&state("libaom-av1", "libaom.so.3.12.1"), false), []);
+        assert_eq!(known(&state("libsvtav1", "v1.4.1"), true).len(), 1);
+        assert_eq!(known(&state("libsvtav1", "v1.4.1"), false), []);
+        assert_eq!(known(&state("libaom-av1", "v3.6.0"), false).len(), 1);
+        assert_eq!(known(&state("libaom-av1", "3.12.1"), false), []);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Capabilities {
     pub encoder: &'static str,
     /// The linked libavcodec, as `major.minor.micro`.
     pub libavcodec: String,
+    /// The encoder library's own version, where it can be asked.
+    pub library: Option<String>,
     /// Whether the encoder is compiled in.
     pub present: bool,
     /// The route that statistics really take here; `None`: none works.
@@ -95,6 +97,7 @@ fn probe(adapter: &'static Adapter) -> Capabilities {
     let mut found = Capabilities {
         encoder: adapter.name,
         libavcodec: av::versions().libavcodec,
+        library: av::library::version(adapter.library).filter(|_| present),
         present,
         route: None,
         options,

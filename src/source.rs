@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::av::Received;
-use crate::av::filter::{FilterInput, VideoFilter};
+use crate::av::filter::{FilterInput, FilterOutput, VideoFilter};
 use crate::av::frame::Frame;
 use crate::av::packet::Packet;
 use crate::av::source::{Decoder, Demuxer, FileHeaders, OpenOptions, StreamParameters};
@@ -232,6 +232,25 @@ impl DecodedFile {
         self.unfiltered.front().and_then(Frame::hdr10)
     }
 
+    /// What each branch of a graph makes of the first frame: nothing is filtered yet.
+    ///
+    /// # Errors
+    /// [`Error::Filter`] for a graph that libavfilter does not take.
+    pub fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error> {
+        let Some(first) = self.unfiltered.front() else { return Err(self.no_frames()) };
+        let branches = graph.branches.len();
+        let filter = VideoFilter::open(first, &self.filter_input(), &graph.describe(), branches, self.threads)?;
+        Ok((0..branches).map(|number| filter.output(number)).collect())
+    }
+
+    fn filter_input(&self) -> FilterInput {
+        FilterInput {
+            time_base: self.stream.time_base,
+            frame_rate: Some(self.timing.rate),
+            sample_aspect_ratio: self.demuxer.info().video.sample_aspect_ratio,
+        }
+    }
+
     /// Decides what the frames go through. Before this, [`FrameSource::next`] gives nothing.
     pub fn set_graph(&mut self, graph: Graph) {
         self.partial = graph.branches.iter().map(|_| VecDeque::new()).collect();
@@ -337,11 +356,7 @@ impl DecodedFile {
     }
 
     fn build(&mut self, first: &Frame) -> Result<VideoFilter, Error> {
-        let input = FilterInput {
-            time_base: self.stream.time_base,
-            frame_rate: Some(self.timing.rate),
-            sample_aspect_ratio: self.demuxer.info().video.sample_aspect_ratio,
-        };
+        let input = self.filter_input();
         let Some(graph) = &mut self.graph else { return Err(Error::Stopped) };
         let filter = VideoFilter::open(first, &input, &graph.describe(), graph.branches.len(), self.threads)?;
         if !self.fixed {

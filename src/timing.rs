@@ -26,7 +26,8 @@ impl Timing {
     pub fn of(video: &VideoInfo) -> Self {
         let nominal = video.frame_rate;
         let plausible = nominal.num > 0 && nominal.den > 0 && nominal.value() <= FASTEST;
-        match video.average_rate.filter(|average| average.num > 0 && average.den > 0) {
+        let average = video.average_rate.filter(|average| average.num > 0 && average.den > 0);
+        match average.filter(|average| average.value() <= FASTEST) {
             Some(average) if !plausible || nominal.value() > average.value() * FAR => {
                 Timing { rate: simple(average), regular: false }
             }
@@ -37,6 +38,7 @@ impl Timing {
                 Timing { rate: nominal, regular }
             }
             None if plausible => Timing { rate: nominal, regular: true },
+            // Neither is a frame rate; the exact times are kept, and rate control is told the commonest.
             None => Timing { rate: Rational::new(25, 1), regular: false },
         }
     }
@@ -219,6 +221,8 @@ mod tests {
         assert_eq!((screen.rate, screen.regular), (Rational::new(7221, 1000), false));
         let film = Timing::of(&video((24000, 1001), Some((24000, 1001))));
         assert_eq!((film.rate, film.regular), (Rational::new(24000, 1001), true));
+        let nothing = Timing::of(&video((600, 1), Some((600, 1))));
+        assert_eq!((nothing.rate, nothing.regular), (Rational::new(25, 1), false));
         let phone = Timing::of(&video((30, 1), Some((2752, 100))));
         assert_eq!((phone.rate, phone.regular), (Rational::new(30, 1), false));
     }

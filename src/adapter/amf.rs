@@ -2,8 +2,8 @@
 //! run on a GPU.
 
 use super::{
-    Adapter, Better, Bitrate, Capping, Gop, Inside, Knob, PassModel, Reach, Reserved, Setting, Slot, Speed, Threads,
-    Vendor, packages,
+    Adapter, Better, Bitrate, Capping, Gop, Inside, Knob, Library, PassModel, Reach, Reserved, Setting, Slot, Speed,
+    Threads, Vendor, packages,
 };
 
 pub(super) static ALL: &[Adapter] = &[
@@ -26,7 +26,8 @@ const AMF: Adapter = Adapter {
     availability: "FFmpeg built with AMF has it; it needs an AMD GPU and its runtime",
     packages: packages::RARE,
     drivers: &[],
-    library: None,
+    known: &[],
+    library: Library::Unknown,
     quality: &[QVBR, CQP],
     bitrate: Some(Bitrate {
         range: (1000, i32::MAX as u64),
@@ -49,6 +50,7 @@ const AMF: Adapter = Adapter {
         forced: &[Setting::option("forced_idr", "1").where_there()],
     },
     pixel_formats: &["nv12", "yuv420p"],
+    odd_sizes: false,
     passes: PassModel::Inside(Inside {
         settings: PREANALYSIS,
         reach: Reach::PerFrame,

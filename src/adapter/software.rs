@@ -16,7 +16,8 @@ const X264: Adapter = Adapter {
     availability: "FFmpeg built with --enable-gpl --enable-libx264 has it",
     packages: packages::GPL,
     drivers: &[],
-    library: Some(Library { file: "libx264.so.", known: &[] }),
+    known: &[],
+    library: Library::Numbered("x264_encoder_open_"),
     quality: &[Knob { option: "crf", whole: false, cap: Capping::Buffer, ..CRF_0_TO_51 }],
     // In kilobits inside: below one, "bitrate not specified"; x264 clips above 2 Gb/s (encoder.c, validate_parameters).
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: Capping::Buffer }),
@@ -29,6 +30,7 @@ const X264: Adapter = Adapter {
         forced: &[Setting::option("forced-idr", "1")],
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
+    odd_sizes: false,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::File { option: "stats" }],
         no_quality: Some("CRF/CQP is incompatible with 2pass."),
@@ -72,7 +74,8 @@ const X265: Adapter = Adapter {
     availability: "FFmpeg built with --enable-gpl --enable-libx265 has it",
     packages: packages::GPL,
     drivers: &[],
-    library: Some(Library { file: "libx265.so.", known: &[] }),
+    known: &[],
+    library: Library::Variable("x265_version_str"),
     quality: &[Knob { option: "crf", whole: false, cap: Capping::Buffer, ..CRF_0_TO_51 }],
     // In kilobits inside: below one, x265 aims at 0 kb/s in silence.
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: Capping::Buffer }),
@@ -85,6 +88,7 @@ const X265: Adapter = Adapter {
         forced: &[Setting::option("forced-idr", "1")],
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
+    odd_sizes: false,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[
             StatsRoute::File { option: "x265-stats" },
@@ -130,7 +134,8 @@ const VP9: Adapter = Adapter {
     availability: "FFmpeg built with --enable-libvpx has it",
     packages: packages::FREE,
     drivers: &[],
-    library: Some(Library { file: "libvpx.so.", known: &[] }),
+    known: &[],
+    library: Library::Function("vpx_codec_version_str"),
     quality: &[Knob { option: "crf", whole: true, ..GOOGLE_CRF }],
     // In kilobits inside, rounded: below half of one it is none.
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: GOOGLE_CAP }),
@@ -149,6 +154,7 @@ const VP9: Adapter = Adapter {
         forced: &[],
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
+    odd_sizes: true,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -175,15 +181,13 @@ const AOM: Adapter = Adapter {
     availability: "FFmpeg built with --enable-libaom has it",
     packages: packages::FREE,
     drivers: &[],
-    library: Some(Library {
-        file: "libaom.so.",
-        known: &[Known {
-            version: "3.6.",
-            as_root: false,
-            what: "ends the process where a second pass is closed before it had every frame of the first; repass never \
-                   does that, other programs may",
-        }],
-    }),
+    known: &[Known {
+        version: "3.6.",
+        as_root: false,
+        what: "ends the process where a second pass is closed before it had every frame of the first; repass never does \
+               that, other programs may",
+    }],
+    library: Library::Function("aom_codec_version_str"),
     quality: &[Knob { option: "crf", whole: true, ..GOOGLE_CRF }],
     // libaom from 3.12 on refuses more than 2 Gb/s; below half a kilobit it is none.
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: GOOGLE_CAP }),
@@ -195,6 +199,7 @@ const AOM: Adapter = Adapter {
     }),
     gop: Gop { ..VP9.gop },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
+    odd_sizes: true,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -224,15 +229,13 @@ const SVT: Adapter = Adapter {
     availability: "FFmpeg built with --enable-libsvtav1 has it",
     packages: packages::FREE,
     drivers: &[],
-    library: Some(Library {
-        file: "libSvtAv1Enc.so.",
-        known: &[Known {
-            version: "",
-            as_root: true,
-            what: "gives its threads realtime priority where it runs as root, and can starve the decoder: run as an \
-                   ordinary user",
-        }],
-    }),
+    known: &[Known {
+        version: "",
+        as_root: true,
+        what: "gives its threads realtime priority where it runs as root, and can starve the decoder: run as an ordinary \
+               user",
+    }],
+    library: Library::Function("svt_av1_get_version"),
     quality: &[Knob {
         option: "crf",
         whole: true,
@@ -257,6 +260,7 @@ const SVT: Adapter = Adapter {
         forced: &[],
     },
     pixel_formats: &["yuv420p", "yuv420p10le"],
+    odd_sizes: false,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: Some("CRF does not support multi-pass. Use single pass."),
@@ -300,7 +304,8 @@ const VVENC: Adapter = Adapter {
     availability: "FFmpeg 7.1 or later built with --enable-libvvenc has it",
     packages: packages::RARE,
     drivers: &[],
-    library: Some(Library { file: "libvvenc.so.", known: &[] }),
+    known: &[],
+    library: Library::Function("vvenc_get_version"),
     quality: &[Knob { option: "qp", whole: true, range: (0.0, 63.0), cap: VVENC_CAP, ..CRF_0_TO_51 }],
     // Level limits may refuse less when it opens.
     bitrate: Some(Bitrate { range: (KILOBIT, 800_000 * KILOBIT), with: &[], cap: VVENC_CAP }),
@@ -318,6 +323,7 @@ const VVENC: Adapter = Adapter {
         forced: &[],
     },
     pixel_formats: &["yuv420p10le"],
+    odd_sizes: false,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::File { option: "stats" }],
         no_quality: Some("A bitrate must be set to use two pass mode."),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use repass::adapter::StatsRoute;
+use repass::av::LinkedLibrary;
 use repass::cache::Memory;
 use repass::doctor::{EncoderState, Examination, Folder, Gravity, Presence, Threads, examine};
 use repass::rate::ByteSize;
@@ -26,20 +27,22 @@ pub(crate) fn show(json: bool) -> Result<ExitCode> {
 
 fn page(found: &Examination) -> Page {
     let mut page = Page::default();
-    page.row("repass", found.repass);
-    page.row("FFmpeg", &found.versions.ffmpeg);
-    for library in &found.libraries {
-        let built = if library.matches() { String::new() } else { format!(", but built with {}", library.built) };
-        page.row(library.name, &format!("{}{built}", library.loaded));
-    }
-    page.row("system", &found.system.name);
+    page.row("repass", &format!("{} on {}", found.repass, found.system.name));
+    let version = |library: &LinkedLibrary| match library.matches() {
+        true => format!("{} {}", library.name, library.loaded),
+        false => format!("{} {} (built with {})", library.name, library.loaded, library.built),
+    };
+    let libraries: Vec<String> = found.libraries.iter().map(version).collect();
+    page.row("FFmpeg", &format!("{}: {}", found.versions.ffmpeg, libraries.join(", ")));
     page.gap();
-    found.encoders.iter().for_each(|state| encoder(&mut page, state));
+    found.encoders.iter().filter(|state| state.state == Presence::Ready).for_each(|state| ready(&mut page, state));
+    absent(&mut page, found, Presence::NoDevice, "no device");
+    absent(&mut page, found, Presence::NotCompiledIn, "missing");
     page.gap();
     page.row("memory", &memory(&found.memory, found.cache_budget));
     page.row("threads", &threads(found.threads));
     for folder in &found.stats_folders {
-        page.path("statistics", &folder.path, &facts(folder));
+        page.path("stats", &folder.path, &facts(folder));
     }
     page.path("spill", &found.spill_folder.path, &facts(&found.spill_folder));
     page.gap();
@@ -47,27 +50,33 @@ fn page(found: &Examination) -> Page {
     page
 }
 
-/// A line for an encoder that is there; for one that is not, why, and what would bring it.
-fn encoder(page: &mut Page, state: &EncoderState) {
-    let library = state.library.as_ref().map_or_else(String::new, |file| format!("  {file}"));
+fn ready(page: &mut Page, state: &EncoderState) {
     let passes = match (state.stats_route, &state.why) {
         (Some(StatsRoute::Context), _) => "two passes, statistics in memory",
         (Some(_), _) => "two passes, statistics in a file",
         (None, Some(_)) => "one pass here",
         (None, None) => "one pass",
     };
-    let line = match state.state {
-        Presence::Ready => format!("{:18}ready     {passes}{library}", state.encoder),
-        Presence::NoDevice => format!("{:18}no device", state.encoder),
-        Presence::NotCompiledIn => format!("{:18}not in this FFmpeg", state.encoder),
-    };
-    page.row("encoder", &line);
-    let because = match state.state {
-        Presence::NoDevice => state.why.as_deref(),
-        Presence::Ready => state.why.as_deref(),
-        Presence::NotCompiledIn => state.remedy.is_none().then_some(state.why.as_deref()).flatten(),
-    };
-    because.into_iter().chain(state.remedy.as_deref()).for_each(|words| page.row("", &format!("  {words}")));
+    let library = state.library.as_deref().map_or_else(String::new, |version| format!("version {version}"));
+    page.row("ready", &format!("{:18}{passes:34}{library}", state.encoder));
+    if let Some(why) = &state.why {
+        page.row("", why);
+    }
+}
+
+/// Encoders that are not to be had, those together that share what would bring them.
+fn absent(page: &mut Page, found: &Examination, presence: Presence, label: &str) {
+    let mut groups: Vec<(Vec<&str>, &EncoderState)> = Vec::new();
+    for state in found.encoders.iter().filter(|state| state.state == presence) {
+        match groups.iter_mut().find(|(_, like)| (&like.why, &like.remedy) == (&state.why, &state.remedy)) {
+            Some((names, _)) => names.push(state.encoder),
+            None => groups.push((vec![state.encoder], state)),
+        }
+    }
+    for (names, state) in groups {
+        page.row(label, &names.join(", "));
+        [&state.why, &state.remedy].into_iter().flatten().for_each(|words| page.row("", words));
+    }
 }
 
 fn memory(memory: &Memory, budget: ByteSize) -> String {

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{FrameList, FrameSource};
 use crate::job::size::{self, Overhead};
-use crate::job::{Plan, RenditionPlan, least_rate, upright};
+use crate::job::{Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::mux::{MuxStage, Muxed};
 use crate::pipeline::other::{OtherStage, Tally};
@@ -159,8 +159,8 @@ fn store(
     let (StatsUse::Write(route), PassModel::TwoRuns(model)) = (step.stats, &rendition.adapter.passes) else {
         return Ok(None);
     };
-    let (width, height) = plan.graph.branches[rendition.branch].size.unwrap_or_else(|| upright(&plan.source));
-    let macroblocks = u64::from(width.div_ceil(16)) * u64::from(height.div_ceil(16));
+    let picture = &plan.pictures[rendition.branch];
+    let macroblocks = u64::from(picture.width.div_ceil(16)) * u64::from(picture.height.div_ceil(16));
     let per_frame = u64::from(model.bytes_per_frame.0) + u64::from(model.bytes_per_frame.1) * macroblocks;
     StatsStore::for_route(route, per_frame * plan.frames().unwrap_or(0)).map(|store| Some((model, store)))
 }
@@ -201,7 +201,7 @@ fn take(
     progress.muxed = lane.muxed.or(progress.muxed.take());
     if let (Target::Size(size), false) = (rendition.encoder.target, step.output) {
         let others = progress.others.map(|tally| tally.others).unwrap_or_default();
-        let seconds = list.len() as f64 / source.frame_rate().value();
+        let seconds = duration(plan, list, source);
         let overhead = Overhead::of(&rendition.container);
         let least = least_rate(rendition.adapter);
         progress.rate = Some(size::video_rate(size, others, overhead, list.len() as u64, seconds, least)?);
@@ -238,7 +238,7 @@ fn finish(
     warnings: Vec<String>,
     began: &Usage,
 ) -> Result<Report, Error> {
-    let seconds = duration(list, source);
+    let seconds = duration(plan, list, source);
     let mut renditions = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
         renditions.push(rendition_report(rendition, progress, seconds)?);
@@ -262,10 +262,14 @@ fn finish(
     })
 }
 
-/// Seconds of video: from the first frame to the end of the last, on the grid.
-fn duration(list: &FrameList, source: &dyn FrameSource) -> f64 {
+/// Seconds of video: from the first frame to the end of the last.
+fn duration(plan: &Plan, list: &FrameList, source: &dyn FrameSource) -> f64 {
     let (Some(first), Some(last)) = (list.entries().first(), list.entries().last()) else { return 0.0 };
-    (last.moment.grid - first.moment.grid + 1) as f64 / source.frame_rate().value()
+    let period = source.frame_rate().inverse().value();
+    if plan.timing.regular {
+        return (last.moment.grid - first.moment.grid + 1) as f64 * period;
+    }
+    (last.moment.exact - first.moment.exact) as f64 * source.time_base().value() + period
 }
 
 fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64) -> Result<RenditionReport, Error> {

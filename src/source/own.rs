@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use crate::av::Received;
-use crate::av::filter::{FilterInput, VideoFilter};
+use crate::av::filter::{FilterInput, FilterOutput, VideoFilter};
 use crate::av::frame::Frame;
 use crate::error::Error;
 use crate::frames::FrameSource;
@@ -71,6 +71,21 @@ impl OwnFrames {
             ready: Vec::new(),
             threads: None,
         }
+    }
+
+    /// What each branch of a graph makes of frames of this shape.
+    pub(crate) fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error> {
+        let Shape { width, height, pixel_format, .. } = &self.shape;
+        let like = Frame::allocate(*width, *height, pixel_format)
+            .map_err(|source| Error::Frames { index: 0, source: Box::new(source) })?;
+        let branches = graph.branches.len();
+        let filter = VideoFilter::open(&like, &self.filter_input(), &graph.describe(), branches, self.threads)?;
+        Ok((0..branches).map(|number| filter.output(number)).collect())
+    }
+
+    fn filter_input(&self) -> FilterInput {
+        let rate = self.shape.rate;
+        FilterInput { time_base: rate.inverse(), frame_rate: Some(rate), sample_aspect_ratio: None }
     }
 
     /// Decides what the frames go through. Before this, [`FrameSource::next`] gives nothing.
@@ -155,10 +170,7 @@ impl OwnFrames {
             (Some(filter), _) => filter,
             (None, None) => return Err(Error::Stopped),
             (None, Some(graph)) => {
-                let rate = self.shape.rate;
-                let input =
-                    FilterInput { time_base: rate.inverse(), frame_rate: Some(rate), sample_aspect_ratio: None };
-                VideoFilter::open(first, &input, &graph.describe(), graph.branches.len(), self.threads)?
+                VideoFilter::open(first, &self.filter_input(), &graph.describe(), graph.branches.len(), self.threads)?
             }
         };
         Ok(self.filter.insert(filter))

@@ -117,16 +117,6 @@ type Bytes = *const u8;
 #[cfg(not(ffmpeg_7_0))]
 type Bytes = *mut u8;
 
-#[cfg(ffmpeg_7_0)]
-const fn readable(bytes: Bytes) -> *const u8 {
-    bytes
-}
-
-#[cfg(not(ffmpeg_7_0))]
-const fn readable(bytes: Bytes) -> *const u8 {
-    bytes.cast_const()
-}
-
 unsafe extern "C" fn write(opaque: *mut c_void, bytes: Bytes, length: c_int) -> c_int {
     // SAFETY: the opaque pointer is the box that `Writer::new` made; libavformat calls back only inside a call of ours, so
     // nothing else refers to it now.
@@ -135,7 +125,7 @@ unsafe extern "C" fn write(opaque: *mut c_void, bytes: Bytes, length: c_int) -> 
         return 0;
     }
     // SAFETY: libavformat passes `length` readable bytes.
-    let bytes = unsafe { std::slice::from_raw_parts(readable(bytes), length as usize) };
+    let bytes = unsafe { std::slice::from_raw_parts(bytes, length as usize) };
     match target.attempt(|media| media.write_all(bytes)) {
         Some(()) => {
             target.position += bytes.len() as u64;
