@@ -22,6 +22,7 @@ mod encoders;
 mod eta;
 mod pages;
 mod plan;
+mod profile;
 mod progress;
 mod summary;
 mod text;
@@ -33,12 +34,14 @@ use progress::{Progress, Screen};
 use text::{complain, print, printable};
 
 impl Cli {
-    /// Reads the arguments; `-ss` is understood as ffmpeg's users type it.
+    /// Reads the arguments, and the profile that they name; `-ss` is understood as ffmpeg's users type it.
     ///
     /// # Errors
     /// Bad usage; and help or a version, which clap reports in the same way.
     pub(crate) fn read(typed: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let matches = command().try_get_matches_from(typed::spelled_out(typed)).map_err(with_encoder_names)?;
+        let command = command();
+        let typed = profile::filled_in(typed::spelled_out(typed), &command)?;
+        let matches = command.try_get_matches_from(typed).map_err(with_encoder_names)?;
         Cli::from_arg_matches(&matches)
     }
 

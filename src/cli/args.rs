@@ -260,6 +260,11 @@ struct CacheArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
+    /// Take the options of this profile too; what is typed wins. They are in ./repass.toml and in the file for all
+    /// projects, ~/.config/repass/profiles.toml, under [profile.NAME], by their long names
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+
     /// The file to write; its extension chooses the container
     #[arg(short = 'o', long, value_name = "OUT", value_hint = ValueHint::FilePath)]
     output: PathBuf,
