@@ -57,6 +57,11 @@ impl AudioEncoder {
         if global_header {
             raw.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as c_int;
         }
+        // As ffmpeg does: the last packet then lasts as long as what is left, where the encoder pads its last frame.
+        #[cfg(ffmpeg_6_1)]
+        {
+            raw.flags |= ffi::AV_CODEC_FLAG_FRAME_DURATION as c_int;
+        }
         // SAFETY: the context was allocated for this codec and is not yet open.
         check(unsafe { ffi::avcodec_open2(encoder.context.as_ptr(), codec, ptr::null_mut()) })?;
         Ok(encoder)
@@ -121,6 +126,7 @@ impl AudioEncoder {
             // SAFETY: pure arithmetic.
             frame.set_pts(unsafe { ffi::av_rescale_q(pts, time_base.into(), self.raw().time_base) });
         }
+        frame.set_duration(i64::from(frame.samples()));
         // SAFETY: both are live; libavcodec takes its own reference.
         check(unsafe { ffi::avcodec_send_frame(self.context.as_ptr(), frame.as_ptr()) }).map(drop)
     }
