@@ -153,10 +153,17 @@ pub struct Job {
     cancel: Cancel,
 }
 
+/// What only the first frame tells.
+#[derive(Debug, Clone, Copy, Default)]
+struct First {
+    hdr10: Option<Hdr10Data>,
+    interlaced: bool,
+}
+
 /// What a plan is made from: a source, and what a graph makes of its first frame.
 struct Subject<'s> {
     info: SourceInfo,
-    hdr10: Option<Hdr10Data>,
+    first: First,
     pictures: &'s dyn Fn(&Graph) -> Result<Vec<FilterOutput>, Error>,
 }
 
@@ -169,7 +176,8 @@ impl Job {
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
         let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, cancel)?;
         let pictures = |graph: &Graph| file.pictures(graph);
-        let subject = Subject { info: file.info().clone(), hdr10: file.hdr10(), pictures: &pictures };
+        let first = First { hdr10: file.hdr10(), interlaced: file.is_interlaced() };
+        let subject = Subject { info: file.info().clone(), first, pictures: &pictures };
         let plan = plan(request, subject)?;
         file.set_graph(plan.graph.clone());
         Ok(Job::new(plan, Box::new(file), cancel))
@@ -187,7 +195,7 @@ impl Job {
             return Err(Refusal::Source { path: name.display().to_string(), why }.into());
         }
         let pictures = |graph: &Graph| frames.pictures(graph);
-        let plan = plan(request, Subject { info: frames.info(name), hdr10: None, pictures: &pictures })?;
+        let plan = plan(request, Subject { info: frames.info(name), first: First::default(), pictures: &pictures })?;
         frames.set_graph(plan.graph.clone(), request.decoder_threads);
         Ok(Job::new(plan, Box::new(frames), cancel))
     }
@@ -267,7 +275,7 @@ fn plan(request: &JobRequest, subject: Subject<'_>) -> Result<Plan, Error> {
     let renditions = request
         .renditions
         .iter()
-        .map(|rendition| plan_rendition(rendition, &request.input, &source, subject.hdr10, timing, &mut graph))
+        .map(|rendition| plan_rendition(rendition, &request.input, &source, subject.first, timing, &mut graph))
         .collect::<Result<Vec<_>, Error>>()?;
     distinct_outputs(&renditions)?;
     let mut warnings: Vec<String> =
@@ -299,7 +307,7 @@ fn plan_rendition(
     request: &RenditionRequest,
     input: &Input,
     source: &SourceInfo,
-    hdr10: Option<Hdr10Data>,
+    first: First,
     timing: Timing,
     graph: &mut Graph,
 ) -> Result<RenditionPlan, Error> {
@@ -318,7 +326,9 @@ fn plan_rendition(
         .into());
     }
     let (streams, left_out) = streams::decide(source, &request.audio, request.subtitles, &holder)?;
-    let mut encoder_request = Request { hdr10, ..request.encoder.clone() };
+    // Filters and scaling may or may not know of fields; whoever gives them says by them what the fields become.
+    let interlaced = first.interlaced && graph.trunk.is_none() && request.size.is_none();
+    let mut encoder_request = Request { hdr10: first.hdr10, interlaced, ..request.encoder.clone() };
     if let Target::Size(size) = encoder_request.target {
         encoder_request.provisional = Some(provisional(size, input, source, &streams, &container, timing, adapter)?);
     }

@@ -134,6 +134,27 @@ impl Graph {
     }
 }
 
+/// A source's time line: where it jumps back by more than a second, as in joined transport streams, it goes on instead.
+#[derive(Debug, Clone, Copy, Default)]
+struct TimeLine {
+    last: Option<i64>,
+    shift: i64,
+}
+
+impl TimeLine {
+    /// A timestamp in ticks of `tick` seconds, on the closed line.
+    fn closed(&mut self, pts: i64, tick: f64, rate: Rational) -> i64 {
+        let second = (1.0 / tick).ceil() as i64;
+        if let Some(last) = self.last
+            && pts + self.shift < last - second
+        {
+            self.shift = last + (rate.inverse().value() / tick).round() as i64 - pts;
+        }
+        self.last = Some(pts + self.shift);
+        pts + self.shift
+    }
+}
+
 /// The frames of a file.
 pub struct DecodedFile {
     input: Input,
@@ -155,6 +176,7 @@ pub struct DecodedFile {
     partial: Vec<VecDeque<Frame>>,
     packet: Packet,
     state: State,
+    line: TimeLine,
     damage: Damage,
     decode_errors_before: u64,
     packets: u64,
@@ -204,6 +226,7 @@ impl DecodedFile {
             frame_rate: timing.rate,
             ready: VecDeque::new(),
             state: State::Reading,
+            line: TimeLine::default(),
             damage: Damage::default(),
             decode_errors_before: 0,
             packets: 0,
@@ -230,6 +253,12 @@ impl DecodedFile {
     #[must_use]
     pub fn hdr10(&self) -> Option<Hdr10Data> {
         self.unfiltered.front().and_then(Frame::hdr10)
+    }
+
+    /// Whether the first frame is two fields.
+    #[must_use]
+    pub fn is_interlaced(&self) -> bool {
+        self.unfiltered.front().is_some_and(Frame::is_interlaced)
     }
 
     /// What each branch of a graph makes of the first frame: nothing is filtered yet.
@@ -321,12 +350,12 @@ impl DecodedFile {
         Ok(())
     }
 
-    /// Cuts to the wanted part and moves times to the output's start.
+    /// Closes breaks of the time line, cuts to the wanted part and moves times to the output's start.
     fn take(&mut self, mut frame: Frame) -> Result<(), Error> {
         let tick = self.stream.time_base.value();
         let start = (self.input.begins(self.demuxer.info()) / tick).round() as i64;
         if let Some(pts) = frame.pts() {
-            let pts = pts - start;
+            let pts = self.line.closed(pts - start, tick, self.timing.rate);
             if self.input.start.is_some() && pts < 0 {
                 return Ok(());
             }
@@ -415,6 +444,7 @@ impl DecodedFile {
         self.ready.clear();
         self.partial.iter_mut().for_each(VecDeque::clear);
         self.state = State::Reading;
+        self.line = TimeLine::default();
         self.packets = 0;
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::rate::{BitRate, Target};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
 use crate::sink::Sink;
 use crate::stats::{Stats, StatsStore};
+use crate::timing::OutputTimes;
 
 /// The caller's own sinks, one place for each rendition; `None`: a file.
 pub(super) type Sinks = Vec<Option<Box<dyn Sink>>>;
@@ -114,7 +115,7 @@ fn lane(
     let reads_text = matches!(step.stats, StatsUse::Read(StatsRoute::Context));
     let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
     let rate = source.frame_rate();
-    let exact = (!plan.timing.regular && source.time_base() != rate.inverse()).then(|| source.time_base());
+    let times = OutputTimes::new(source.time_base(), rate).filter(|times| !list.is_on_grid(times));
     let mut step = step.clone();
     aim(&mut step, progress.rate);
     let setup = EncoderSetup {
@@ -137,7 +138,7 @@ fn lane(
     Ok(Lane {
         rendition: index,
         branch: rendition.branch,
-        encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), exact },
+        encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), times },
         mux,
         other,
     })
@@ -201,7 +202,7 @@ fn take(
     progress.muxed = lane.muxed.or(progress.muxed.take());
     if let (Target::Size(size), false) = (rendition.encoder.target, step.output) {
         let others = progress.others.map(|tally| tally.others).unwrap_or_default();
-        let seconds = duration(plan, list, source);
+        let seconds = duration(list, source);
         let overhead = Overhead::of(&rendition.container);
         let least = least_rate(rendition.adapter);
         progress.rate = Some(size::video_rate(size, others, overhead, list.len() as u64, seconds, least)?);
@@ -238,7 +239,7 @@ fn finish(
     warnings: Vec<String>,
     began: &Usage,
 ) -> Result<Report, Error> {
-    let seconds = duration(plan, list, source);
+    let seconds = duration(list, source);
     let mut renditions = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
         renditions.push(rendition_report(rendition, progress, seconds)?);
@@ -263,10 +264,10 @@ fn finish(
 }
 
 /// Seconds of video: from the first frame to the end of the last.
-fn duration(plan: &Plan, list: &FrameList, source: &dyn FrameSource) -> f64 {
+fn duration(list: &FrameList, source: &dyn FrameSource) -> f64 {
     let (Some(first), Some(last)) = (list.entries().first(), list.entries().last()) else { return 0.0 };
     let period = source.frame_rate().inverse().value();
-    if plan.timing.regular {
+    if OutputTimes::new(source.time_base(), source.frame_rate()).is_none_or(|times| list.is_on_grid(&times)) {
         return (last.moment.grid - first.moment.grid + 1) as f64 * period;
     }
     (last.moment.exact - first.moment.exact) as f64 * source.time_base().value() + period

@@ -47,6 +47,13 @@ impl EncodedStream {
         })
     }
 
+    /// Gives the stream the time base of its packets, where that is finer than the encoder's.
+    #[must_use]
+    pub(crate) fn with_time_base(mut self, time_base: Rational) -> Self {
+        self.time_base = time_base;
+        self
+    }
+
     /// Adds the static HDR metadata of a frame that the encoder was given, where the stream has none yet and its transfer is
     /// one of HDR. Before FFmpeg 6.1 encoders do not pass it on themselves; sources often have it only in their frames.
     #[must_use]
