@@ -41,6 +41,13 @@ pub struct CachePlan {
     pub spill_dir: Option<PathBuf>,
 }
 
+impl Default for CachePlan {
+    /// In memory, as much as [`default_budget`] says.
+    fn default() -> Self {
+        CachePlan { mode: CacheMode::Ram, budget: default_budget(), spill_dir: None }
+    }
+}
+
 /// Frames of one or more branches of a filter graph, kept index by index: an index is kept for every branch or for none.
 pub struct FrameCache {
     plan: CachePlan,

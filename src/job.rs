@@ -49,6 +49,21 @@ pub struct JobRequest {
     pub decoder_threads: Option<u16>,
 }
 
+impl JobRequest {
+    /// These outputs of this source: no filters, frames kept in memory, damaged input refused.
+    #[must_use]
+    pub fn new(input: Input, renditions: Vec<RenditionRequest>) -> Self {
+        JobRequest {
+            input,
+            filters: None,
+            renditions,
+            cache: CachePlan::default(),
+            keep_damaged: false,
+            decoder_threads: None,
+        }
+    }
+}
+
 /// One output of a job.
 #[derive(Debug, Clone)]
 pub struct RenditionRequest {
@@ -70,6 +85,25 @@ pub struct RenditionRequest {
     pub subtitles: SubtitleChoice,
     /// Options of the muxer, for instance `movflags=+faststart`.
     pub mux_options: Vec<(String, String)>,
+}
+
+impl RenditionRequest {
+    /// A file of the source's size, which must not exist yet; sound and subtitles are copied.
+    #[must_use]
+    pub fn new(output: impl Into<PathBuf>, encoder: Request) -> Self {
+        let output = output.into();
+        RenditionRequest {
+            name: output.file_stem().unwrap_or(output.as_os_str()).to_string_lossy().into_owned(),
+            output,
+            container: None,
+            overwrite: false,
+            encoder,
+            size: None,
+            audio: AudioChoice::Copy,
+            subtitles: SubtitleChoice::Copy,
+            mux_options: Vec::new(),
+        }
+    }
 }
 
 /// A job as it will be run.
