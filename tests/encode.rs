@@ -178,7 +178,7 @@ fn a_variable_frame_rate_keeps_its_timestamps() {
 fn a_size_target_closes_with_sound_and_container() {
     within(120, || {
         let folder = tempfile::tempdir().unwrap();
-        let input = clip(folder.path(), "in.mp4", "384x216", "24", 720);
+        let input = clip(folder.path(), "in.mp4", "320x180", "24", 720);
         for name in ["out.mp4", "out.mkv"] {
             let wanted = 1_200_000;
             let request = request("libx264", Target::Size(ByteSize(wanted)), &input, &folder.path().join(name));
