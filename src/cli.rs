@@ -13,7 +13,7 @@ use serde_json::json;
 use repass::adapter;
 use repass::av;
 use repass::error::Error;
-use repass::event::Cancel;
+use repass::event::{Cancel, Event};
 use repass::job::Job;
 
 mod args;
@@ -75,7 +75,13 @@ impl Cli {
         let screen = self.screen(args);
         let job = Job::prepare(&args.request(self.verbose > 0, cancel)?, cancel)?;
         let mut progress = Progress::new(screen.clone(), job.plan(), cancel);
-        let report = job.run(|event| progress.take(&event));
+        let report = job.run(|event| {
+            progress.take(&event);
+            if let Event::Stuck { stage, seconds } = event {
+                progress.end();
+                self.end_at_once(Error::Stalled { stage, seconds });
+            }
+        });
         progress.end();
         let report = report?;
         match (&screen, self.json) {
@@ -85,6 +91,14 @@ impl Cli {
             _ => summary::summary(&report, !screen.shows_warnings_beside_stdout()).print()?,
         }
         Ok(())
+    }
+
+    /// A library hangs and hears no one: the process ends around it. Nothing is under a final name, and the next run removes
+    /// what this one leaves.
+    fn end_at_once(&self, error: Error) -> ! {
+        let code = error.exit_code();
+        end_of_run(Err(error.into()), self.json);
+        std::process::exit(i32::from(code))
     }
 
     fn plan(&self, args: &PlanArgs, cancel: &Cancel) -> Result<()> {

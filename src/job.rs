@@ -19,7 +19,7 @@ use crate::frames::FrameSource;
 use crate::media::SourceInfo;
 use crate::plan::{EncoderPlan, Hdr10Data, Request, compile};
 use crate::probe::capabilities;
-use crate::rate::{BitRate, Target};
+use crate::rate::{BitRate, Seconds, Target};
 use crate::report::Report;
 use crate::sink::Sink;
 use crate::source::{Branch, DecodedFile, Graph, Input, OwnFrames};
@@ -47,6 +47,8 @@ pub struct JobRequest {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
+    /// How long a stage may make no progress before the job is ended; `None`: for ever.
+    pub stall_timeout: Option<Seconds>,
 }
 
 impl JobRequest {
@@ -60,6 +62,7 @@ impl JobRequest {
             cache: CachePlan::default(),
             keep_damaged: false,
             decoder_threads: None,
+            stall_timeout: None,
         }
     }
 }
@@ -131,6 +134,8 @@ pub struct Plan {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
+    /// How long a stage may make no progress, in seconds; `None`: for ever.
+    pub stall_timeout: Option<Seconds>,
     /// Everything that deserves to be known.
     pub warnings: Vec<String>,
 }
@@ -208,7 +213,13 @@ impl Job {
     /// # Errors
     /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
+        // A job that stalls is stopped alone.
+        let cancel = &cancel.child();
         let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, cancel)?;
+        let foreseen = file.foreseen();
+        if foreseen.any() && !request.keep_damaged {
+            return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });
+        }
         let pictures = |graph: &Graph| file.pictures(graph);
         let first = First { hdr10: file.hdr10(), interlaced: file.is_interlaced() };
         let subject = Subject { info: file.info().clone(), first, pictures: &pictures };
@@ -231,7 +242,7 @@ impl Job {
         let pictures = |graph: &Graph| frames.pictures(graph);
         let plan = plan(request, Subject { info: frames.info(name), first: First::default(), pictures: &pictures })?;
         frames.set_graph(plan.graph.clone(), request.decoder_threads);
-        Ok(Job::new(plan, Box::new(frames), cancel))
+        Ok(Job::new(plan, Box::new(frames), &cancel.child()))
     }
 
     fn new(plan: Plan, source: Box<dyn FrameSource>, cancel: &Cancel) -> Self {
@@ -261,7 +272,8 @@ impl Job {
     /// # Errors
     /// The first thing that went wrong, with its place; see [`Error`].
     pub fn run(mut self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
-        run::run(&self.plan, self.source.as_mut(), self.sinks, &self.cancel, &mut observe)
+        let done = run::run(&self.plan, self.source.as_mut(), self.sinks, &self.cancel, &mut observe);
+        done.map_err(Error::or_exhausted)
     }
 }
 
@@ -331,6 +343,7 @@ fn plan(request: &JobRequest, subject: Subject<'_>) -> Result<Plan, Error> {
         cached_share: None,
         keep_damaged: request.keep_damaged,
         decoder_threads: request.decoder_threads,
+        stall_timeout: request.stall_timeout,
         warnings,
     };
     plan.cached_share = plan.cached_share();

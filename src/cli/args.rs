@@ -281,6 +281,10 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     mux_opt: Vec<(String, String)>,
 
+    /// End the job when a stage makes no progress for so long: seconds or a clock; 0: never
+    #[arg(long, value_name = "TIME", default_value = "30:00", value_parser = time)]
+    stall_timeout: Seconds,
+
     /// Show progress: a bar where stderr is a terminal, a bar always, JSON lines on stdout, or nothing
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(crate) progress: ProgressChoice,
@@ -359,6 +363,7 @@ impl EncodeArgs {
             cache: self.cache.plan(),
             keep_damaged: self.source.keep_damaged,
             decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
+            stall_timeout: Some(self.output.stall_timeout).filter(|limit| limit.0 > 0.0),
         })
     }
 

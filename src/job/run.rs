@@ -1,7 +1,7 @@
 //! Doing what a plan says: runs, lanes, proofs, the report. Makes no choice of its own.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
@@ -10,18 +10,18 @@ use crate::av::versions;
 use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
-use crate::frames::{FrameList, FrameSource};
+use crate::frames::{Damage, FrameList, FrameSource};
 use crate::job::size::{self, Overhead};
 use crate::job::{Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::mux::{MuxStage, Muxed};
 use crate::pipeline::other::{OtherStage, Tally};
-use crate::pipeline::{Lane, LaneResult, run as run_pipeline};
+use crate::pipeline::{Lane, LaneResult, Terms, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
 use crate::rate::{BitRate, Target};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
-use crate::sink::Sink;
-use crate::stats::{Stats, StatsStore};
+use crate::sink::{FileSink, Sink};
+use crate::stats::{Stats, StatsStore, collect_leftovers};
 use crate::timing::OutputTimes;
 
 /// The caller's own sinks, one place for each rendition; `None`: a file.
@@ -33,6 +33,8 @@ struct Progress {
     passes: Vec<PassReport>,
     muxed: Option<Muxed>,
     others: Option<Tally>,
+    /// Where the last pass will write. Made before the first, so that a place that takes no file is known at once.
+    sink: Option<Box<dyn Sink>>,
     /// The bit rate of a size target, once measured.
     rate: Option<BitRate>,
 }
@@ -40,40 +42,59 @@ struct Progress {
 pub(super) fn run(
     plan: &Plan,
     source: &mut dyn FrameSource,
-    mut sinks: Sinks,
+    sinks: Sinks,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let began = Usage::now();
+    collect_leftovers();
+    let begin = |(rendition, sink)| Progress::begin(rendition, sink);
+    let mut progress = plan.renditions.iter().zip(sinks).map(begin).collect::<Result<Vec<_>, Error>>()?;
     if !source.prime()? {
         return Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None });
     }
     let mut cache = FrameCache::new(plan.cache.clone());
     let mut list = FrameList::default();
-    let mut progress: Vec<Progress> = plan
-        .renditions
-        .iter()
-        .map(|_| Progress { stats: None, passes: Vec::new(), muxed: None, others: None, rate: None })
-        .collect();
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
-        let lanes = lanes(plan, number, source, &list, &mut progress, &mut sinks, cancel)?;
+        source.unchanged()?;
+        let lanes = lanes(plan, number, source, &list, &mut progress, cancel)?;
         let usage = Usage::now();
-        let last = number == plan.runs;
-        let result = run_pipeline(source, &mut cache, &mut list, last, lanes, cancel, observe)?;
+        let terms = Terms {
+            last: number == plan.runs,
+            refuses_damage: (!plan.keep_damaged).then_some(plan.input.path.as_path()),
+            stall: plan.stall_timeout.map(|seconds| Duration::from_secs_f64(seconds.0)),
+            cancel,
+        };
+        let result = run_pipeline(source, &mut cache, &mut list, lanes, &terms, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
         }
-        refuse_damage(plan, source)?;
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
             take(plan, lane, &mut progress, &list, source)?;
         }
     }
     finish(plan, source, &cache, &list, progress, runs, warnings, &began)
+}
+
+impl Progress {
+    fn begin(rendition: &RenditionPlan, own: Option<Box<dyn Sink>>) -> Result<Self, Error> {
+        let sink = match own {
+            Some(sink) => sink,
+            None => Box::new(file(rendition)?),
+        };
+        Ok(Progress { stats: None, passes: Vec::new(), muxed: None, others: None, sink: Some(sink), rate: None })
+    }
+}
+
+fn file(rendition: &RenditionPlan) -> Result<FileSink, Error> {
+    let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
+    let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
+    Ok(sink.with_options(rendition.mux_options.clone()))
 }
 
 /// The renditions that have a pass left, set up for it.
@@ -83,13 +104,12 @@ fn lanes(
     source: &dyn FrameSource,
     list: &FrameList,
     progress: &mut [Progress],
-    sinks: &mut Sinks,
     cancel: &Cancel,
 ) -> Result<Vec<Lane>, Error> {
     let mut lanes = Vec::new();
     for (index, rendition) in plan.renditions.iter().enumerate() {
         let Some(step) = rendition.encoder.steps.iter().find(|step| step.number == run) else { continue };
-        lanes.push(lane(plan, index, rendition, step, source, list, &mut progress[index], &mut sinks[index], cancel)?);
+        lanes.push(lane(plan, index, rendition, step, source, list, &mut progress[index], cancel)?);
     }
     Ok(lanes)
 }
@@ -103,7 +123,6 @@ fn lane(
     source: &dyn FrameSource,
     list: &FrameList,
     progress: &mut Progress,
-    sink: &mut Option<Box<dyn Sink>>,
     cancel: &Cancel,
 ) -> Result<Lane, Error> {
     let store = store(plan, rendition, step)?;
@@ -130,7 +149,8 @@ fn lane(
         global_header: step.output && container.global_header(),
     };
     let expected = (!list.is_empty()).then_some(list.len() as u64);
-    let mux = step.output.then(|| MuxStage::create(plan, rendition, container, source, sink.take())).transpose()?;
+    let sink = progress.sink.take_if(|_| step.output);
+    let mux = sink.map(|sink| MuxStage::new(plan, rendition, sink, source)).transpose()?;
     let measures = !step.output && matches!(rendition.encoder.target, Target::Size(_));
     let other = (step.output || measures)
         .then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone()))
@@ -164,14 +184,6 @@ fn store(
     let macroblocks = u64::from(picture.width.div_ceil(16)) * u64::from(picture.height.div_ceil(16));
     let per_frame = u64::from(model.bytes_per_frame.0) + u64::from(model.bytes_per_frame.1) * macroblocks;
     StatsStore::for_route(route, per_frame * plan.frames().unwrap_or(0)).map(|store| Some((model, store)))
-}
-
-fn refuse_damage(plan: &Plan, source: &dyn FrameSource) -> Result<(), Error> {
-    let damage = source.damage();
-    if damage.any() && !plan.keep_damaged {
-        return Err(Error::Damaged { path: plan.input.path.clone(), what: damage.to_string() });
-    }
-    Ok(())
 }
 
 /// Takes over what a lane brought.
@@ -240,11 +252,13 @@ fn finish(
     began: &Usage,
 ) -> Result<Report, Error> {
     let seconds = duration(list, source);
+    let damaged = |progress: &Progress| progress.others.map_or(0, |tally| tally.damaged);
+    let others = Damage { other_streams: progress.iter().map(damaged).max().unwrap_or(0), ..Damage::default() };
     let mut renditions = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
         renditions.push(rendition_report(rendition, progress, seconds)?);
     }
-    let damage = source.damage();
+    let damage = source.damage().worst(others);
     Ok(Report {
         versions: versions(),
         input: plan.input.path.clone(),

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a later run hands out exactly the frames of the list, or ends with [`Error::PassesDiffer`].
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -11,6 +13,7 @@ use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{FrameList, FrameSource, Listed};
+use crate::pipeline::watch::Pulse;
 use crate::pipeline::{FRAMES_IN_FLIGHT, send_timed};
 use crate::timing::{Clock, Moment};
 
@@ -41,8 +44,11 @@ pub(crate) struct FeedStage<'r> {
     pub(crate) outlets: Vec<(usize, Sender<Fed>)>,
     /// Whether nobody needs the frames after this run.
     pub(crate) last: bool,
+    /// The input's name, where its damage ends the run.
+    pub(crate) refuses_damage: Option<&'r Path>,
     pub(crate) cancel: &'r Cancel,
     pub(crate) events: Sender<Event>,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 impl FeedStage<'_> {
@@ -53,8 +59,11 @@ impl FeedStage<'_> {
         } else {
             self.again(&mut feeding)?;
         }
+        // Before anybody is told of the end, or the output would be finished.
+        self.refuse_damage()?;
+        self.source.unchanged()?;
         for (_, outlet) in &self.outlets {
-            send_timed(outlet, Fed::End, &mut feeding.blocked)?;
+            send_timed(outlet, Fed::End, &self.pulse, &mut feeding.blocked)?;
         }
         Ok(feeding)
     }
@@ -158,14 +167,26 @@ impl FeedStage<'_> {
         Ok(Ok(frames))
     }
 
+    /// Ends the run at the first damage: an hour of encoding for a file that is not kept helps nobody.
+    fn refuse_damage(&self) -> Result<(), Error> {
+        let Some(path) = self.refuses_damage else { return Ok(()) };
+        let damage = self.source.damage();
+        if !damage.any() {
+            return Ok(());
+        }
+        let frames = self.list.len();
+        Err(Error::Damaged { path: path.to_owned(), what: format!("{damage}, seen after {frames} frames") })
+    }
+
     fn hand_out(&mut self, frames: &[Frame], moment: Moment, feeding: &mut Feeding) -> Result<(), Error> {
         self.stop_if_asked()?;
+        self.refuse_damage()?;
         for (branch, outlet) in &self.outlets {
             let mut frame = frames[*branch].share().map_err(|_| Error::Stopped)?;
             frame.set_pts(moment.grid);
             frame.set_duration(1);
             frame.set_picture_type(false);
-            send_timed(outlet, Fed::Frame(frame, moment), &mut feeding.blocked)?;
+            send_timed(outlet, Fed::Frame(frame, moment), &self.pulse, &mut feeding.blocked)?;
         }
         feeding.frames += 1;
         Ok(())
@@ -173,6 +194,7 @@ impl FeedStage<'_> {
 
     fn next_uncancelled(&mut self) -> Result<Option<Vec<Frame>>, Error> {
         self.stop_if_asked()?;
+        self.pulse.beat();
         self.source.next()
     }
 
@@ -183,6 +205,7 @@ impl FeedStage<'_> {
     fn made<T>(&mut self, feeding: &mut Feeding, make: impl FnOnce(&mut Self) -> T) -> T {
         let began = Instant::now();
         let made = make(self);
+        self.pulse.beat();
         feeding.making += began.elapsed();
         made
     }
