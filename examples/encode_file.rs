@@ -21,7 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut encoder = Request::new(adapter::named("libx264")?, Target::Average(rate.parse()?));
     encoder.preset = Some("fast".to_owned());
-    let request = JobRequest::new(Input::file(input), vec![RenditionRequest::new(output, encoder)]);
+    let renditions = vec![RenditionRequest::new("out", output, encoder)];
+    let request = JobRequest { renditions, ..JobRequest::new(Input::file(input)) };
 
     // Nothing has been encoded when this returns, and everything is decided.
     let job = Job::prepare(&request, &Cancel::new())?;

@@ -3,9 +3,7 @@
 
 use std::error::Error;
 
-use repass::adapter::{
-    Adapter, Better, Bitrate, Capping, Gop, Knob, Library, PassModel, Proof, Slot, StatsRoute, Threads, TwoRuns, Vendor,
-};
+use repass::adapter::{Adapter, Better, Bitrate, Capping, Knob, PassModel, Proof, Setting, StatsRoute, TwoRuns};
 use repass::event::Cancel;
 use repass::job::{Job, JobRequest, RenditionRequest};
 use repass::plan::Request;
@@ -13,17 +11,13 @@ use repass::probe::capabilities;
 use repass::rate::{BitRate, Target};
 use repass::source::Input;
 
-/// Everything that the driver has to know of libavcodec's `mpeg4`.
+/// Everything that the driver has to know of libavcodec's `mpeg4`, where it is not plain.
 static MPEG4: Adapter = Adapter {
     name: "mpeg4",
-    row: 1,
     codec: "mpeg4",
-    vendor: Vendor::Software,
     availability: "every FFmpeg has it",
-    packages: &[],
-    drivers: &[],
-    known: &[],
-    library: Library::Unknown,
+    pixel_formats: &["yuv420p"],
+    odd_sizes: true,
     quality: &[Knob {
         // A quantiser; libavcodec wants it times FF_QP2LAMBDA, and the flag beside it.
         option: "global_quality",
@@ -32,22 +26,11 @@ static MPEG4: Adapter = Adapter {
         whole: true,
         better: Better::Lower,
         range: (1.0, 31.0),
-        with: &[repass::adapter::Setting::option("flags", "+qscale")],
+        with: &[Setting::option("flags", "+qscale")],
         cap: Capping::Refused("a constant quantiser keeps to no rate"),
         analysis: &[],
     }],
     bitrate: Some(Bitrate { range: (4_000, 100_000_000), with: &[], cap: Capping::Buffer }),
-    speed: None,
-    gop: Gop {
-        length: Some(Slot { option: "g", key: None }),
-        least: None,
-        default_length: Some(12),
-        fixed: &[],
-        forced: &[],
-    },
-    pixel_formats: &["yuv420p"],
-    odd_sizes: true,
-    interlaced: &[],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -60,11 +43,7 @@ static MPEG4: Adapter = Adapter {
         longest_path: 4095,
         without_route: "the linked libavcodec gives no statistics",
     }),
-    threads: Threads::Context,
-    always: &[],
-    quiet: &[],
-    reserved: &[],
-    hdr10: None,
+    ..Adapter::PLAIN
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -74,7 +53,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // What is there is found by asking: here by a trial of two frames.
     println!("statistics: {:?}", capabilities(&MPEG4).route);
     let encoder = Request::new(&MPEG4, Target::Average(BitRate(600_000)));
-    let request = JobRequest::new(Input::file(input), vec![RenditionRequest::new(output, encoder)]);
+    let renditions = vec![RenditionRequest::new("out", output, encoder)];
+    let request = JobRequest { renditions, ..JobRequest::new(Input::file(input)) };
     let report = Job::prepare(&request, &Cancel::new())?.run(|_| {})?;
     let done = &report.renditions[0];
     for pass in &done.passes {

@@ -30,7 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let encoder = Request::new(adapter::named("libx264")?, Target::Average(BitRate(500_000)));
     // The input has nothing but a name here.
-    let request = JobRequest::new(Input::file("a ball"), vec![RenditionRequest::new(&output, encoder)]);
+    let renditions = vec![RenditionRequest::new("ball", &output, encoder)];
+    let request = JobRequest { renditions, ..JobRequest::new(Input::file("a ball")) };
     let report = Job::from_frames(&request, frames, &Cancel::new())?.run(|_| {})?;
     println!("{output}: {} frames, {} bytes", report.frames, report.renditions[0].bytes);
     Ok(())

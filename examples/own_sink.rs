@@ -48,9 +48,10 @@ fn main() -> Result<(), Box<dyn StdError>> {
         audio: AudioChoice::None,
         subtitles: SubtitleChoice::None,
         // No file: raw H.264 means headers inside the stream, before every key frame.
-        ..RenditionRequest::new("packets.h264", encoder)
+        ..RenditionRequest::new("packets", "packets.h264", encoder)
     };
-    let job = Job::prepare(&JobRequest::new(Input::file(input), vec![rendition]), &Cancel::new())?;
+    let request = JobRequest { renditions: vec![rendition], ..JobRequest::new(Input::file(input)) };
+    let job = Job::prepare(&request, &Cancel::new())?;
     let (packets, received) = bounded(16);
     let job = job.with_sink(0, Box::new(ToChannel { packets, tallies: Vec::new() }));
 

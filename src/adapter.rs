@@ -52,6 +52,9 @@ pub struct Adapter {
     pub odd_sizes: bool,
     /// Settings with which pictures of two fields are coded as such; empty: it codes them as if they were progressive.
     pub interlaced: &'static [Setting],
+    /// Where the library reads memory that nobody wrote, so that its bits depend on what the process did before: at widths
+    /// that are no multiple of this many pixels. `None`: nowhere.
+    pub unwritten_unless: Option<u32>,
     /// How it analyses before it decides.
     pub passes: PassModel,
     /// How its number of threads is set.
@@ -233,6 +236,8 @@ pub struct Gop {
     pub fixed: &'static [Setting],
     /// Settings with which a frame marked as a key frame becomes one that a player can start at.
     pub forced: &'static [Setting],
+    /// Whether these lengths and `fixed` put every key frame exactly where it is expected; else each is forced as well.
+    pub exact: bool,
 }
 
 /// How the number of threads is set.
@@ -423,6 +428,46 @@ pub fn named(name: &str) -> Result<&'static Adapter, Refusal> {
 }
 
 impl Adapter {
+    /// A software encoder of libavcodec that follows a bit rate in one pass and has nothing special: to begin a row of one's
+    /// own with, whose `name`, `codec` and `pixel_formats` it must say.
+    pub const PLAIN: Adapter = Adapter {
+        name: "",
+        row: 1,
+        codec: "",
+        vendor: Vendor::Software,
+        availability: "an FFmpeg that is built with it",
+        packages: &[],
+        drivers: &[],
+        known: &[],
+        library: Library::Unknown,
+        quality: &[],
+        bitrate: Some(Bitrate { range: (1, i32::MAX as u64), with: &[], cap: Capping::Buffer }),
+        speed: None,
+        gop: Gop {
+            length: Some(Slot { option: "g", key: None }),
+            least: None,
+            default_length: None,
+            fixed: &[],
+            forced: &[],
+            exact: false,
+        },
+        pixel_formats: &[],
+        odd_sizes: false,
+        interlaced: &[],
+        unwritten_unless: None,
+        passes: PassModel::Inside(Inside {
+            settings: &[],
+            reach: Reach::PerFrame,
+            words: "nothing beyond the frame at hand",
+            cancelled_by: &[],
+        }),
+        threads: Threads::Context,
+        always: &[],
+        quiet: &[],
+        reserved: &[],
+        hdr10: None,
+    };
+
     /// Whether two runs with statistics are its model; whether they can happen here is for [`crate::probe`] to say.
     #[must_use]
     pub fn supports_two_pass(&self) -> bool {

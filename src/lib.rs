@@ -57,7 +57,8 @@
 //! });
 //!
 //! let encoder = Request::new(adapter::named("libx264")?, Target::Average(BitRate(200_000)));
-//! let request = JobRequest::new(Input::file("bars"), vec![RenditionRequest::new(&output, encoder)]);
+//! let renditions = vec![RenditionRequest::new("bars", &output, encoder)];
+//! let request = JobRequest { renditions, ..JobRequest::new(Input::file("bars")) };
 //! let job = Job::from_frames(&request, frames, &Cancel::new())?;
 //! assert_eq!(job.plan().runs, 2);
 //! println!("{}", job.plan().renditions[0].encoder);
@@ -79,7 +80,8 @@
 //!
 //! It never prints, never ends the process, and changes nothing that the process shares unless it is asked to:
 //! [`av::log::capture`] takes over libav's log, so that errors can quote it; [`av::quiet_svt_av1`] sets an environment
-//! variable; [`av::start_memory_from_zero`] sets a number of the allocator. Programs call them first thing in `main`, or not
+//! variable; [`av::let_jobs_zero_memory`] lets jobs set a number of the allocator where
+//! an encoder's bits depend on it. Programs call them first thing in `main`, or not
 //! at all. Encoder libraries may print by themselves; what can be switched off is, unless [`plan::Request::verbose`].
 //!
 //! Threads are its own, named and joined before [`job::Job::run`] returns. A [`event::Cancel`] stops a job from any thread.

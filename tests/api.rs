@@ -51,7 +51,7 @@ const MANNERS: &[(&str, &[&str])] = &[
 ];
 
 /// Calls that change something of the process: public, and made by the program alone.
-const PROCESS_WIDE: [&str; 4] = ["quiet_svt_av1()", "start_memory_from_zero()", "log::capture()", "log::let_through("];
+const PROCESS_WIDE: [&str; 4] = ["quiet_svt_av1()", "let_jobs_zero_memory()", "log::capture()", "log::let_through("];
 
 #[test]
 fn the_library_does_not_print_nor_exit_nor_change_what_the_process_shares() {

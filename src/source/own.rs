@@ -3,7 +3,7 @@
 //! Invariant: frame `n` is shown at `n` divided by the frame rate, and every frame has the shape that was announced.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::av::Received;
 use crate::av::filter::{FilterInput, FilterOutput, VideoFilter};
@@ -11,7 +11,8 @@ use crate::av::frame::Frame;
 use crate::error::Error;
 use crate::frames::FrameSource;
 use crate::media::{Rational, SourceInfo, StreamInfo, StreamKind, VideoInfo};
-use crate::source::Graph;
+use crate::plan::Hdr10Data;
+use crate::source::{Graph, Preview};
 
 /// What frames of the caller's own look like.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,47 @@ pub struct Shape {
     pub frames: Option<u64>,
 }
 
+impl Shape {
+    /// As a plan describes its source.
+    fn info(&self) -> SourceInfo {
+        let Shape { width, height, pixel_format, rate, frames } = self.clone();
+        let video = VideoInfo {
+            index: 0,
+            width,
+            height,
+            pixel_format,
+            frame_rate: rate,
+            average_rate: Some(rate),
+            time_base: rate.inverse(),
+            sample_aspect_ratio: None,
+            rotation: 0,
+            hdr: false,
+            frames,
+        };
+        let stream = StreamInfo {
+            index: 0,
+            kind: StreamKind::Video,
+            codec: "rawvideo".to_owned(),
+            language: None,
+            bitrate: None,
+            sample_rate: None,
+            channels: None,
+            decodable: true,
+        };
+        SourceInfo {
+            path: PathBuf::new(),
+            container: "frames".to_owned(),
+            seconds: frames.map(|frames| frames as f64 / rate.value()),
+            start_seconds: 0.0,
+            bytes: None,
+            video,
+            streams: vec![stream],
+            chapters: 0,
+            rereadable: true,
+        }
+    }
+}
+
 /// Makes a frame; see [`OwnFrames::new`].
 type Draw = Box<dyn FnMut(u64) -> Drawn + Send>;
 /// A frame, `None` behind the last, or whatever kept it from being made.
@@ -36,6 +78,7 @@ type Drawn = Result<Option<Frame>, Box<dyn std::error::Error + Send + Sync>>;
 /// Frames of the caller's own: an animation, a simulation, pictures from a camera that were kept.
 pub struct OwnFrames {
     shape: Shape,
+    info: SourceInfo,
     draw: Draw,
     /// The frame to draw next.
     next: u64,
@@ -62,6 +105,7 @@ impl OwnFrames {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         OwnFrames {
+            info: shape.info(),
             shape,
             draw: Box::new(move |number| draw(number).map_err(Into::into)),
             next: 0,
@@ -71,16 +115,6 @@ impl OwnFrames {
             ready: Vec::new(),
             threads: None,
         }
-    }
-
-    /// What each branch of a graph makes of frames of this shape.
-    pub(crate) fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error> {
-        let Shape { width, height, pixel_format, .. } = &self.shape;
-        let like = Frame::allocate(*width, *height, pixel_format)
-            .map_err(|source| Error::Frames { index: 0, source: Box::new(source) })?;
-        let branches = graph.branches.len();
-        let filter = VideoFilter::open(&like, &self.filter_input(), &graph.describe(), branches, self.threads)?;
-        Ok((0..branches).map(|number| filter.output(number)).collect())
     }
 
     fn filter_input(&self) -> FilterInput {
@@ -95,43 +129,10 @@ impl OwnFrames {
         self.threads = threads;
     }
 
-    /// The frames as a plan describes its source; `name` stands where a file has its path.
-    pub(crate) fn info(&self, name: &Path) -> SourceInfo {
-        let Shape { width, height, pixel_format, rate, frames } = self.shape.clone();
-        let video = VideoInfo {
-            index: 0,
-            width,
-            height,
-            pixel_format,
-            frame_rate: rate,
-            average_rate: Some(rate),
-            time_base: rate.inverse(),
-            sample_aspect_ratio: None,
-            rotation: 0,
-            hdr: false,
-            frames,
-        };
-        let stream = StreamInfo {
-            index: 0,
-            kind: StreamKind::Video,
-            codec: "rawvideo".to_owned(),
-            language: None,
-            bitrate: None,
-            sample_rate: None,
-            channels: None,
-            decodable: true,
-        };
-        SourceInfo {
-            path: name.to_owned(),
-            container: "frames".to_owned(),
-            seconds: frames.map(|frames| frames as f64 / rate.value()),
-            start_seconds: 0.0,
-            bytes: None,
-            video,
-            streams: vec![stream],
-            chapters: 0,
-            rereadable: true,
-        }
+    /// The same frames under a name, which stands where a file has its path.
+    pub(crate) fn named(mut self, name: &Path) -> Self {
+        name.clone_into(&mut self.info.path);
+        self
     }
 
     /// One step: a frame through the filters, or their end.
@@ -196,6 +197,29 @@ impl OwnFrames {
         self.ended = false;
         self.filter = None;
         self.ready.iter_mut().for_each(VecDeque::clear);
+    }
+}
+
+impl Preview for OwnFrames {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error> {
+        let Shape { width, height, pixel_format, .. } = &self.shape;
+        let like = Frame::allocate(*width, *height, pixel_format)
+            .map_err(|source| Error::Frames { index: 0, source: Box::new(source) })?;
+        let branches = graph.branches.len();
+        let filter = VideoFilter::open(&like, &self.filter_input(), &graph.describe(), branches, self.threads)?;
+        Ok((0..branches).map(|number| filter.output(number)).collect())
+    }
+
+    fn hdr10(&self) -> Option<Hdr10Data> {
+        None
+    }
+
+    fn is_interlaced(&self) -> bool {
+        false
     }
 }
 
