@@ -112,7 +112,7 @@ pub(crate) fn run(
     let (events, heard) = bounded(EVENTS_IN_FLIGHT);
     let mut watch = Watch::new(terms);
     let result = scope(|scope| {
-        let mut spawning = Spawning { scope, events: events.clone(), watch: &mut watch, running: Running::default() };
+        let mut spawning = Spawning { scope, events, watch: &mut watch, running: Running::default() };
         let mut ways_out = BTreeMap::new();
         for output in outputs {
             spawning.output(output, &mut ways_out)?;
@@ -124,7 +124,7 @@ pub(crate) fn run(
             let packets = ways_out.remove(&lane.rendition);
             spawning.lane(lane, taken, packets)?;
         }
-        let Spawning { running, watch, .. } = spawning;
+        let Spawning { running, watch, events, .. } = spawning;
         let pulse = watch.pulse(Stage::Feed);
         let stage = FeedStage {
             source,
@@ -134,11 +134,11 @@ pub(crate) fn run(
             keep: &terms.keep,
             refuses_damage: terms.refuses_damage,
             cancel: terms.cancel,
-            events: events.clone(),
+            // The last sender that is not a stage's: when all stages have ended, so has the listening.
+            events,
             pulse: pulse.clone(),
         };
         let feed = spawn(scope, "feed".to_owned(), pulse, move || stage.run())?;
-        drop(events);
         watch.listen(&heard, observe);
         join_all(feed, running)
     });
