@@ -19,6 +19,7 @@ use repass::job::Job;
 mod args;
 mod encoders;
 mod eta;
+mod ladder;
 mod pages;
 mod plan;
 mod progress;
