@@ -147,11 +147,16 @@ pub(crate) fn run(
 
 type Handle<'scope, T> = ScopedJoinHandle<'scope, Result<T, Error>>;
 
+/// A stage, and the one that reads other streams beside it.
+type Beside<'scope, T> = (Handle<'scope, T>, Option<Handle<'scope, Tally>>);
+
 /// Everything that is spawned beside the feed.
 #[derive(Default)]
 struct Running<'scope> {
-    lanes: Vec<(usize, Handle<'scope, Encoded>, Option<Handle<'scope, Tally>>)>,
-    outputs: Vec<(Vec<usize>, Handle<'scope, Box<dyn Sink>>, Option<Handle<'scope, Tally>>)>,
+    /// By rendition.
+    lanes: Vec<(usize, Beside<'scope, Encoded>)>,
+    /// By the renditions that an output takes.
+    outputs: Vec<(Vec<usize>, Beside<'scope, Box<dyn Sink>>)>,
 }
 
 /// A run whose stages are being spawned.
@@ -178,7 +183,7 @@ impl<'scope> Spawning<'scope, '_, '_, '_> {
         let other = other.map(|stage| {
             self.stage("other", Stage::Other(number), number, move |pulse| stage.run(Some(others), pulse))
         });
-        self.running.outputs.push((renditions, mux, other.transpose()?));
+        self.running.outputs.push((renditions, (mux, other.transpose()?)));
         Ok(())
     }
 
@@ -191,7 +196,7 @@ impl<'scope> Spawning<'scope, '_, '_, '_> {
         let encode = self.stage("encode", Stage::Encode(rendition), rendition, move |pulse| {
             encode.run(rendition, frames, packets, &events, pulse)
         })?;
-        self.running.lanes.push((rendition, encode, measure.transpose()?));
+        self.running.lanes.push((rendition, (encode, measure.transpose()?)));
         Ok(())
     }
 
@@ -233,13 +238,13 @@ fn join_all(feed: Handle<'_, Feeding>, running: Running<'_>) -> Result<RunResult
     let mut errors = Vec::new();
     let feeding = keep(join(feed), &mut errors);
     let mut lanes = Vec::new();
-    for (rendition, encode, measure) in running.lanes {
+    for (rendition, (encode, measure)) in running.lanes {
         let encoded = keep(join(encode), &mut errors);
         let tally = measure.and_then(|measure| keep(join(measure), &mut errors));
         lanes.extend(encoded.map(|encoded| LaneResult { rendition, encoded, tally }));
     }
     let mut outputs = Vec::new();
-    for (renditions, mux, other) in running.outputs {
+    for (renditions, (mux, other)) in running.outputs {
         let sink = keep(join(mux), &mut errors);
         other.and_then(|other| keep(join(other), &mut errors));
         outputs.extend(sink.map(|sink| (renditions, sink)));

@@ -171,7 +171,7 @@ pub(crate) fn read(path: &Path, output: Option<&Path>, overwrite: bool, verbose:
 fn placed(error: &toml::de::Error, text: &str) -> String {
     let message = error.message().lines().collect::<Vec<_>>().join(", ");
     match error.span() {
-        Some(span) => format!("line {}: {message}", text[..span.start.min(text.len())].lines().count().max(1)),
+        Some(span) => format!("line {}: {message}", text[..span.start].matches('\n').count() + 1),
         None => message,
     }
 }
