@@ -323,6 +323,14 @@ impl Plan {
         Some(self.frames()? * per_index)
     }
 
+    /// Whether some encoder's bits would depend on what this process did before.
+    pub(crate) fn reads_unwritten_memory(&self) -> bool {
+        self.renditions.iter().any(|rendition| {
+            let width = self.pictures[rendition.branch].width;
+            rendition.adapter.unwritten_unless.is_some_and(|multiple| !width.is_multiple_of(multiple))
+        })
+    }
+
     fn cached_share(&self) -> Option<f64> {
         let needed = self.frame_bytes()? as f64;
         match self.cache.mode {

@@ -147,16 +147,23 @@ pub(crate) fn run(
 
 type Handle<'scope, T> = ScopedJoinHandle<'scope, Result<T, Error>>;
 
-/// A stage, and the one that reads other streams beside it.
-type Beside<'scope, T> = (Handle<'scope, T>, Option<Handle<'scope, Tally>>);
-
 /// Everything that is spawned beside the feed.
 #[derive(Default)]
 struct Running<'scope> {
-    /// By rendition.
-    lanes: Vec<(usize, Beside<'scope, Encoded>)>,
-    /// By the renditions that an output takes.
-    outputs: Vec<(Vec<usize>, Beside<'scope, Box<dyn Sink>>)>,
+    lanes: Vec<RunningLane<'scope>>,
+    outputs: Vec<RunningOutput<'scope>>,
+}
+
+struct RunningLane<'scope> {
+    rendition: usize,
+    encode: Handle<'scope, Encoded>,
+    measure: Option<Handle<'scope, Tally>>,
+}
+
+struct RunningOutput<'scope> {
+    renditions: Vec<usize>,
+    mux: Handle<'scope, Box<dyn Sink>>,
+    other: Option<Handle<'scope, Tally>>,
 }
 
 /// A run whose stages are being spawned.
@@ -183,7 +190,7 @@ impl<'scope> Spawning<'scope, '_, '_, '_> {
         let other = other.map(|stage| {
             self.stage("other", Stage::Other(number), number, move |pulse| stage.run(Some(others), pulse))
         });
-        self.running.outputs.push((renditions, (mux, other.transpose()?)));
+        self.running.outputs.push(RunningOutput { renditions, mux, other: other.transpose()? });
         Ok(())
     }
 
@@ -196,7 +203,7 @@ impl<'scope> Spawning<'scope, '_, '_, '_> {
         let encode = self.stage("encode", Stage::Encode(rendition), rendition, move |pulse| {
             encode.run(rendition, frames, packets, &events, pulse)
         })?;
-        self.running.lanes.push((rendition, (encode, measure.transpose()?)));
+        self.running.lanes.push(RunningLane { rendition, encode, measure: measure.transpose()? });
         Ok(())
     }
 
@@ -238,13 +245,13 @@ fn join_all(feed: Handle<'_, Feeding>, running: Running<'_>) -> Result<RunResult
     let mut errors = Vec::new();
     let feeding = keep(join(feed), &mut errors);
     let mut lanes = Vec::new();
-    for (rendition, (encode, measure)) in running.lanes {
+    for RunningLane { rendition, encode, measure } in running.lanes {
         let encoded = keep(join(encode), &mut errors);
         let tally = measure.and_then(|measure| keep(join(measure), &mut errors));
         lanes.extend(encoded.map(|encoded| LaneResult { rendition, encoded, tally }));
     }
     let mut outputs = Vec::new();
-    for (renditions, (mux, other)) in running.outputs {
+    for RunningOutput { renditions, mux, other } in running.outputs {
         let sink = keep(join(mux), &mut errors);
         other.and_then(|other| keep(join(other), &mut errors));
         outputs.extend(sink.map(|sink| (renditions, sink)));

@@ -1,5 +1,7 @@
 //! Packages in a browser: hls.js and Shaka Player in headless Chromium play every rendition of HLS and DASH.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod media;
 
 use std::path::{Path, PathBuf};

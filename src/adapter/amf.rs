@@ -50,6 +50,7 @@ const AMF: Adapter = Adapter {
     pixel_formats: &["nv12", "yuv420p"],
     odd_sizes: false,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::Inside(Inside {
         settings: PREANALYSIS,
         reach: Reach::PerFrame,

@@ -51,6 +51,7 @@ const QSV: Adapter = Adapter {
     pixel_formats: &["nv12", "p010le"],
     odd_sizes: false,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::Inside(AHEAD),
     threads: Threads::None,
     always: &[],

@@ -30,6 +30,8 @@ const X264: Adapter = Adapter {
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     odd_sizes: false,
     interlaced: &[Setting::option("flags", "+ildct+ilme")],
+    // AVX-512 code of the macroblock tree, eight macroblocks at a time; see vendor-notes.md.
+    unwritten_unless: Some(128),
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::File { option: "stats" }],
         no_quality: Some("CRF/CQP is incompatible with 2pass."),
@@ -87,6 +89,7 @@ const X265: Adapter = Adapter {
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     odd_sizes: false,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[
             StatsRoute::File { option: "x265-stats" },
@@ -152,6 +155,7 @@ const VP9: Adapter = Adapter {
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     odd_sizes: true,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -190,6 +194,7 @@ const AOM: Adapter = Adapter {
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     odd_sizes: true,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -245,6 +250,7 @@ const SVT: Adapter = Adapter {
     pixel_formats: &["yuv420p", "yuv420p10le"],
     odd_sizes: false,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: Some("CRF does not support multi-pass. Use single pass."),
@@ -307,6 +313,7 @@ const VVENC: Adapter = Adapter {
     pixel_formats: &["yuv420p10le"],
     odd_sizes: false,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::File { option: "stats" }],
         no_quality: Some("A bitrate must be set to use two pass mode."),

@@ -55,6 +55,7 @@ const VIDEOTOOLBOX: Adapter = Adapter {
     pixel_formats: &["nv12", "yuv420p"],
     odd_sizes: false,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::Refused(Because::VideoToolboxWrapper),
     threads: Threads::None,
     always: &[],

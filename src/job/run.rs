@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
 use crate::av::muxer::Container;
-use crate::av::versions;
+use crate::av::{versions, zero_fresh_memory};
 use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
@@ -61,6 +61,9 @@ pub(super) fn run(
 ) -> Result<Report, Error> {
     let began = Usage::now();
     collect_leftovers();
+    if plan.reads_unwritten_memory() {
+        zero_fresh_memory();
+    }
     let mut targets = targets(plan)?;
     let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
     source.prime()?;
