@@ -81,8 +81,16 @@ pub(crate) struct LaneResult {
 pub(crate) struct RunResult {
     pub(crate) feeding: Feeding,
     pub(crate) lanes: Vec<LaneResult>,
-    /// The outputs' sinks, complete and not yet under their final names, with their renditions.
-    pub(crate) outputs: Vec<(Vec<usize>, Box<dyn Sink>)>,
+    pub(crate) outputs: Vec<OutputResult>,
+}
+
+/// What an output has come to.
+pub(crate) struct OutputResult {
+    pub(crate) renditions: Vec<usize>,
+    /// Complete, and not yet under its final name.
+    pub(crate) sink: Box<dyn Sink>,
+    /// What went along.
+    pub(crate) tally: Option<Tally>,
 }
 
 /// What holds for a whole run.
@@ -253,8 +261,8 @@ fn join_all(feed: Handle<'_, Feeding>, running: Running<'_>) -> Result<RunResult
     let mut outputs = Vec::new();
     for RunningOutput { renditions, mux, other } in running.outputs {
         let sink = keep(join(mux), &mut errors);
-        other.and_then(|other| keep(join(other), &mut errors));
-        outputs.extend(sink.map(|sink| (renditions, sink)));
+        let tally = other.and_then(|other| keep(join(other), &mut errors));
+        outputs.extend(sink.map(|sink| OutputResult { renditions, sink, tally }));
     }
     // A stage that lost its neighbour says Stopped; the neighbour's own error is the one to read.
     errors.sort_by_key(|error| matches!(error, Error::Stopped));

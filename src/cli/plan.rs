@@ -26,7 +26,7 @@ pub(crate) fn page(plan: &Plan, with_argv: bool) -> Page {
         }
     }
     page.gap();
-    plan.packages.iter().for_each(|package| page.row("package", &segments(package)));
+    plan.packages.iter().for_each(|package| page.row("package", &segments(plan, package)));
     page.row("cache", &cache(plan));
     let encoders = plan.renditions.iter().flat_map(|rendition| &rendition.encoder.warnings);
     let told: Vec<&String> = encoders.collect();
@@ -44,11 +44,13 @@ fn named(plan: &Plan, rendition: &RenditionPlan) -> String {
     format!("{}, {}x{}{waits}", rendition.name, picture.width, picture.height)
 }
 
-fn segments(package: &PackagePlan) -> String {
+fn segments(plan: &Plan, package: &PackagePlan) -> String {
     let PackagePlan { container, renditions, gop_frames, segment_seconds, .. } = package;
+    let streams = &plan.renditions[renditions[0]].streams;
+    let sound = if streams.iter().any(|plan| plan.fate.is_carried()) { " with one sound for all" } else { "" };
     let by_default = if package.by_default { "; 2 s where --gop does not say" } else { "" };
     format!(
-        "{container} of {} with one sound for all, in fMP4 segments of {segment_seconds:.3} s, each from one key frame to the \
+        "{container} of {}{sound}, in fMP4 segments of {segment_seconds:.3} s, each from one key frame to the \
          next ({}{by_default})",
         counted(renditions.len() as u64, "rendition"),
         counted(u64::from(*gop_frames), "frame"),
