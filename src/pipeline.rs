@@ -149,11 +149,14 @@ pub(crate) fn run(
 
 type Handle<'scope, T> = ScopedJoinHandle<'scope, Result<T, Error>>;
 
+/// An output's renditions, its writer, and the reader of the streams that go along.
+type Writing<'scope> = (Vec<usize>, Handle<'scope, Box<dyn Sink>>, Option<Handle<'scope, Tally>>);
+
 /// Everything that is spawned beside the feed.
 #[derive(Default)]
 struct Running<'scope> {
     lanes: Vec<(usize, Handle<'scope, Encoded>, Option<Handle<'scope, Tally>>)>,
-    outputs: Vec<(Vec<usize>, Handle<'scope, Box<dyn Sink>>, Option<Handle<'scope, Tally>>)>,
+    outputs: Vec<Writing<'scope>>,
 }
 
 /// A run whose stages are being spawned.

@@ -1,6 +1,8 @@
 //! Many renditions from one decode: sizes, branches, mixed passes, memory, key frames at the same times, the same bits as
 //! alone.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod media;
 
 use std::path::{Path, PathBuf};
