@@ -20,6 +20,7 @@ mod args;
 mod doctor;
 mod encoders;
 mod eta;
+mod ladder;
 mod pages;
 mod plan;
 mod profile;

@@ -1,6 +1,6 @@
 //! Sources, decoders, filters and the log against what ffprobe and ffmpeg say of the same media.
 
-#![expect(clippy::disallowed_methods, reason = "tests write into pipes and watch logs from threads of their own")]
+#![expect(clippy::disallowed_methods, reason = "a test plays the person who stops, and the writer of a pipe")]
 
 use std::ffi::OsStr;
 use std::fs;

@@ -16,7 +16,7 @@ use crate::job::{Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::mux::MuxStage;
 use crate::pipeline::other::{OtherStage, Tally};
-use crate::pipeline::{Lane, LaneResult, Output, Terms, run as run_pipeline};
+use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
 use crate::rate::{self, BitRate};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
@@ -98,15 +98,23 @@ pub(super) fn run(
             take(plan, lane, &mut progress, &list, source)?;
         }
         // Only now, when every output of the run is complete and proven, is any of them seen.
-        for (renditions, sink) in result.outputs {
-            let finished = sink.finish()?;
-            for (number, rendition) in renditions.into_iter().enumerate() {
-                let bytes = finished.stream_bytes.get(number).copied().unwrap_or(finished.bytes);
-                progress[rendition].made = Some(Made { bytes, verified: finished.path.is_some() });
-            }
+        for output in result.outputs {
+            publish(output, &mut progress)?;
         }
     }
     finish(plan, source, &cache, &list, progress, runs, warnings, &began)
+}
+
+/// Lets an output be seen.
+fn publish(output: OutputResult, progress: &mut [Progress]) -> Result<(), Error> {
+    let finished = output.sink.finish()?;
+    for (number, rendition) in output.renditions.into_iter().enumerate() {
+        let progress = &mut progress[rendition];
+        let bytes = finished.stream_bytes.get(number).copied().unwrap_or(finished.bytes);
+        progress.made = Some(Made { bytes, verified: finished.path.is_some() });
+        progress.others = output.tally.or(progress.others.take());
+    }
+    Ok(())
 }
 
 /// The renditions that have a pass left, set up for it.
