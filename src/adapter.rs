@@ -27,6 +27,9 @@ pub struct Adapter {
     pub vendor: Vendor,
     /// Where it comes from, and what to do when the linked libavcodec does not have it.
     pub availability: &'static str,
+    /// Beginnings of versions of the library that end the whole process on some footage: such a job runs in a process of its
+    /// own.
+    pub isolated: &'static [&'static str],
     /// Where the encoder library's own version is to be found in the process.
     pub library: Library,
     /// How a constant quality is asked for: the first whose options the linked libavcodec has. Empty: it has none.

@@ -17,7 +17,7 @@ use crate::media::{Rational, StreamKind};
 mod file;
 mod verify;
 
-pub use file::FileSink;
+pub use file::{FileSink, collect_leftovers};
 
 /// Takes the packets of one rendition's final pass.
 ///

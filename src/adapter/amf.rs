@@ -24,6 +24,7 @@ const AMF: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Amd,
     availability: "FFmpeg built with AMF has it; it needs an AMD GPU and its runtime",
+    isolated: &[],
     library: Library::Unknown,
     quality: &[QVBR, CQP],
     bitrate: Some(Bitrate {

@@ -23,6 +23,7 @@ const NVENC: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Nvidia,
     availability: "FFmpeg built with ffnvcodec has it; it needs an NVIDIA GPU and its driver",
+    isolated: &[],
     library: Library::Unknown,
     quality: &[CQ],
     // averageBitRate is 32 bits wide.

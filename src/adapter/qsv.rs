@@ -29,6 +29,7 @@ const QSV: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Intel,
     availability: "FFmpeg built with libvpl (or libmfx) has it; it needs an Intel GPU and its driver",
+    isolated: &[],
     library: Library::Unknown,
     quality: &[ICQ],
     // Kilobits in 16 bits times a multiplier; libavcodec's own limit is reached first.

@@ -14,6 +14,7 @@ const X264: Adapter = Adapter {
     codec: "h264",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-gpl --enable-libx264 has it",
+    isolated: &[],
     library: Library::Numbered("x264_encoder_open_"),
     quality: &[Knob { option: "crf", whole: false, cap: Capping::Buffer, ..CRF_0_TO_51 }],
     // In kilobits inside: below one, "bitrate not specified"; x264 clips above 2 Gb/s (encoder.c, validate_parameters).
@@ -69,6 +70,7 @@ const X265: Adapter = Adapter {
     codec: "hevc",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-gpl --enable-libx265 has it",
+    isolated: &[],
     library: Library::Variable("x265_version_str"),
     quality: &[Knob { option: "crf", whole: false, cap: Capping::Buffer, ..CRF_0_TO_51 }],
     // In kilobits inside: below one, x265 aims at 0 kb/s in silence.
@@ -126,6 +128,7 @@ const VP9: Adapter = Adapter {
     codec: "vp9",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-libvpx has it",
+    isolated: &[],
     library: Library::Function("vpx_codec_version_str"),
     quality: &[Knob { option: "crf", whole: true, ..GOOGLE_CRF }],
     // In kilobits inside, rounded: below half of one it is none.
@@ -170,6 +173,8 @@ const AOM: Adapter = Adapter {
     codec: "av1",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-libaom has it",
+    // One pass with look-ahead asserts (av1_twopass_postencode_update) in Debian 12's library; see vendor-notes.md.
+    isolated: &["3.6."],
     library: Library::Function("aom_codec_version_str"),
     quality: &[Knob { option: "crf", whole: true, ..GOOGLE_CRF }],
     // libaom from 3.12 on refuses more than 2 Gb/s; below half a kilobit it is none.
@@ -210,6 +215,7 @@ const SVT: Adapter = Adapter {
     codec: "av1",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-libsvtav1 has it",
+    isolated: &[],
     library: Library::Function("svt_av1_get_version"),
     quality: &[Knob {
         option: "crf",
@@ -277,6 +283,7 @@ const VVENC: Adapter = Adapter {
     codec: "vvc",
     vendor: Vendor::Software,
     availability: "FFmpeg 7.1 or later built with --enable-libvvenc has it",
+    isolated: &[],
     library: Library::Function("vvenc_get_version"),
     quality: &[Knob { option: "qp", whole: true, range: (0.0, 63.0), cap: VVENC_CAP, ..CRF_0_TO_51 }],
     // Level limits may refuse less when it opens.

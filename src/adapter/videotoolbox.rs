@@ -39,6 +39,7 @@ const VIDEOTOOLBOX: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Apple,
     availability: "FFmpeg on macOS has it (--enable-videotoolbox)",
+    isolated: &[],
     library: Library::Unknown,
     quality: &[QSCALE],
     // VideoToolbox takes a signed 32-bit number.

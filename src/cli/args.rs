@@ -269,6 +269,15 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     mux_opt: Vec<(String, String)>,
 
+    /// Run the job in a process of its own, so that an encoder that crashes takes nothing else with it; with libraries that
+    /// are known to crash it always does
+    #[arg(long)]
+    pub(crate) isolate: bool,
+
+    /// This is that process
+    #[arg(long, hide = true)]
+    pub(crate) in_child: bool,
+
     /// End the job when a stage makes no progress for so long: seconds or a clock; 0: never
     #[arg(long, value_name = "TIME", default_value = "30:00", value_parser = time)]
     stall_timeout: Seconds,
@@ -353,6 +362,16 @@ impl EncodeArgs {
             decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
             stall_timeout: Some(self.output.stall_timeout).filter(|limit| limit.0 > 0.0),
         })
+    }
+
+    /// The encoder, as given.
+    pub(crate) fn encoder_name(&self) -> &str {
+        &self.encoder.encoder
+    }
+
+    /// The output, as given.
+    pub(crate) fn output_path(&self) -> &std::path::Path {
+        &self.output.output
     }
 
     fn rendition(&self, encoder: Request) -> RenditionRequest {

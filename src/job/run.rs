@@ -7,7 +7,7 @@ use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
 use crate::av::muxer::Container;
 use crate::av::versions;
-use crate::cache::FrameCache;
+use crate::cache::{FrameCache, has_room, needed_beside};
 use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{Damage, FrameList, FrameSource};
@@ -18,7 +18,7 @@ use crate::pipeline::mux::{MuxStage, Muxed};
 use crate::pipeline::other::{OtherStage, Tally};
 use crate::pipeline::{Lane, LaneResult, Terms, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
-use crate::rate::{BitRate, Target};
+use crate::rate::{BitRate, ByteSize, Target};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
 use crate::sink::{FileSink, Sink};
 use crate::source::DecodedFile;
@@ -44,6 +44,10 @@ pub(super) fn run(
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let began = Usage::now();
+    let needed = needed_beside(plan.index_bytes());
+    if !has_room(needed) {
+        return Err(Error::Exhausted { doing: format!("a job like this takes {} beside its cache", ByteSize(needed)) });
+    }
     collect_leftovers();
     let mut progress = plan.renditions.iter().map(Progress::begin).collect::<Result<Vec<_>, Error>>()?;
     source.prime()?;
