@@ -83,7 +83,7 @@ impl Cli {
 
     fn encode(&self, args: &EncodeArgs, cancel: &Cancel) -> Result<()> {
         let screen = self.screen(args);
-        let job = Job::prepare(&args.request(self.verbose > 0, cancel)?, cancel)?;
+        let job = Job::prepare(&args.request(self.verbose > 0)?, cancel)?;
         let mut progress = Progress::new(screen.clone(), job.plan(), cancel);
         let report = job.run(|event| {
             progress.take(&event);
@@ -113,7 +113,7 @@ impl Cli {
 
     fn plan(&self, args: &PlanArgs, cancel: &Cancel) -> Result<()> {
         self.screen(&args.job);
-        let job = Job::prepare(&args.job.request(self.verbose > 0, cancel)?, cancel)?;
+        let job = Job::prepare(&args.job.request(self.verbose > 0)?, cancel)?;
         let plan = job.plan();
         if !self.json {
             return Ok(plan::page(plan, args.argv).print()?);

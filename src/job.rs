@@ -9,25 +9,29 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::adapter::Adapter;
-use crate::av::filter::FilterOutput;
-use crate::av::frame::{chroma_step, picture_bytes};
+use crate::av::frame::picture_bytes;
 use crate::av::log;
 use crate::av::muxer::Container;
 use crate::cache::CachePlan;
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::media::SourceInfo;
-use crate::plan::{EncoderPlan, Request, compile};
-use crate::probe::capabilities;
-use crate::rate::{BitRate, Seconds, Target};
+use crate::plan::{EncoderPlan, Request};
+use crate::rate::{BitRate, GopLength, Seconds};
 use crate::report::Report;
-use crate::source::{Branch, DecodedFile, Graph, Input};
+use crate::source::{DecodedFile, Graph, Input};
 use crate::timing::Timing;
 
+mod ladder;
+mod naming;
 mod run;
+mod rung;
 mod size;
 mod streams;
 
+use ladder::{Built, Ladder};
+pub use naming::{output_name, tells_renditions_apart};
+pub use rung::Size;
 pub(crate) use size::Others;
 pub use streams::{AudioChoice, Fate, StreamPlan, SubtitleChoice};
 
@@ -48,6 +52,25 @@ pub struct JobRequest {
     pub decoder_threads: Option<u16>,
     /// How long a stage may make no progress before the job is ended; `None`: for ever.
     pub stall_timeout: Option<Seconds>,
+    /// Whether renditions larger than the source are made; else they are left out, with a warning.
+    pub enlarge: bool,
+}
+
+impl JobRequest {
+    /// A job over this input with nothing to make yet, and everything else as `repass encode` has it.
+    #[must_use]
+    pub fn new(input: Input) -> Self {
+        JobRequest {
+            input,
+            filters: None,
+            renditions: Vec::new(),
+            cache: CachePlan::default(),
+            keep_damaged: false,
+            decoder_threads: None,
+            stall_timeout: None,
+            enlarge: false,
+        }
+    }
 }
 
 /// One output of a job.
@@ -55,22 +78,46 @@ pub struct JobRequest {
 pub struct RenditionRequest {
     /// Its name in plans, progress and reports.
     pub name: String,
-    /// The file; its extension chooses the container.
+    /// The file; its extension chooses the container. Renditions with the same `.m3u8` or `.mpd` are one package.
     pub output: PathBuf,
     /// libavformat's name of the container, where the extension does not tell.
     pub container: Option<String>,
     /// Whether an existing file is replaced.
     pub overwrite: bool,
-    /// The encoder and what it aims at.
+    /// The encoder and what it aims at. Its `gop_frames` is filled in from `gop`.
     pub encoder: Request,
-    /// Width and height in pixels; `None`: those of the source, upright.
-    pub size: Option<(u32, u32)>,
+    /// Filters of this rendition alone, behind those of the job and before scaling. They keep every frame.
+    pub filters: Option<String>,
+    /// The size of its picture.
+    pub size: Size,
+    /// Fixed distance of key frames; `None`: the encoder's own choice, in a package two seconds.
+    pub gop: Option<GopLength>,
     /// What to do with audio.
     pub audio: AudioChoice,
     /// What to do with subtitles.
     pub subtitles: SubtitleChoice,
     /// Options of the muxer, for instance `movflags=+faststart`.
     pub mux_options: Vec<(String, String)>,
+}
+
+impl RenditionRequest {
+    /// A file of the source's size, sound and subtitles copied.
+    #[must_use]
+    pub fn new(name: impl Into<String>, output: impl Into<PathBuf>, encoder: Request) -> Self {
+        RenditionRequest {
+            name: name.into(),
+            output: output.into(),
+            container: None,
+            overwrite: false,
+            encoder,
+            filters: None,
+            size: Size::Source,
+            gop: None,
+            audio: AudioChoice::Copy,
+            subtitles: SubtitleChoice::Copy,
+            mux_options: Vec::new(),
+        }
+    }
 }
 
 /// A job as it will be run.
@@ -88,6 +135,9 @@ pub struct Plan {
     pub pictures: Vec<Picture>,
     /// The outputs.
     pub renditions: Vec<RenditionPlan>,
+    /// Renditions that go into one HLS or DASH output together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<PackagePlan>,
     /// How often the frames are gone through.
     pub runs: u8,
     /// Where frames are kept between the runs.
@@ -136,6 +186,8 @@ pub struct RenditionPlan {
     pub overwrite: bool,
     /// Which branch of the graph it encodes.
     pub branch: usize,
+    /// The run in which its first pass happens, from 1: one pass of a package waits for the second passes of the others.
+    pub first_run: u8,
     /// The passes of its encoder.
     pub encoder: EncoderPlan,
     /// What becomes of each stream.
@@ -145,6 +197,31 @@ pub struct RenditionPlan {
     /// The adapter's row.
     #[serde(skip)]
     pub adapter: &'static Adapter,
+}
+
+impl RenditionPlan {
+    /// The run in which its last pass happens, from 1.
+    #[must_use]
+    pub fn last_run(&self) -> u8 {
+        self.first_run + self.encoder.steps.len() as u8 - 1
+    }
+}
+
+/// One HLS or DASH output: a manifest, and the segments of several renditions beside it.
+#[derive(Debug, Clone, Serialize)]
+pub struct PackagePlan {
+    /// The manifest.
+    pub manifest: PathBuf,
+    /// libavformat's name of the muxer: `hls` or `dash`.
+    pub container: String,
+    /// Indices of its renditions, in the manifest's order.
+    pub renditions: Vec<usize>,
+    /// Frames of a segment: the distance of key frames in all renditions.
+    pub gop_frames: u32,
+    /// Seconds of a segment.
+    pub segment_seconds: f64,
+    /// Whether nobody asked for this distance.
+    pub by_default: bool,
 }
 
 /// A prepared job.
@@ -158,7 +235,8 @@ impl Job {
     /// Opens the source, asks the linked libav what it has, and plans everything.
     ///
     /// # Errors
-    /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running.
+    /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running,
+    /// [`Error::Filter`] for filters that cannot be.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
         log::capture();
         // A job that stalls is stopped alone.
@@ -168,19 +246,17 @@ impl Job {
         if foreseen.any() && !request.keep_damaged {
             return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });
         }
+        let mut ladder = Ladder::over(request, &file)?;
+        let fitting = ladder.fitting()?;
+        let mut renditions = Vec::with_capacity(fitting.len());
+        for (rendition, scaled) in &fitting {
+            renditions.push(ladder.rendition(rendition, *scaled)?);
+        }
+        let packages = ladder.packages(&fitting, &mut renditions)?;
+        distinct_outputs(&renditions, &packages)?;
         let source = file.info().clone();
-        let timing = Timing::of(&source.video);
-        let mut graph = Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
-        let renditions = request
-            .renditions
-            .iter()
-            .map(|rendition| plan_rendition(rendition, &request.input, &file, timing, &mut graph))
-            .collect::<Result<Vec<_>, Error>>()?;
-        distinct_outputs(&renditions)?;
-        let mut warnings: Vec<String> =
-            renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()).collect();
-        let pictures = pictures(&file, &mut graph, &renditions, &mut warnings)?;
-        let runs = renditions.iter().map(|rendition| rendition.encoder.steps.len() as u8).max().unwrap_or(1);
+        let Built { timing, graph, pictures, warnings } = ladder.build(&mut renditions)?;
+        let runs = renditions.iter().map(RenditionPlan::last_run).max().unwrap_or(1);
         if !source.rereadable {
             refuse_rereading(&source.path, runs, &renditions)?;
         }
@@ -191,6 +267,7 @@ impl Job {
             graph,
             pictures,
             renditions,
+            packages,
             runs,
             cache: request.cache.clone(),
             cached_share: None,
@@ -250,6 +327,14 @@ impl Plan {
         self.pictures.iter().filter_map(Picture::bytes).sum()
     }
 
+    /// Whether some encoder's bits would depend on what this process did before.
+    pub(crate) fn reads_unwritten_memory(&self) -> bool {
+        self.renditions.iter().any(|rendition| {
+            let width = self.pictures[rendition.branch].width;
+            rendition.adapter.unwritten_unless.is_some_and(|multiple| !width.is_multiple_of(multiple))
+        })
+    }
+
     fn cached_share(&self) -> Option<f64> {
         let needed = self.frame_bytes()? as f64;
         match self.cache.mode {
@@ -260,89 +345,12 @@ impl Plan {
     }
 }
 
-fn plan_rendition(
-    request: &RenditionRequest,
-    input: &Input,
-    file: &DecodedFile,
-    timing: Timing,
-    graph: &mut Graph,
-) -> Result<RenditionPlan, Error> {
-    let source = file.info();
-    check_output(request, &input.path)?;
-    let container = Container::for_path(&request.output, request.container.as_deref())?;
-    let adapter = request.encoder.adapter;
-    let capabilities = capabilities(adapter);
-    let holds = |kind, codec: &str| container.holds(kind, codec);
-    let holder = streams::Holder { name: container.name(), holds: &holds };
-    if !container.holds(crate::media::StreamKind::Video, adapter.codec) {
-        return Err(Refusal::Container {
-            container: container.name().to_owned(),
-            what: format!("{} video", adapter.codec),
-            remedy: "choose .mkv, or another encoder".to_owned(),
-        }
-        .into());
-    }
-    let (streams, left_out) = streams::decide(source, &request.audio, request.subtitles, &holder)?;
-    let mut encoder_request = Request { hdr10: file.hdr10(), ..request.encoder.clone() };
-    if let Target::Size(size) = encoder_request.target {
-        encoder_request.provisional = Some(provisional(size, input, source, &streams, &container, timing, adapter)?);
-    }
-    let mut encoder = compile(&encoder_request, &capabilities)?;
-    encoder.warnings.extend(left_out);
-    let branch = Branch { size: request.size, filters: None, pixel_formats: encoder.pixel_formats.clone() };
-    let number = graph.branches.iter().position(|known| *known == branch).unwrap_or_else(|| {
-        graph.branches.push(branch);
-        graph.branches.len() - 1
-    });
-    Ok(RenditionPlan {
-        name: request.name.clone(),
-        output: request.output.clone(),
-        container: container.name().to_owned(),
-        overwrite: request.overwrite,
-        branch: number,
-        encoder,
-        streams,
-        mux_options: request.mux_options.clone(),
-        adapter,
-    })
-}
-
-/// The video rate of a size target before anything is measured: from the length and rates that the container tells.
-fn provisional(
-    size: crate::rate::ByteSize,
-    input: &Input,
-    source: &SourceInfo,
-    streams: &[StreamPlan],
-    container: &Container,
-    timing: Timing,
-    adapter: &Adapter,
-) -> Result<BitRate, Error> {
-    let unknown = || Refusal::Source {
-        path: input.path.display().to_string(),
-        why: "a size target needs the length, which this container does not tell: use -b".to_owned(),
-    };
-    let rest = source.seconds.ok_or_else(unknown)? - input.start.map_or(0.0, |start| start.0);
-    let seconds = input.length.map_or(rest, |length| length.0.min(rest));
-    let others: f64 = streams
-        .iter()
-        .map(|plan| match &plan.fate {
-            Fate::Copy => plan.stream.bitrate.unwrap_or(0) as f64,
-            Fate::Transcode(spec) => spec.bitrate(plan.stream.channels.unwrap_or(2)).map_or(0.0, |rate| rate.0 as f64),
-            _ => 0.0,
-        })
-        .sum();
-    let others = size::Others { packets: 0, bytes: (others * seconds / 8.0) as u64 };
-    let frames = (seconds * timing.rate.value()) as u64;
-    let overhead = size::Overhead::of(container.name());
-    Ok(size::video_rate(size, others, overhead, frames, seconds, least_rate(adapter))?)
-}
-
 /// The least bit rate that the adapter's encoder takes.
 pub(crate) fn least_rate(adapter: &Adapter) -> BitRate {
     BitRate(adapter.bitrate.map_or(1, |bitrate| bitrate.range.0))
 }
 
-fn check_output(request: &RenditionRequest, input: &Path) -> Result<(), Error> {
+fn check_output(request: &RenditionRequest, container: Container, input: &Path) -> Result<(), Error> {
     let path = request.output.display().to_string();
     if same_file(&request.output, input) {
         return Err(Refusal::SameFile { path }.into());
@@ -353,7 +361,11 @@ fn check_output(request: &RenditionRequest, input: &Path) -> Result<(), Error> {
     if request.output.exists() && !request.overwrite {
         return Err(Refusal::Exists { path }.into());
     }
-    let folder = request.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut folder = request.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if container.is_package() && !folder.exists() {
+        // A package has a folder of its own mostly, which is made in the one around it.
+        folder = folder.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    }
     if !folder.is_dir() {
         return Err(Refusal::Output { path, why: format!("there is no folder {}", folder.display()) }.into());
     }
@@ -390,14 +402,21 @@ fn same_inode(_one: &Path, _other: &Path) -> bool {
     false
 }
 
-fn distinct_outputs(renditions: &[RenditionPlan]) -> Result<(), Refusal> {
-    let mut seen = BTreeMap::new();
-    for rendition in renditions {
-        if let Some(other) = seen.insert(&rendition.output, &rendition.name) {
-            let path = rendition.output.display().to_string();
+fn distinct_outputs(renditions: &[RenditionPlan], packages: &[PackagePlan]) -> Result<(), Refusal> {
+    let together = |one: usize, other: usize| {
+        packages.iter().any(|package| package.renditions.contains(&one) && package.renditions.contains(&other))
+    };
+    let mut seen: BTreeMap<&Path, usize> = BTreeMap::new();
+    for (index, rendition) in renditions.iter().enumerate() {
+        let path = || rendition.output.display().to_string();
+        if renditions[..index].iter().any(|other| other.name == rendition.name) {
+            return Err(Refusal::Output { path: path(), why: format!("two renditions are named {}", rendition.name) });
+        }
+        if let Some(other) = seen.insert(&rendition.output, index).filter(|other| !together(*other, index)) {
+            let (one, other) = (&renditions[other].name, &rendition.name);
             return Err(Refusal::Output {
-                path,
-                why: format!("{other} and {} would both be written there", rendition.name),
+                path: path(),
+                why: format!("{one} and {other} would both be written there"),
             });
         }
     }
@@ -415,40 +434,4 @@ fn refuse_rereading(path: &Path, runs: u8, renditions: &[RenditionPlan]) -> Resu
     };
     let why = format!("a pipe can be read only once: save it to a file first, or {remedy}");
     Err(Refusal::Source { path: path.display().to_string(), why })
-}
-
-/// What each branch gives; where an encoder needs whole chroma samples and the picture has none for its last column or row,
-/// that is cut off and said.
-fn pictures(
-    file: &DecodedFile,
-    graph: &mut Graph,
-    renditions: &[RenditionPlan],
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Picture>, Error> {
-    let outputs = file.pictures(graph)?;
-    let mut cut = false;
-    for (number, output) in outputs.iter().enumerate() {
-        let strict = renditions.iter().find(|rendition| rendition.branch == number && !rendition.adapter.odd_sizes);
-        let Some(rendition) = strict else { continue };
-        let (across, down) = chroma_step(&output.pixel_format);
-        let (width, height) = (output.width - output.width % across, output.height - output.height % down);
-        if (width, height) == (output.width, output.height) {
-            continue;
-        }
-        let encoder = rendition.encoder.encoder;
-        let odd = format!("{}x{} in {}", output.width, output.height, output.pixel_format);
-        if width == 0 || height == 0 {
-            let why = format!("does not take pictures of {odd}; --vf scale=… makes them larger");
-            return Err(Refusal::Target { encoder: encoder.to_owned(), why }.into());
-        }
-        warnings.push(format!("{encoder} does not take pictures of {odd}: they are cropped to {width}x{height}"));
-        graph.branches[number].filters = Some(format!("crop={width}:{height}:0:0"));
-        cut = true;
-    }
-    let outputs = if cut { file.pictures(graph)? } else { outputs };
-    let picture = |output: FilterOutput| {
-        let FilterOutput { width, height, pixel_format, .. } = output;
-        Picture { width, height, pixel_format }
-    };
-    Ok(outputs.into_iter().map(picture).collect())
 }

@@ -42,6 +42,8 @@ pub struct Request {
     pub verbose: bool,
     /// For a file size: the video bit rate that the plan starts from, until pass 1 has measured the rest.
     pub provisional: Option<BitRate>,
+    /// Whether the encoder is given pictures of two fields.
+    pub interlaced: bool,
     /// HDR10 static metadata of the source, for encoders that write it into the bit stream.
     pub hdr10: Option<Hdr10Data>,
 }
@@ -63,6 +65,7 @@ impl Request {
             fast_first: false,
             verbose: false,
             provisional: None,
+            interlaced: false,
             hdr10: None,
         }
     }
@@ -138,6 +141,9 @@ pub struct EncoderPlan {
     pub analysis: Option<Analysis>,
     /// The passes, in order; at least one.
     pub steps: Vec<PassStep>,
+    /// Distance in frames of those that are marked as key frames, for encoders whose own groups may fall elsewhere; `None`:
+    /// the settings alone decide.
+    pub forced_keyframes: Option<u32>,
     /// What differs from the request, or deserves to be known.
     pub warnings: Vec<String>,
     /// Pixel formats to offer to the filter graph, in order; empty: whatever comes.

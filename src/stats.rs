@@ -316,12 +316,14 @@ fn json_lines(content: &[u8], key: &str) -> Result<u64, String> {
 /// Frames described by base64 of equal records, one per frame and one for the whole (libvpx, libaom, SVT-AV1).
 fn records(content: &[u8], frames: u64) -> Result<u64, String> {
     let body = content.strip_suffix(b"==").or(content.strip_suffix(b"=")).unwrap_or(content);
-    if content.len() % 4 != 0 || !body.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')) {
+    if !content.len().is_multiple_of(4)
+        || !body.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+    {
         return Err("not whole base64".to_owned());
     }
     let bytes = body.len() as u64 * 3 / 4;
     let record = bytes / (frames + 1);
-    if bytes % (frames + 1) != 0 || record < SMALLEST_RECORD || record % 4 != 0 {
+    if !bytes.is_multiple_of(frames + 1) || record < SMALLEST_RECORD || !record.is_multiple_of(4) {
         return Err(format!("{bytes} bytes are not {frames} equal records and their sum"));
     }
     Ok(frames)

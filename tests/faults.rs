@@ -18,7 +18,7 @@ use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::Error;
 use repass::event::{Cancel, Event};
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, SubtitleChoice};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Size, SubtitleChoice};
 use repass::plan::Request;
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::report::Report;
@@ -286,7 +286,9 @@ fn request(encoder: &str, input: &Path, output: &Path, cache: CacheMode) -> JobR
             container: None,
             overwrite: false,
             encoder,
-            size: None,
+            filters: None,
+            size: Size::Source,
+            gop: None,
             audio: AudioChoice::Copy,
             subtitles: SubtitleChoice::Copy,
             mux_options: Vec::new(),
@@ -294,6 +296,7 @@ fn request(encoder: &str, input: &Path, output: &Path, cache: CacheMode) -> JobR
         cache: CachePlan { mode: cache, budget: ByteSize(1 << 28), spill_dir: None },
         keep_damaged: false,
         decoder_threads: None,
+        enlarge: false,
         stall_timeout: None,
     }
 }

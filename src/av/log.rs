@@ -270,6 +270,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a thread of somebody else's")]
     fn errors_win_over_warnings_and_this_thread_over_others() {
         let mark = LogMark::now();
         add("libtest".to_owned(), LogLevel::Warning, "a warning\n");

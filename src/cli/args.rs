@@ -8,13 +8,11 @@ use clap_complete::Shell;
 
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan, default_budget};
-use repass::error::{Error, Refusal};
-use repass::event::Cancel;
-use repass::job::{AudioChoice, JobRequest, RenditionRequest, SubtitleChoice};
+use repass::error::Error;
+use repass::job::{AudioChoice, JobRequest, RenditionRequest, Size, SubtitleChoice};
 use repass::plan::{OnUnsupported, Passes, Request};
-use repass::rate::{BitRate, ByteSize, Cap, Seconds, Target};
+use repass::rate::{BitRate, ByteSize, Cap, GopLength, Seconds, Target};
 use repass::source::Input;
-use repass::timing::Timing;
 
 /// Encodes video in one pass or two, in process: one decode feeds every pass.
 #[derive(Debug, Parser)]
@@ -327,20 +325,13 @@ enum Where {
     None,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum GopLength {
-    Frames(u32),
-    Seconds(f64),
-}
-
 impl EncodeArgs {
     /// The job that these arguments ask for.
     ///
     /// # Errors
-    /// [`Refusal::NoAdapter`]; and for a `--gop` in seconds, whatever reading the frame rate of the input meets.
-    pub(crate) fn request(&self, verbose: bool, cancel: &Cancel) -> Result<JobRequest, Error> {
+    /// [`NoAdapter`](repass::error::Refusal::NoAdapter).
+    pub(crate) fn request(&self, verbose: bool) -> Result<JobRequest, Error> {
         let input = self.source.input();
-        let gop_frames = self.encoder.gop.map(|gop| gop.frames(&input, cancel)).transpose()?;
         let encoder = Request {
             passes: self.passes.passes.unwrap_or_default(),
             on_unsupported: self.passes.on_unsupported.into(),
@@ -348,7 +339,6 @@ impl EncodeArgs {
             preset: self.encoder.preset.clone(),
             options: self.encoder.opt.clone(),
             threads: self.encoder.threads.filter(|threads| *threads > 0),
-            gop_frames,
             fast_first: self.passes.fast_first_pass,
             verbose,
             ..Request::new(adapter::named(&self.encoder.encoder)?, self.target.target())
@@ -360,6 +350,7 @@ impl EncodeArgs {
             cache: self.cache.plan(),
             keep_damaged: self.source.keep_damaged,
             decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
+            enlarge: false,
             stall_timeout: Some(self.output.stall_timeout).filter(|limit| limit.0 > 0.0),
         })
     }
@@ -382,7 +373,9 @@ impl EncodeArgs {
             container: self.output.format.clone(),
             overwrite: self.output.overwrite,
             encoder,
-            size: None,
+            filters: None,
+            size: Size::Source,
+            gop: self.encoder.gop,
             audio: self.streams.audio.clone(),
             subtitles: self.streams.subs.into(),
             mux_options: self.output.mux_opt.clone(),
@@ -428,23 +421,6 @@ impl CacheArgs {
         };
         let budget = self.cache_size.unwrap_or_else(default_budget);
         CachePlan { mode, budget, spill_dir: self.spill_dir.clone() }
-    }
-}
-
-impl GopLength {
-    /// The distance in frames. Encoders count frames, so a time needs the source's frame rate.
-    fn frames(self, input: &Input, cancel: &Cancel) -> Result<u32, Error> {
-        let seconds = match self {
-            GopLength::Frames(frames) => return Ok(frames),
-            GopLength::Seconds(seconds) => seconds,
-        };
-        let source = input.open(cancel)?;
-        let source = source.info();
-        if !source.rereadable {
-            let why = "a pipe does not tell its frame rate ahead: give --gop in frames".to_owned();
-            return Err(Refusal::Source { path: source.path.display().to_string(), why }.into());
-        }
-        Ok((seconds * Timing::of(&source.video).rate.value()).round().max(1.0) as u32)
     }
 }
 
@@ -504,11 +480,7 @@ fn passes(text: &str) -> Result<Passes, String> {
 }
 
 fn gop(text: &str) -> Result<GopLength, String> {
-    let frames = text.parse::<u32>().ok().filter(|frames| *frames > 0).map(GopLength::Frames);
-    let timed = || text.strip_suffix('s').and_then(|_| text.parse::<Seconds>().ok()).filter(|time| time.0 > 0.0);
-    frames
-        .or_else(|| timed().map(|time| GopLength::Seconds(time.0)))
-        .ok_or_else(|| "expected a time, like 2s or 500ms, or a number of frames, like 48".to_owned())
+    text.parse().map_err(reason)
 }
 
 fn audio(text: &str) -> Result<AudioChoice, String> {
@@ -568,16 +540,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_gop_is_a_time_only_with_a_unit() {
-        assert!(matches!(gop("48"), Ok(GopLength::Frames(48))));
-        assert!(matches!(gop("2s"), Ok(GopLength::Seconds(2.0))));
-        assert!(matches!(gop("500ms"), Ok(GopLength::Seconds(0.5))));
-        for text in ["0", "0s", "", "s", "2.5", "-1", "1:30"] {
-            assert!(gop(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -97,8 +97,14 @@ fn total(report: &Report) -> String {
     text
 }
 
+/// FFmpeg's version, and those of the encoders, each once.
 fn versions(report: &Report) -> String {
-    format!("{}, libavcodec {}", report.versions.ffmpeg, report.versions.libavcodec)
+    let mut versions = vec![report.versions.ffmpeg.clone(), format!("libavcodec {}", report.versions.libavcodec)];
+    for plan in report.renditions.iter().map(|rendition| &rendition.plan) {
+        versions.extend(plan.library.as_ref().map(|library| format!("{} {library}", plan.encoder)));
+    }
+    versions.dedup();
+    versions.join(", ")
 }
 
 /// A share of a pass's time below which waiting is not mentioned.

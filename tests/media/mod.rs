@@ -4,12 +4,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::mpsc;
 use std::time::Duration;
 
 /// Runs `test` under a deadline: what hangs in libav cannot be stopped, so the process ends with a message.
 pub fn within(seconds: u64, test: impl FnOnce() + Send + 'static) {
-    let (done, wait) = mpsc::sync_channel(1);
+    let (done, wait) = crossbeam_channel::bounded(1);
     let worker = std::thread::Builder::new()
         .name(std::thread::current().name().unwrap_or("test").to_owned())
         .spawn(move || {
@@ -18,7 +17,7 @@ pub fn within(seconds: u64, test: impl FnOnce() + Send + 'static) {
             result
         })
         .expect("a thread");
-    if wait.recv_timeout(Duration::from_secs(seconds)) == Err(mpsc::RecvTimeoutError::Timeout) {
+    if wait.recv_timeout(Duration::from_secs(seconds)) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
         eprintln!("a test did not end within {seconds} s: {:?}", std::thread::current().name());
         std::process::abort();
     }
@@ -32,7 +31,7 @@ pub fn ffmpeg(arguments: &[&str]) -> Output {
     let output = Command::new("ffmpeg")
         .args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y"])
         .args(arguments)
-        // As `repass::av::start_memory_from_zero` does for us: x264's bits depend on memory that nobody wrote.
+        // As `repass::av::let_jobs_zero_memory` does for us: x264's bits depend on memory that nobody wrote.
         .env("MALLOC_PERTURB_", "255")
         .output()
         .expect("the ffmpeg program is installed");
