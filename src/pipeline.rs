@@ -131,7 +131,9 @@ pub(crate) fn run(
             let packets = ways_out.remove(&lane.rendition);
             spawning.lane(lane, taken, packets)?;
         }
-        let Spawning { running, watch, .. } = spawning;
+        // Taken apart whole: a sender of events that stayed behind would keep the listener waiting for ever.
+        let Spawning { scope: _, events: own, watch, running } = spawning;
+        drop(own);
         let pulse = watch.pulse(Stage::Feed);
         let stage = FeedStage {
             source,

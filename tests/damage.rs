@@ -44,7 +44,6 @@ fn request(input: &Path, output: &Path) -> JobRequest {
         decoder_threads: None,
         enlarge: false,
         stall_timeout: None,
-        enlarge: false,
     }
 }
 
