@@ -14,8 +14,8 @@ use crate::rate::ByteSize;
 mod budget;
 mod spill;
 
-pub use budget::default_budget;
 pub(crate) use budget::has_room;
+pub use budget::{Memory, default_budget};
 use spill::{Spill, Spilled};
 
 /// What a process must still be able to have for encoders, threads and queues: less, and nothing more is kept.

@@ -84,11 +84,12 @@ pub(crate) struct RunResult {
     pub(crate) outputs: Vec<OutputResult>,
 }
 
-/// An output, complete and not yet under its final name.
+/// What an output has come to.
 pub(crate) struct OutputResult {
     pub(crate) renditions: Vec<usize>,
+    /// Complete, and not yet under its final name.
     pub(crate) sink: Box<dyn Sink>,
-    /// The streams that went along.
+    /// What went along.
     pub(crate) tally: Option<Tally>,
 }
 
@@ -119,7 +120,7 @@ pub(crate) fn run(
     let (events, heard) = bounded(EVENTS_IN_FLIGHT);
     let mut watch = Watch::new(terms);
     let result = scope(|scope| {
-        let mut spawning = Spawning { scope, events: events.clone(), watch: &mut watch, running: Running::default() };
+        let mut spawning = Spawning { scope, events, watch: &mut watch, running: Running::default() };
         let mut ways_out = BTreeMap::new();
         for output in outputs {
             spawning.output(output, &mut ways_out)?;
@@ -131,9 +132,7 @@ pub(crate) fn run(
             let packets = ways_out.remove(&lane.rendition);
             spawning.lane(lane, taken, packets)?;
         }
-        // Taken apart whole: a sender of events that stayed behind would keep the listener waiting for ever.
-        let Spawning { scope: _, events: own, watch, running } = spawning;
-        drop(own);
+        let Spawning { running, watch, events, .. } = spawning;
         let pulse = watch.pulse(Stage::Feed);
         let stage = FeedStage {
             source,
@@ -143,11 +142,11 @@ pub(crate) fn run(
             keep: &terms.keep,
             refuses_damage: terms.refuses_damage,
             cancel: terms.cancel,
-            events: events.clone(),
+            // The last sender that is not a stage's: when all stages have ended, so has the listening.
+            events,
             pulse: pulse.clone(),
         };
         let feed = spawn(scope, "feed".to_owned(), pulse, move || stage.run())?;
-        drop(events);
         watch.listen(&heard, observe);
         join_all(feed, running)
     });
@@ -159,8 +158,14 @@ type Handle<'scope, T> = ScopedJoinHandle<'scope, Result<T, Error>>;
 /// Everything that is spawned beside the feed.
 #[derive(Default)]
 struct Running<'scope> {
-    lanes: Vec<(usize, Handle<'scope, Encoded>, Option<Handle<'scope, Tally>>)>,
+    lanes: Vec<RunningLane<'scope>>,
     outputs: Vec<RunningOutput<'scope>>,
+}
+
+struct RunningLane<'scope> {
+    rendition: usize,
+    encode: Handle<'scope, Encoded>,
+    measure: Option<Handle<'scope, Tally>>,
 }
 
 struct RunningOutput<'scope> {
@@ -206,7 +211,7 @@ impl<'scope> Spawning<'scope, '_, '_, '_> {
         let encode = self.stage("encode", Stage::Encode(rendition), rendition, move |pulse| {
             encode.run(rendition, frames, packets, &events, pulse)
         })?;
-        self.running.lanes.push((rendition, encode, measure.transpose()?));
+        self.running.lanes.push(RunningLane { rendition, encode, measure: measure.transpose()? });
         Ok(())
     }
 
@@ -248,7 +253,7 @@ fn join_all(feed: Handle<'_, Feeding>, running: Running<'_>) -> Result<RunResult
     let mut errors = Vec::new();
     let feeding = keep(join(feed), &mut errors);
     let mut lanes = Vec::new();
-    for (rendition, encode, measure) in running.lanes {
+    for RunningLane { rendition, encode, measure } in running.lanes {
         let encoded = keep(join(encode), &mut errors);
         let tally = measure.and_then(|measure| keep(join(measure), &mut errors));
         lanes.extend(encoded.map(|encoded| LaneResult { rendition, encoded, tally }));

@@ -8,12 +8,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use repass::adapter::{self, Adapter};
+use repass::adapter::Adapter;
 use repass::av::library;
 use repass::error::Error;
+use repass::job::JobRequest;
 use repass::{sink, stats};
-
-use super::args::EncodeArgs;
 
 /// Signals for the child, from the handler of our own; nothing is passed on before there is one.
 #[derive(Debug, Clone, Default)]
@@ -28,26 +27,20 @@ impl Child {
 }
 
 /// The encoder for whose sake this job runs in a child process: it was asked for, or the linked library is known to need it.
-///
-/// # Errors
-/// No adapter has this name.
-pub(crate) fn needed(args: &EncodeArgs) -> Result<Option<&'static Adapter>, Error> {
-    if args.output.in_child {
-        return Ok(None);
-    }
-    let adapter = adapter::named(args.encoder_name())?;
-    let dies = || {
+pub(crate) fn needed(request: &JobRequest, asked: bool) -> Option<&'static Adapter> {
+    let mut adapters = request.renditions.iter().map(|rendition| rendition.encoder.adapter);
+    let dies = |adapter: &&'static Adapter| {
         let version = library::version(adapter.library).unwrap_or_default();
-        adapter.isolated.iter().any(|beginning| version.trim_start_matches('v').starts_with(beginning))
+        adapter.known.iter().any(|known| known.isolate && version.trim_start_matches('v').starts_with(known.version))
     };
-    Ok((args.output.isolate || (!adapter.isolated.is_empty() && dies())).then_some(adapter))
+    if asked { adapters.next() } else { adapters.find(dies) }
 }
 
 /// Runs this process's own command line in a child and gives back its exit code.
 ///
 /// # Errors
 /// [`Error::Died`]: a signal ended it; [`Error::Exhausted`]: it could not be started.
-pub(crate) fn run(args: &EncodeArgs, adapter: &Adapter, child: &Child) -> Result<u8, Error> {
+pub(crate) fn run(request: &JobRequest, adapter: &Adapter, child: &Child) -> Result<u8, Error> {
     let failed = |error: std::io::Error| Error::Exhausted { doing: format!("starting a child process: {error}") };
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(std::env::args_os().skip(1)).arg(OsStr::new(IN_CHILD));
@@ -61,7 +54,7 @@ pub(crate) fn run(args: &EncodeArgs, adapter: &Adapter, child: &Child) -> Result
         return Ok(code as u8);
     }
     // It could not remove its own.
-    sink::collect_leftovers(args.output_path());
+    request.renditions.iter().for_each(|rendition| sink::collect_leftovers(&rendition.output));
     stats::collect_leftovers();
     Err(Error::Died { encoder: adapter.name.to_owned(), signal: signal(status) })
 }
