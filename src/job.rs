@@ -372,8 +372,12 @@ impl Plan {
     /// Bytes of all frames as the cache would keep them; `None` where their number is unknown.
     #[must_use]
     pub fn frame_bytes(&self) -> Option<u64> {
-        let per_index: u64 = self.pictures.iter().filter_map(Picture::bytes).sum();
-        Some(self.frames()? * per_index)
+        Some(self.frames()? * self.index_bytes())
+    }
+
+    /// Bytes of one frame of every branch.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.pictures.iter().filter_map(Picture::bytes).sum()
     }
 
     /// Whether some encoder's bits would depend on what this process did before.

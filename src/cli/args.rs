@@ -319,6 +319,15 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     mux_opt: Vec<(String, String)>,
 
+    /// Run the job in a process of its own, so that an encoder that crashes takes nothing else with it; with libraries that
+    /// are known to crash it always does
+    #[arg(long)]
+    pub(crate) isolate: bool,
+
+    /// This is that process
+    #[arg(long, hide = true)]
+    pub(crate) in_child: bool,
+
     /// End the job when a stage makes no progress for so long: seconds or a clock; 0: never
     #[arg(long, value_name = "TIME", default_value = "30:00", value_parser = time)]
     stall_timeout: Seconds,

@@ -7,7 +7,7 @@ use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
 use crate::av::muxer::Container;
 use crate::av::{versions, zero_fresh_memory};
-use crate::cache::FrameCache;
+use crate::cache::{FrameCache, has_room, needed_beside};
 use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{Damage, FrameList, FrameSource};
@@ -18,7 +18,7 @@ use crate::pipeline::mux::MuxStage;
 use crate::pipeline::other::{OtherStage, Tally};
 use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
-use crate::rate::{self, BitRate};
+use crate::rate::{self, BitRate, ByteSize};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
 use crate::sink::{FileSink, PackageSink, Sink};
 use crate::stats::{Stats, StatsStore, collect_leftovers};
@@ -63,6 +63,10 @@ pub(super) fn run(
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let began = Usage::now();
+    let needed = needed_beside(plan.index_bytes());
+    if !has_room(needed) {
+        return Err(Error::Exhausted { doing: format!("a job like this takes {} beside its cache", ByteSize(needed)) });
+    }
     collect_leftovers();
     let mut opened = Opened { source, cache: FrameCache::new(plan.cache.clone()), list: FrameList::default() };
     run_over(plan, &mut opened, sinks, &|run| wanted_after(plan, run), &began, cancel, observe)
