@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -18,11 +19,15 @@ use repass::job::Job;
 
 mod args;
 mod bench;
+mod doctor;
 mod encoders;
 mod eta;
+mod isolate;
+mod ladder;
 mod measure;
 mod pages;
 mod plan;
+mod profile;
 mod progress;
 mod summary;
 mod text;
@@ -34,31 +39,36 @@ use progress::{Progress, Screen};
 use text::{complain, print, printable};
 
 impl Cli {
-    /// Reads the arguments; `-ss` is understood as ffmpeg's users type it.
+    /// Reads the arguments, and the profile that they name; `-ss` is understood as ffmpeg's users type it.
     ///
     /// # Errors
     /// Bad usage; and help or a version, which clap reports in the same way.
     pub(crate) fn read(typed: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let matches = command().try_get_matches_from(typed::spelled_out(typed)).map_err(with_encoder_names)?;
+        let command = command();
+        let typed = profile::filled_in(typed::spelled_out(typed), &command)?;
+        let matches = command.try_get_matches_from(typed).map_err(with_encoder_names)?;
         Cli::from_arg_matches(&matches)
     }
 
-    /// Does what was asked.
+    /// Does what was asked, and says how the process ends.
     ///
     /// # Errors
     /// Whatever was met first; a [`repass::error::Error`] inside it has the exit code.
-    pub(crate) fn run(&self) -> Result<()> {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
         self.hush();
-        let cancel = cancel_on_signals()?;
+        let child = isolate::Child::default();
+        let cancel = cancel_on_signals(&child)?;
         match &self.command {
-            Command::Encode(args) => self.encode(args, &cancel),
-            Command::Plan(args) => self.plan(args, &cancel),
-            Command::Encoders(args) => encoders::show(args, self.json),
-            Command::Bench(args) => bench::run(args, self.json, &cancel),
-            Command::Measure(args) => measure::run(args, self.json, &cancel),
-            Command::Completions { shell } => Ok(pages::completions(*shell, command())?),
-            Command::Man { dir } => Ok(pages::manual(dir.as_deref(), command())?),
+            Command::Encode(args) => self.encode_apart_or_here(args, &child, &cancel)?,
+            Command::Plan(args) => self.plan(args, &cancel)?,
+            Command::Encoders(args) => encoders::show(args, self.json)?,
+            Command::Bench(args) => bench::run(args, self.json, &cancel)?,
+            Command::Measure(args) => measure::run(args, self.json, &cancel)?,
+            Command::Doctor => return doctor::show(self.json),
+            Command::Completions { shell } => pages::completions(*shell, command())?,
+            Command::Man { dir } => pages::manual(dir.as_deref(), command())?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 
     /// Lets nobody but us print: libav's log is ours from here on, and libraries with logs of their own are quiet.
@@ -67,6 +77,21 @@ impl Cli {
             av::quiet_svt_av1();
         }
         av::log::capture();
+    }
+
+    /// In a child process where the encoder is not to be trusted with this one.
+    fn encode_apart_or_here(&self, args: &EncodeArgs, child: &isolate::Child, cancel: &Cancel) -> Result<()> {
+        if args.output.in_child {
+            isolate::begin();
+        }
+        let request = args.request(self.verbose > 0)?;
+        let needed = isolate::needed(&request, args.output.isolate).filter(|_| !args.output.in_child);
+        let Some(adapter) = needed else { return self.encode(args, cancel) };
+        match isolate::run(&request, adapter, child)? {
+            0 => Ok(()),
+            // It has said everything itself.
+            code => std::process::exit(i32::from(code)),
+        }
     }
 
     fn encode(&self, args: &EncodeArgs, cancel: &Cancel) -> Result<()> {
@@ -138,8 +163,11 @@ pub(crate) fn end_of_usage(error: &clap::Error, typed: &[OsString]) -> ExitCode 
 }
 
 /// The one error of a run, and its exit code.
-pub(crate) fn end_of_run(result: Result<()>, json: bool) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
+pub(crate) fn end_of_run(result: Result<ExitCode>, json: bool) -> ExitCode {
+    let error = match result {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
     // Our own errors say everything in one line; of others the causes are worth reading.
     let (code, message) = match error.downcast_ref::<Error>() {
         Some(error) => (error.exit_code(), error.to_string()),
@@ -205,11 +233,16 @@ fn with_encoder_names(mut error: clap::Error) -> clap::Error {
 }
 
 /// SIGINT, SIGTERM and SIGHUP: the first stops the job cleanly, the second ends the process at once.
-fn cancel_on_signals() -> Result<Cancel> {
+fn cancel_on_signals(child: &isolate::Child) -> Result<Cancel> {
     let cancel = Cancel::new();
-    let asked = cancel.clone();
+    let (asked, child) = (cancel.clone(), child.clone());
+    let mut first: Option<Instant> = None;
     let on_signal = move || {
-        if asked.is_stopped() {
+        if child.stop() {
+            return;
+        }
+        // One Ctrl-C, and one death of a parent process, may come as two signals.
+        if first.get_or_insert_with(Instant::now).elapsed() > SAME_SIGNAL {
             std::process::exit(i32::from(Error::Interrupted.exit_code()));
         }
         asked.stop();
@@ -217,3 +250,6 @@ fn cancel_on_signals() -> Result<Cancel> {
     ctrlc::set_handler(on_signal).context("cannot listen for Ctrl-C")?;
     Ok(cancel)
 }
+
+/// Signals that come so close together were one wish.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);

@@ -23,8 +23,43 @@ use crate::timing::Timing;
 
 mod extent;
 mod identity;
+mod own;
 
 pub use identity::Identity;
+pub use own::{OwnFrames, Shape};
+
+/// What a plan has to know of a source before its frames are filtered.
+pub(crate) trait Preview {
+    /// What there is to say of it.
+    fn info(&self) -> &SourceInfo;
+
+    /// What each branch of a graph makes of the first frame.
+    fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error>;
+
+    /// HDR10 static metadata of the first frame.
+    fn hdr10(&self) -> Option<Hdr10Data>;
+
+    /// Whether the first frame is two fields.
+    fn is_interlaced(&self) -> bool;
+}
+
+impl Preview for DecodedFile {
+    fn info(&self) -> &SourceInfo {
+        self.info()
+    }
+
+    fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error> {
+        self.pictures(graph)
+    }
+
+    fn hdr10(&self) -> Option<Hdr10Data> {
+        self.hdr10()
+    }
+
+    fn is_interlaced(&self) -> bool {
+        self.is_interlaced()
+    }
+}
 
 /// What to read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -116,9 +151,7 @@ impl Graph {
         };
         trunk.extend(self.trunk.as_deref());
         let branch = |branch: &Branch| {
-            let mut steps: Vec<String> = branch.filters.iter().cloned().collect();
-            steps.extend(branch.size.map(|(width, height)| format!("scale={width}:{height}")));
-            steps.extend(branch.shape.map(|shape| format!("setsar={shape}")));
+            let mut steps = branch.steps();
             if !branch.pixel_formats.is_empty() {
                 steps.push(format!("format=pix_fmts={}", branch.pixel_formats.join("|")));
             }
@@ -156,6 +189,25 @@ impl TimeLine {
         }
         self.last = Some(pts + self.shift);
         pts + self.shift
+    }
+}
+
+impl Graph {
+    /// What the frames of one branch go through, but for the rotation, which the ffmpeg program makes by itself, and the
+    /// choice of a pixel format; `None`: nothing.
+    #[must_use]
+    pub fn filters_of(&self, branch: usize) -> Option<String> {
+        let steps: Vec<String> = self.trunk.iter().cloned().chain(self.branches[branch].steps()).collect();
+        (!steps.is_empty()).then(|| steps.join(","))
+    }
+}
+
+impl Branch {
+    fn steps(&self) -> Vec<String> {
+        let mut steps: Vec<String> = self.filters.iter().cloned().collect();
+        steps.extend(self.size.map(|(width, height)| format!("scale={width}:{height}")));
+        steps.extend(self.shape.map(|shape| format!("setsar={shape}")));
+        steps
     }
 }
 
@@ -307,20 +359,6 @@ impl DecodedFile {
     #[must_use]
     pub fn info(&self) -> &SourceInfo {
         self.demuxer.info()
-    }
-
-    /// What the container says of itself: tags and chapters.
-    #[must_use]
-    pub fn headers(&self) -> FileHeaders {
-        self.demuxer.headers()
-    }
-
-    /// What the container says of the video stream.
-    ///
-    /// # Errors
-    /// Out of memory.
-    pub fn stream(&self) -> Result<StreamParameters, Error> {
-        self.demuxer.stream(self.demuxer.info().video.index).map_err(|source| self.unreadable(source))
     }
 
     fn go_to_start(&mut self) -> Result<(), Error> {
@@ -614,6 +652,14 @@ impl FrameSource for DecodedFile {
 
     fn sample_aspect_ratio(&self, branch: usize) -> Option<Rational> {
         self.filter.as_ref().and_then(|filter| filter.output(branch).sample_aspect_ratio)
+    }
+
+    fn stream(&self) -> Result<Option<StreamParameters>, Error> {
+        self.demuxer.stream(self.demuxer.info().video.index).map(Some).map_err(|source| self.unreadable(source))
+    }
+
+    fn headers(&self) -> FileHeaders {
+        self.demuxer.headers()
     }
 
     fn unchanged(&self) -> Result<(), Error> {

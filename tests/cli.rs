@@ -96,6 +96,58 @@ fn what_the_plan_refuses_ends_with_3() {
 }
 
 #[test]
+fn the_doctor_names_every_encoder_and_what_would_bring_the_missing_ones() {
+    let place = Place::empty();
+    let told = place.repass("doctor");
+    assert_eq!(told.code, 0, "{told}");
+    for part in ["libavcodec", "memory", "threads", "stats", "spill", "version", "av1_videotoolbox", "all       well"] {
+        assert!(told.stdout.contains(part), "{part} is missing: {told}");
+    }
+    assert_eq!(told.stderr, "", "drivers that are not there are told of once, in order");
+    let found: Value = serde_json::from_str(&place.repass("doctor --json").stdout).unwrap();
+    assert_eq!(found["encoders"].as_array().map(Vec::len), Some(19));
+    let state = |name: &str| found["encoders"].as_array().unwrap().iter().find(|row| row["encoder"] == name).unwrap();
+    assert_eq!(state("libx264")["state"], "ready");
+    assert_eq!(state("h264_videotoolbox")["state"], "not_compiled_in");
+    place.holds_only(&[]);
+}
+
+#[test]
+fn a_profile_says_what_was_not_typed() {
+    let place = Place::with_clip();
+    let profiles =
+        "[profile.small]\nencoder = \"libx264\"\nbitrate = \"200k\"\npreset = \"ultrafast\"\nopt = [\"tune=film\"]\n";
+    fs::write(place.path("repass.toml"), profiles).unwrap();
+    let plan = |arguments: &str| -> Value {
+        let planned = place.repass(&format!("plan in.mkv -o out.mp4 --json {arguments}"));
+        assert_eq!(planned.code, 0, "{planned}");
+        serde_json::from_str::<Value>(&planned.stdout).unwrap()["renditions"][0]["encoder"].clone()
+    };
+    let all = plan("--profile small");
+    assert_eq!((&all["encoder"], &all["target"]["average"]), (&"libx264".into(), &200_000.into()), "{all}");
+    let typed = plan("--profile small --crf 30 --preset slow --opt tune=grain").to_string();
+    assert!(!typed.contains("200000") && !typed.contains("ultrafast"), "{typed}");
+    let film = typed.find("\"film\"");
+    assert!(film.is_none_or(|film| film < typed.find("\"grain\"").unwrap()), "what is typed comes last: {typed}");
+}
+
+#[test]
+fn a_profile_that_makes_no_sense_is_bad_usage() {
+    let place = Place::empty();
+    fs::write(place.path("repass.toml"), "[profile.odd]\nbitrat = \"1M\"\n").unwrap();
+    for (name, reason) in
+        [("odd", "did you mean bitrate?"), ("none", "no profile \"none\"; there are odd (repass.toml)")]
+    {
+        let ended = place.repass(&format!("encode in.mkv -o out.mp4 -c libx264 -b 1M --profile {name}"));
+        assert_eq!(ended.code, 2, "{ended}");
+        assert!(ended.stderr.contains(reason), "{ended}");
+    }
+    fs::write(place.path("repass.toml"), "profile = 3\n").unwrap();
+    let ended = place.repass("encode in.mkv -o out.mp4 -c libx264 -b 1M --profile odd");
+    assert!(ended.code == 2 && ended.stderr.contains("repass.toml"), "{ended}");
+}
+
+#[test]
 fn an_input_that_cannot_be_read_ends_with_4() {
     let place = Place::empty();
     fs::write(place.path("text.mkv"), "this is not video\n").unwrap();
@@ -305,6 +357,77 @@ fn the_ffmpeg_lines_of_a_plan_really_run() {
         assert_eq!(ended.code, 0, "{line}: {ended}");
     }
     assert_eq!(place.frames("out put.mp4"), 50);
+}
+
+#[test]
+fn rungs_make_a_file_each_and_those_above_the_source_are_left_out() {
+    let place = Place::with_clip();
+    let ended = place.repass(
+        "encode in.mkv -o out_{name}.mkv -c libx264 --preset ultrafast --rung 2160p=5M --rung source=300k --rung w100=50k",
+    );
+    assert_eq!(ended.code, 0, "{ended}");
+    place.holds_only(&["in.mkv", "out_source.mkv", "out_w100.mkv"]);
+    assert!(ended.stdout.contains("2160p is larger than the source"), "{ended}");
+    assert!(ended.stdout.contains("rendition w100"), "{ended}");
+}
+
+#[test]
+fn several_bit_rates_make_a_file_each_named_as_typed() {
+    let place = Place::with_clip();
+    let ended = place.repass("encode in.mkv -o {stem}-{name}.mp4 -c libx264 --preset ultrafast -b 200k,0.1M");
+    assert_eq!(ended.code, 0, "{ended}");
+    place.holds_only(&["in-0.1M.mp4", "in-200k.mp4", "in.mkv"]);
+}
+
+#[test]
+fn outputs_of_several_renditions_need_names_that_stay_in_the_folder() {
+    let place = Place::with_clip();
+    for (arguments, said) in [
+        ("-o out.mp4 -c libx264 -b 1M,2M", "{name}"),
+        ("-o out_{nme}.mp4 -c libx264 -b 1M", "{nme}"),
+        ("-o out_{name}.mp4 -c libx264 --rung 4320p=9M", "no rendition fits the source"),
+        ("-o {stem}.m3u8 -c libx264 --rung source=1M --rung source=1M", "two renditions are named"),
+    ] {
+        let ended = place.repass(&format!("encode in.mkv {arguments}"));
+        assert_eq!(ended.code, 3, "{arguments}: {ended}");
+        assert!(ended.stderr.contains(said), "{arguments}: {ended}");
+    }
+    std::fs::write(place.path("up.toml"), "[[rendition]]\nname='../x'\nencoder='libx264'\ncrf=30\n").unwrap();
+    let ended = place.repass("encode in.mkv -o out_{name}.mp4 --job up.toml");
+    assert!(ended.code == 3 && ended.stderr.contains("another folder"), "{ended}");
+    for arguments in
+        ["-o a.mp4 -c libx264 --rung 720p", "-o a.mp4 -c libx264 --rung 720p=1M -b 1M", "-o a.mp4 -c libx264"]
+    {
+        assert_eq!(place.repass(&format!("encode in.mkv {arguments}")).code, 2, "{arguments}");
+    }
+}
+
+#[test]
+fn a_job_file_makes_what_it_says_and_its_mistakes_are_named() {
+    let place = Place::with_clip();
+    let text = "output = '{name}.mkv'\n[[rendition]]\nname = 'a'\nencoder = 'libx264'\nbitrate = '200k'\n\
+                [[rendition]]\nname = 'b'\nencoder = 'libx264'\ncrf = 30\nsize = 'w100'\naudio = 'none'\n";
+    std::fs::write(place.path("ladder.toml"), text).unwrap();
+    let ended = place.repass("encode in.mkv --job ladder.toml");
+    assert_eq!(ended.code, 0, "{ended}");
+    place.holds_only(&["a.mkv", "b.mkv", "in.mkv", "ladder.toml"]);
+    std::fs::write(place.path("ladder.toml"), text.replace("size", "sise")).unwrap();
+    let ended = place.repass("encode in.mkv --job ladder.toml -y");
+    assert!(ended.code == 3 && ended.stderr.contains("unknown field `sise`"), "{ended}");
+    assert_eq!(place.repass("encode in.mkv --job ladder.toml -c libx264").code, 2);
+}
+
+#[test]
+fn a_plan_of_a_package_says_how_long_its_segments_are() {
+    let place = Place::with_clip();
+    let ended =
+        place.repass("plan in.mkv -o web/m.m3u8 -c libx264 --rung source=300k --rung w100=crf:30 --audio aac:64k");
+    assert_eq!(ended.code, 0, "{ended}");
+    let said = ended.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in ["hls of 2 renditions", "2 s where --gop does not say", "beside the second passes of the others"] {
+        assert!(said.contains(part), "{part} is missing: {ended}");
+    }
+    place.holds_only(&["in.mkv"]);
 }
 
 #[test]

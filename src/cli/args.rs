@@ -1,18 +1,20 @@
 //! The command line as types, and jobs from them. The help texts are here: one line each, with units.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan, default_budget};
 use repass::error::Error;
-use repass::job::{AudioChoice, JobRequest, RenditionRequest, Size, SubtitleChoice};
+use repass::job::{AudioChoice, JobRequest, RenditionRequest, Size, SubtitleChoice, tells_renditions_apart};
 use repass::plan::{OnUnsupported, Passes, Request};
 use repass::rate::{BitRate, ByteSize, Cap, GopLength, Seconds, Target};
 use repass::source::Input;
+
+use super::ladder::{self, Asked, Rung, TypedRate};
 
 /// Encodes video in one pass or two, in process: one decode feeds every pass.
 #[derive(Debug, Parser)]
@@ -41,7 +43,7 @@ pub(crate) enum Command {
     /// attachments are copied.
     ///
     /// The output appears under its name only when it is complete and was read back.
-    #[command(after_long_help = ENCODE_EXAMPLES)]
+    #[command(after_long_help = format!("{ENCODE_EXAMPLES}\n\n{JOB_FILE}"))]
     Encode(EncodeArgs),
 
     /// Show what `encode` would do with the same arguments, and do nothing
@@ -58,6 +60,13 @@ pub(crate) enum Command {
     /// how statistics travel between two passes, the scale of their constant quality and their speed option. With a name:
     /// that encoder in full, with the options of each pass.
     Encoders(EncodersArgs),
+
+    /// Look at this machine: libraries, encoders, memory, folders; and what would bring what is missing
+    ///
+    /// Look at this machine: the linked FFmpeg, each encoder's state and what to install for those that are missing, memory
+    /// and threads, folders for statistics and frames. Hardware encoders that are compiled in are opened, to see whether
+    /// their device is there. The exit code is 1 where something is in the way of two passes.
+    Doctor,
 
     /// Measure what a second pass costs and what it brings, on your own footage
     ///
@@ -166,8 +175,11 @@ struct SourceArgs {
 #[command(next_help_heading = "Encoder")]
 struct EncoderArgs {
     /// The encoder, by libavcodec's name (libx264, libx265, libsvtav1); `repass encoders` lists them
-    #[arg(short = 'c', long, value_name = "ENCODER", value_parser = encoder_names(), hide_possible_values = true)]
-    encoder: String,
+    #[arg(
+        short = 'c', long, value_name = "ENCODER", value_parser = encoder_names(), hide_possible_values = true,
+        required_unless_present = "job"
+    )]
+    encoder: Option<String>,
 
     /// Speed against compression: ultrafast … medium … placebo with every encoder, or the encoder's own value
     #[arg(long, value_name = "PRESET")]
@@ -192,11 +204,13 @@ struct EncoderArgs {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target (one of these)")]
-#[group(id = "target", required = true, multiple = false)]
+#[command(group = ArgGroup::new("target").args(TARGETS).required(true).multiple(false))]
+#[group(skip)]
 struct TargetArgs {
-    /// Average bit rate of the video in bits per second (4M, 2500k, 800000): two passes by default
-    #[arg(short = 'b', long, value_name = "RATE", value_parser = bit_rate)]
-    bitrate: Option<BitRate>,
+    /// Average bit rate of the video in bits per second (4M, 2500k, 800000): two passes by default. Several, with commas
+    /// between, make as many renditions
+    #[arg(short = 'b', long, value_name = "RATE", value_delimiter = ',')]
+    bitrate: Vec<TypedRate>,
 
     /// Constant quality on the encoder's own scale (libx264: 0 to 51, lower is better): one pass
     #[arg(long, value_name = "LEVEL", value_parser = quality)]
@@ -205,6 +219,23 @@ struct TargetArgs {
     /// Bytes of the whole file, sound and container included (700M is decimal, 700Mi binary): two passes by default
     #[arg(long, value_name = "BYTES", value_parser = byte_size)]
     size: Option<ByteSize>,
+
+    /// Make a rendition of this size and bit rate or quality (1080p=5M, w640=800k, 1280x720=crf:23, source=8M); may be
+    /// repeated. Its name is its size. One above the source is left out
+    #[arg(long, value_name = "SIZE=RATE")]
+    rung: Vec<Rung>,
+
+    /// Make the renditions that this file describes, each with its own encoder, size and target; its keys are below
+    #[arg(
+        long, value_name = "FILE", value_hint = ValueHint::FilePath,
+        conflicts_with_all = ["encoder", "preset", "opt", "threads", "gop", "vf", "maxrate", "bufsize", "passes",
+            "on_unsupported", "fast_first_pass", "audio", "subs", "format", "mux_opt"]
+    )]
+    job: Option<PathBuf>,
+
+    /// Also make renditions that are larger than the source
+    #[arg(long)]
+    allow_upscale: bool,
 }
 
 #[derive(Debug, Args)]
@@ -266,9 +297,15 @@ struct CacheArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
-    /// The file to write; its extension chooses the container
-    #[arg(short = 'o', long, value_name = "OUT", value_hint = ValueHint::FilePath)]
-    output: PathBuf,
+    /// Take the options of this profile too; what is typed wins. They are in ./repass.toml and in the file for all
+    /// projects, ~/.config/repass/profiles.toml, under [profile.NAME], by their long names
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+
+    /// The file to write; its extension chooses the container. {name}, {stem} and {ext} stand for the rendition's name and
+    /// the input's; .m3u8 and .mpd are HLS and DASH of all renditions together
+    #[arg(short = 'o', long, value_name = "OUT", value_hint = ValueHint::FilePath, required_unless_present = "job")]
+    output: Option<PathBuf>,
 
     /// Replace the output if it exists
     #[arg(short = 'y', long)]
@@ -281,6 +318,15 @@ pub(crate) struct OutputArgs {
     /// Set an option of the muxer (movflags=+faststart); may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     mux_opt: Vec<(String, String)>,
+
+    /// Run the job in a process of its own, so that an encoder that crashes takes nothing else with it; with libraries that
+    /// are known to crash it always does
+    #[arg(long)]
+    pub(crate) isolate: bool,
+
+    /// This is that process
+    #[arg(long, hide = true)]
+    pub(crate) in_child: bool,
 
     /// End the job when a stage makes no progress for so long: seconds or a clock; 0: never
     #[arg(long, value_name = "TIME", default_value = "30:00", value_parser = time)]
@@ -338,6 +384,51 @@ impl EncodeArgs {
     /// [`NoAdapter`](repass::error::Refusal::NoAdapter).
     pub(crate) fn request(&self, verbose: bool) -> Result<JobRequest, Error> {
         let input = self.source.input();
+        let asked = match &self.target.job {
+            Some(file) => ladder::read(file, self.output.output.as_deref(), self.output.overwrite, verbose)?,
+            None => Asked {
+                filters: self.encoder.vf.clone(),
+                enlarge: self.target.allow_upscale,
+                renditions: self.renditions(verbose)?,
+            },
+        };
+        let mut renditions = asked.renditions;
+        ladder::name_outputs(&mut renditions, &input.path)?;
+        Ok(JobRequest {
+            filters: asked.filters,
+            renditions,
+            cache: self.cache.plan(),
+            keep_damaged: self.source.keep_damaged,
+            decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
+            stall_timeout: Some(self.output.stall_timeout).filter(|limit| limit.0 > 0.0),
+            enlarge: asked.enlarge || self.target.allow_upscale,
+            ..JobRequest::new(input)
+        })
+    }
+
+    /// One rendition for each rung or bit rate.
+    fn renditions(&self, verbose: bool) -> Result<Vec<RenditionRequest>, Error> {
+        let output = self.output.output.clone().unwrap_or_default();
+        let alone = |name: String| match tells_renditions_apart(&output) {
+            true => name,
+            false => output.file_stem().unwrap_or(output.as_os_str()).to_string_lossy().into_owned(),
+        };
+        let source = |name, target| Rung { name, size: Size::Source, target };
+        let target = &self.target;
+        let rungs = match (target.bitrate.as_slice(), target.crf, target.size) {
+            _ if !target.rung.is_empty() => ladder::named_apart(&target.rung),
+            ([only], ..) => vec![source(alone(only.text.clone()), Target::Average(only.rate))],
+            ([], Some(level), _) => vec![source(alone(format!("crf{level}")), Target::Quality(level))],
+            ([], _, Some(size)) => vec![source(alone(size.0.to_string()), Target::Size(size))],
+            (several, ..) => {
+                several.iter().map(|typed| source(typed.text.clone(), Target::Average(typed.rate))).collect()
+            }
+        };
+        rungs.into_iter().map(|rung| self.rendition(rung, &output, verbose)).collect()
+    }
+
+    fn rendition(&self, rung: Rung, output: &Path, verbose: bool) -> Result<RenditionRequest, Error> {
+        let adapter = adapter::named(self.encoder.encoder.as_deref().unwrap_or_default())?;
         let encoder = Request {
             passes: self.passes.passes.unwrap_or_default(),
             on_unsupported: self.passes.on_unsupported.into(),
@@ -347,35 +438,18 @@ impl EncodeArgs {
             threads: self.encoder.threads.filter(|threads| *threads > 0),
             fast_first: self.passes.fast_first_pass,
             verbose,
-            ..Request::new(adapter::named(&self.encoder.encoder)?, self.target.target())
+            ..Request::new(adapter, rung.target)
         };
-        Ok(JobRequest {
-            input,
-            filters: self.encoder.vf.clone(),
-            renditions: vec![self.rendition(encoder)],
-            cache: self.cache.plan(),
-            keep_damaged: self.source.keep_damaged,
-            decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
-            enlarge: false,
-            stall_timeout: Some(self.output.stall_timeout).filter(|limit| limit.0 > 0.0),
-        })
-    }
-
-    fn rendition(&self, encoder: Request) -> RenditionRequest {
-        let output = &self.output.output;
-        RenditionRequest {
-            name: output.file_stem().unwrap_or(output.as_os_str()).to_string_lossy().into_owned(),
-            output: output.clone(),
+        Ok(RenditionRequest {
             container: self.output.format.clone(),
             overwrite: self.output.overwrite,
-            encoder,
-            filters: None,
-            size: Size::Source,
+            size: rung.size,
             gop: self.encoder.gop,
             audio: self.streams.audio.clone(),
             subtitles: self.streams.subs.into(),
             mux_options: self.output.mux_opt.clone(),
-        }
+            ..RenditionRequest::new(rung.name, output, encoder)
+        })
     }
 }
 
@@ -390,15 +464,6 @@ impl SourceArgs {
             start: self.start,
             length: self.length,
         }
-    }
-}
-
-impl TargetArgs {
-    fn target(&self) -> Target {
-        let quality = self.crf.map(Target::Quality);
-        let bitrate = self.bitrate.map(Target::Average);
-        let size = self.size.map(Target::Size);
-        bitrate.or(quality).or(size).expect("clap requires one of the group")
     }
 }
 
@@ -506,8 +571,37 @@ Examples:
       With a ceiling for streaming, and sound that every player takes.
   repass encode in.mkv -o part.mp4 -c libx264 --crf 20 -ss 1:30 -t 20 --vf scale=1280:-2
       Twenty seconds from 1:30 on, scaled to 720p.
+  repass encode in.mkv -o 'out_{name}.mp4' -c libx264 --rung 1080p=5M --rung 720p=3M --rung 480p=1200k --gop 2s
+      Three renditions of two passes each from one decode, with key frames at the same times.
+  repass encode in.mkv -o 'out_{name}.mp4' -c libx264 -b 2M,4M,8M
+      Three bit rates at the source's size.
+  repass encode in.mkv -o web/master.m3u8 -c libx264 --rung 720p=3M --rung 360p=800k --audio aac:128k
+      HLS with fMP4 segments of two seconds; manifest.mpd makes it DASH.
+  repass encode in.mkv --job ladder.toml
+      What the file says.
   repass encode in.mkv -o out.mp4 -c hevc_nvenc -b 4M --passes 2 --on-unsupported fallback
       NVENC has no second pass: one pass with its own analysis, and the report says so.";
+
+/// Of these there is exactly one.
+const TARGETS: [&str; 5] = ["bitrate", "crf", "size", "rung", "job"];
+
+/// The keys of a job file.
+const JOB_FILE: &str = "\
+Job file (--job), in TOML:
+  output = 'out_{name}.mp4'    for renditions that have none of their own; -o wins
+  vf = 'hqdn3d'                filters for all
+  gop = '2s'                   for renditions that have none of their own
+  allow-upscale = false
+  [[rendition]]                one for each
+  name = '720p'                encoder = 'libx264'
+  size = '720p'                bitrate = '3M', or crf = 23, or file-size = '700M'
+  maxrate = '5M'               bufsize = '8M'
+  passes = 2                   fallback = false, fast-first-pass = false
+  preset = 'slow'              threads = 4
+  gop = '2s'                   vf = 'unsharp'
+  opt = { tune = 'film' }      mux-opt = { movflags = '+faststart' }
+  audio = 'aac:160k'           subs = true
+  output = 'x.mkv'             format = 'matroska'";
 
 const PLAN_EXAMPLES: &str = "\
 Examples:

@@ -6,7 +6,7 @@ use crate::av::frame::Frame;
 use crate::cache::{CachePlan, FrameCache};
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
-use crate::frames::{FrameList, FrameSource};
+use crate::frames::FrameList;
 use crate::job::Plan;
 use crate::job::run::{Opened, Usage, run_over, terms};
 use crate::media::{Rational, SourceInfo};
@@ -48,10 +48,10 @@ impl Footage {
         let cancel = &cancel.child();
         let mut source = DecodedFile::open(first.input.clone(), first.decoder_threads, cancel)?;
         source.set_graph(graph);
-        let mut opened = Opened { source, cache: FrameCache::new(cache), list: FrameList::default() };
+        let mut opened = Opened { source: Box::new(source), cache: FrameCache::new(cache), list: FrameList::default() };
         let Opened { source, cache, list } = &mut opened;
         let terms = terms(first, vec![true; branches.len()], cancel);
-        pipeline::run(source, cache, list, Vec::new(), Vec::new(), &terms, &mut observe)?;
+        pipeline::run(source.as_mut(), cache, list, Vec::new(), Vec::new(), &terms, &mut observe)?;
         check_whole(&opened, first)?;
         Ok(Footage { opened, branches, info: first.source.clone(), cancel: cancel.clone() })
     }
@@ -66,7 +66,8 @@ impl Footage {
         plan.graph.branches.clone_from(&self.branches);
         plan.renditions.iter_mut().for_each(|rendition| rendition.branch = number);
         let keep = |_| vec![true; plan.graph.branches.len()];
-        run_over(&plan, &mut self.opened, &keep, &Usage::now(), &self.cancel, &mut observe)
+        let files = plan.renditions.iter().map(|_| None).collect();
+        run_over(&plan, &mut self.opened, files, &keep, &Usage::now(), &self.cancel, &mut observe)
     }
 
     /// Frame `index` as a plan's encoder sees it; `None` behind the last.

@@ -7,7 +7,7 @@ use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
 use crate::av::muxer::Container;
 use crate::av::{versions, zero_fresh_memory};
-use crate::cache::FrameCache;
+use crate::cache::{FrameCache, has_room, needed_beside};
 use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{Damage, FrameList, FrameSource};
@@ -16,14 +16,16 @@ use crate::job::{Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::mux::MuxStage;
 use crate::pipeline::other::{OtherStage, Tally};
-use crate::pipeline::{Lane, LaneResult, Output, Terms, run as run_pipeline};
+use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
-use crate::rate::{self, BitRate};
+use crate::rate::{self, BitRate, ByteSize};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
 use crate::sink::{FileSink, PackageSink, Sink};
-use crate::source::DecodedFile;
 use crate::stats::{Stats, StatsStore, collect_leftovers};
 use crate::timing::OutputTimes;
+
+/// The caller's own sinks, one place for each rendition; `None`: a file.
+pub(super) type Sinks = Vec<Option<Box<dyn Sink>>>;
 
 /// What a rendition has come to.
 #[derive(Default)]
@@ -55,19 +57,24 @@ struct Target {
 
 pub(super) fn run(
     plan: &Plan,
-    source: DecodedFile,
+    source: Box<dyn FrameSource>,
+    sinks: Sinks,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let began = Usage::now();
+    let needed = needed_beside(plan.index_bytes());
+    if !has_room(needed) {
+        return Err(Error::Exhausted { doing: format!("a job like this takes {} beside its cache", ByteSize(needed)) });
+    }
     collect_leftovers();
     let mut opened = Opened { source, cache: FrameCache::new(plan.cache.clone()), list: FrameList::default() };
-    run_over(plan, &mut opened, &|run| wanted_after(plan, run), &began, cancel, observe)
+    run_over(plan, &mut opened, sinks, &|run| wanted_after(plan, run), &began, cancel, observe)
 }
 
 /// An open source, and what is kept of its frames.
 pub(super) struct Opened {
-    pub(super) source: DecodedFile,
+    pub(super) source: Box<dyn FrameSource>,
     pub(super) cache: FrameCache,
     pub(super) list: FrameList,
 }
@@ -77,18 +84,22 @@ pub(super) struct Opened {
 pub(super) fn run_over(
     plan: &Plan,
     opened: &mut Opened,
+    sinks: Sinks,
     keep: &dyn Fn(u8) -> Vec<bool>,
     began: &Usage,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let Opened { source, cache, list } = opened;
+    let source = source.as_mut();
     if plan.reads_unwritten_memory() {
         zero_fresh_memory();
     }
-    let mut targets = targets(plan)?;
+    let mut targets = targets(plan, sinks)?;
     let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
-    source.prime()?;
+    if !source.prime()? {
+        return Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None });
+    }
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
@@ -108,15 +119,23 @@ pub(super) fn run_over(
             take(plan, lane, &mut progress, list, source)?;
         }
         // Only now, when every output of the run is complete and proven, is any of them seen.
-        for (renditions, sink) in result.outputs {
-            let finished = sink.finish()?;
-            for (number, rendition) in renditions.into_iter().enumerate() {
-                let bytes = finished.stream_bytes.get(number).copied().unwrap_or(finished.bytes);
-                progress[rendition].made = Some(Made { bytes, verified: finished.path.is_some() });
-            }
+        for output in result.outputs {
+            publish(output, &mut progress)?;
         }
     }
     finish(plan, source, cache, list, progress, runs, warnings, began)
+}
+
+/// Lets an output be seen.
+fn publish(output: OutputResult, progress: &mut [Progress]) -> Result<(), Error> {
+    let finished = output.sink.finish()?;
+    for (number, rendition) in output.renditions.into_iter().enumerate() {
+        let progress = &mut progress[rendition];
+        let bytes = finished.stream_bytes.get(number).copied().unwrap_or(finished.bytes);
+        progress.made = Some(Made { bytes, verified: finished.path.is_some() });
+        progress.others = output.tally.or(progress.others.take());
+    }
+    Ok(())
 }
 
 /// What holds for a run of a plan.
@@ -133,7 +152,7 @@ pub(super) fn terms<'r>(plan: &'r Plan, keep: Vec<bool>, cancel: &'r Cancel) -> 
 fn lanes(
     plan: &Plan,
     run: u8,
-    source: &DecodedFile,
+    source: &dyn FrameSource,
     list: &FrameList,
     progress: &mut [Progress],
     cancel: &Cancel,
@@ -158,14 +177,16 @@ fn wanted_after(plan: &Plan, run: u8) -> Vec<bool> {
     (0..plan.graph.branches.len()).map(wanted).collect()
 }
 
-/// All files and packages of a plan.
-fn targets(plan: &Plan) -> Result<Vec<Target>, Error> {
+/// All files and packages of a plan, and what the caller takes instead of a file.
+fn targets(plan: &Plan, mut sinks: Sinks) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
     let in_package = |index: &usize| plan.packages.iter().any(|package| package.renditions.contains(index));
     for (index, rendition) in plan.renditions.iter().enumerate().filter(|(index, _)| !in_package(index)) {
         let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
-        let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
-        let sink: Box<dyn Sink> = Box::new(sink.with_options(rendition.mux_options.clone()));
+        let sink = match sinks[index].take() {
+            Some(own) => own,
+            None => Box::new(file(rendition, container)?),
+        };
         targets.push(Target { renditions: vec![index], container, run: rendition.last_run(), sink: Some(sink) });
     }
     for package in &plan.packages {
@@ -181,12 +202,17 @@ fn targets(plan: &Plan) -> Result<Vec<Target>, Error> {
     Ok(targets)
 }
 
+fn file(rendition: &RenditionPlan, container: Container) -> Result<FileSink, Error> {
+    let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
+    Ok(sink.with_options(rendition.mux_options.clone()))
+}
+
 /// The files and packages that are written in a run.
 fn outputs(
     plan: &Plan,
     run: u8,
     targets: &mut [Target],
-    source: &DecodedFile,
+    source: &dyn FrameSource,
     cancel: &Cancel,
 ) -> Result<Vec<Output>, Error> {
     let mut outputs = Vec::new();
@@ -208,7 +234,7 @@ fn lane(
     index: usize,
     rendition: &RenditionPlan,
     step: &PassStep,
-    source: &DecodedFile,
+    source: &dyn FrameSource,
     list: &FrameList,
     progress: &mut Progress,
     cancel: &Cancel,
@@ -277,7 +303,7 @@ fn take(
     lane: LaneResult,
     progress: &mut [Progress],
     list: &FrameList,
-    source: &DecodedFile,
+    source: &dyn FrameSource,
 ) -> Result<(), Error> {
     let rendition = &plan.renditions[lane.rendition];
     let progress = &mut progress[lane.rendition];
@@ -329,7 +355,7 @@ fn run_report(number: u8, feeding: &crate::pipeline::feed::Feeding, began: &Usag
 #[expect(clippy::too_many_arguments, reason = "a report is where everything of a job meets")]
 fn finish(
     plan: &Plan,
-    source: &DecodedFile,
+    source: &dyn FrameSource,
     cache: &FrameCache,
     list: &FrameList,
     progress: Vec<Progress>,
@@ -364,7 +390,7 @@ fn finish(
 }
 
 /// Seconds of video: from the first frame to the end of the last.
-fn duration(list: &FrameList, source: &DecodedFile) -> f64 {
+fn duration(list: &FrameList, source: &dyn FrameSource) -> f64 {
     let (Some(first), Some(last)) = (list.entries().first(), list.entries().last()) else { return 0.0 };
     let period = source.frame_rate().inverse().value();
     if OutputTimes::new(source.time_base(), source.frame_rate()).is_none_or(|times| list.is_on_grid(&times)) {

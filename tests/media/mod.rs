@@ -71,7 +71,7 @@ pub fn clip(folder: &Path, name: &str, size: &str, rate: &str, frames: u32) -> P
     let graph = format!(
         "testsrc2=s={size}:r={rate},noise=alls=12:allf=t:all_seed=7,trim=end_frame={half}[a];\
          mandelbrot=s={size}:r={rate}:end_pts=60,noise=alls=6:allf=t:all_seed=9,trim=end_frame={rest},setpts=PTS-STARTPTS[b];\
-         [a][b]concat=n=2:v=1:a=0,format=yuv420p[v]",
+         [a][b]concat=n=2:v=1:a=0,format=yuv420p,settb=1/({rate})[v]",
         rest = frames - half,
     );
     ffmpeg(&[
