@@ -44,6 +44,14 @@ pub enum Error {
         /// What is missing or broken, with counts.
         what: String,
     },
+    /// A frame of the caller's own that could not be made, or is not as announced.
+    #[error("frame {index}: {source}")]
+    Frames {
+        /// Its number, from 0.
+        index: u64,
+        /// The caller's words.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A filter string that libavfilter does not take, or a filter that failed while running.
     #[error("filters {graph:?}: {source}{}", said(.log))]
     Filter {
@@ -205,7 +213,11 @@ impl Error {
         match self {
             Error::Usage { .. } => 2,
             Error::Plan(_) => 3,
-            Error::Input { .. } | Error::Damaged { .. } | Error::Decode { .. } | Error::PassesDiffer { .. } => 4,
+            Error::Input { .. }
+            | Error::Damaged { .. }
+            | Error::Decode { .. }
+            | Error::Frames { .. }
+            | Error::PassesDiffer { .. } => 4,
             Error::Filter { .. }
             | Error::Open { .. }
             | Error::Option { .. }
