@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -17,10 +18,13 @@ use repass::event::{Cancel, Event};
 use repass::job::Job;
 
 mod args;
+mod bench;
 mod doctor;
 mod encoders;
 mod eta;
+mod isolate;
 mod ladder;
+mod measure;
 mod pages;
 mod plan;
 mod profile;
@@ -52,11 +56,14 @@ impl Cli {
     /// Whatever was met first; a [`repass::error::Error`] inside it has the exit code.
     pub(crate) fn run(&self) -> Result<ExitCode> {
         self.hush();
-        let cancel = cancel_on_signals()?;
+        let child = isolate::Child::default();
+        let cancel = cancel_on_signals(&child)?;
         match &self.command {
-            Command::Encode(args) => self.encode(args, &cancel)?,
+            Command::Encode(args) => self.encode_apart_or_here(args, &child, &cancel)?,
             Command::Plan(args) => self.plan(args, &cancel)?,
             Command::Encoders(args) => encoders::show(args, self.json)?,
+            Command::Bench(args) => bench::run(args, self.json, &cancel)?,
+            Command::Measure(args) => measure::run(args, self.json, &cancel)?,
             Command::Doctor => return doctor::show(self.json),
             Command::Completions { shell } => pages::completions(*shell, command())?,
             Command::Man { dir } => pages::manual(dir.as_deref(), command())?,
@@ -70,6 +77,21 @@ impl Cli {
             av::quiet_svt_av1();
         }
         av::log::capture();
+    }
+
+    /// In a child process where the encoder is not to be trusted with this one.
+    fn encode_apart_or_here(&self, args: &EncodeArgs, child: &isolate::Child, cancel: &Cancel) -> Result<()> {
+        if args.output.in_child {
+            isolate::begin();
+        }
+        let request = args.request(self.verbose > 0)?;
+        let needed = isolate::needed(&request, args.output.isolate).filter(|_| !args.output.in_child);
+        let Some(adapter) = needed else { return self.encode(args, cancel) };
+        match isolate::run(&request, adapter, child)? {
+            0 => Ok(()),
+            // It has said everything itself.
+            code => std::process::exit(i32::from(code)),
+        }
     }
 
     fn encode(&self, args: &EncodeArgs, cancel: &Cancel) -> Result<()> {
@@ -211,11 +233,16 @@ fn with_encoder_names(mut error: clap::Error) -> clap::Error {
 }
 
 /// SIGINT, SIGTERM and SIGHUP: the first stops the job cleanly, the second ends the process at once.
-fn cancel_on_signals() -> Result<Cancel> {
+fn cancel_on_signals(child: &isolate::Child) -> Result<Cancel> {
     let cancel = Cancel::new();
-    let asked = cancel.clone();
+    let (asked, child) = (cancel.clone(), child.clone());
+    let mut first: Option<Instant> = None;
     let on_signal = move || {
-        if asked.is_stopped() {
+        if child.stop() {
+            return;
+        }
+        // One Ctrl-C, and one death of a parent process, may come as two signals.
+        if first.get_or_insert_with(Instant::now).elapsed() > SAME_SIGNAL {
             std::process::exit(i32::from(Error::Interrupted.exit_code()));
         }
         asked.stop();
@@ -223,3 +250,6 @@ fn cancel_on_signals() -> Result<Cancel> {
     ctrlc::set_handler(on_signal).context("cannot listen for Ctrl-C")?;
     Ok(cancel)
 }
+
+/// Signals that come so close together were one wish.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);

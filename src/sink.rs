@@ -23,6 +23,7 @@ mod verify;
 
 pub use file::FileSink;
 pub use package::PackageSink;
+pub use place::collect_leftovers;
 
 /// Takes the packets of one rendition's final pass.
 ///

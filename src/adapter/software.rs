@@ -191,11 +191,13 @@ const AOM: Adapter = Adapter {
     availability: "FFmpeg built with --enable-libaom has it",
     packages: packages::FREE,
     drivers: &[],
+    // av1_twopass_postencode_update; and tf_setup_filtering_buffer where a second pass is closed before it had every frame
+    // of the first, which repass never does.
     known: &[Known {
         version: "3.6.",
         as_root: false,
-        what: "ends the process where a second pass is closed before it had every frame of the first; repass never does \
-               that, other programs may",
+        what: "ends its process over some footage, by an assertion: repass runs it in a process of its own",
+        isolate: true,
     }],
     library: Library::Function("aom_codec_version_str"),
     quality: &[Knob { option: "crf", whole: true, ..GOOGLE_CRF }],
@@ -246,6 +248,7 @@ const SVT: Adapter = Adapter {
         as_root: true,
         what: "gives its threads realtime priority where it runs as root, and can starve the decoder: run as an ordinary \
                user",
+        isolate: false,
     }],
     library: Library::Function("svt_av1_get_version"),
     quality: &[Knob {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::av::frame::Frame;
-use crate::cache::FrameCache;
+use crate::cache::{FrameCache, HEADROOM_BYTES, has_room};
 use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{FrameList, FrameSource, Listed};
@@ -183,6 +183,10 @@ impl FeedStage<'_> {
             return Ok(());
         }
         let frames = self.list.len();
+        // Decoders say the same of bad data and of no memory.
+        if !has_room(HEADROOM_BYTES) {
+            return Err(Error::Exhausted { doing: format!("decoding, after {frames} frames: {damage}") });
+        }
         Err(Error::Damaged { path: path.to_owned(), what: format!("{damage}, seen after {frames} frames") })
     }
 

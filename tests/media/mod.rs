@@ -121,6 +121,24 @@ pub fn footage() -> Option<PathBuf> {
     Some(folder)
 }
 
+/// An ffmpeg program with libvmaf: the one that `REPASS_REFEREE` names, or that of the Python package imageio-ffmpeg; says
+/// so when there is none.
+pub fn referee() -> Option<PathBuf> {
+    let asked = || {
+        let script = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())";
+        let output = Command::new("python3").args(["-c", script]).output().ok()?;
+        let path = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| PathBuf::from(path.trim()))
+    };
+    let found = std::env::var_os("REPASS_REFEREE").map(PathBuf::from).or_else(asked).filter(|path| path.is_file());
+    if found.is_none() {
+        println!(
+            "skipped: no ffmpeg with libvmaf (pip install imageio-ffmpeg==0.8.1, or REPASS_REFEREE=/path/to/ffmpeg)"
+        );
+    }
+    found
+}
+
 /// A path as text.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
