@@ -18,11 +18,13 @@ use repass::event::{Cancel, Event};
 use repass::job::Job;
 
 mod args;
+mod bench;
 mod doctor;
 mod encoders;
 mod eta;
 mod isolate;
 mod ladder;
+mod measure;
 mod pages;
 mod plan;
 mod profile;
@@ -60,6 +62,8 @@ impl Cli {
             Command::Encode(args) => self.encode_apart_or_here(args, &child, &cancel)?,
             Command::Plan(args) => self.plan(args, &cancel)?,
             Command::Encoders(args) => encoders::show(args, self.json)?,
+            Command::Bench(args) => bench::run(args, self.json, &cancel)?,
+            Command::Measure(args) => measure::run(args, self.json, &cancel)?,
             Command::Doctor => return doctor::show(self.json),
             Command::Completions { shell } => pages::completions(*shell, command())?,
             Command::Man { dir } => pages::manual(dir.as_deref(), command())?,

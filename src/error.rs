@@ -118,6 +118,12 @@ pub enum Error {
         /// The first difference.
         why: String,
     },
+    /// Two streams that cannot be compared frame by frame.
+    #[error("cannot be compared: {why}")]
+    Mismatch {
+        /// The first difference.
+        why: String,
+    },
     /// Decoding failed in a way that leaves nothing to go on with.
     #[error("{}: {what}: {source}", path.display())]
     Decode {
@@ -217,7 +223,8 @@ impl Error {
             | Error::Damaged { .. }
             | Error::Decode { .. }
             | Error::Frames { .. }
-            | Error::PassesDiffer { .. } => 4,
+            | Error::PassesDiffer { .. }
+            | Error::Mismatch { .. } => 4,
             Error::Filter { .. }
             | Error::Open { .. }
             | Error::Option { .. }
@@ -419,6 +426,12 @@ pub enum Refusal {
         /// The input as given.
         path: String,
         /// The reason and the remedy.
+        why: String,
+    },
+    /// A bench in which nothing can be measured.
+    #[error("{why}")]
+    Bench {
+        /// The reason.
         why: String,
     },
     /// Renditions of which none fits the source.

@@ -23,6 +23,7 @@ use crate::sink::Sink;
 use crate::source::{DecodedFile, Graph, Input, OwnFrames, Preview};
 use crate::timing::Timing;
 
+mod footage;
 mod ladder;
 mod naming;
 mod run;
@@ -30,6 +31,7 @@ mod rung;
 mod size;
 mod streams;
 
+pub use footage::Footage;
 use ladder::{Built, Ladder};
 pub use naming::{output_name, tells_renditions_apart};
 pub use rung::Size;
@@ -295,12 +297,18 @@ impl Job {
         &self.plan
     }
 
+    /// The plan alone; the source is closed.
+    #[must_use]
+    pub fn into_plan(self) -> Plan {
+        self.plan
+    }
+
     /// Runs every pass; `observe` is called on this thread. Nothing is under a final name before its file is verified.
     ///
     /// # Errors
     /// The first thing that went wrong, with its place; see [`Error`].
-    pub fn run(mut self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
-        let done = run::run(&self.plan, self.source.as_mut(), self.sinks, &self.cancel, &mut observe);
+    pub fn run(self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
+        let done = run::run(&self.plan, self.source, self.sinks, &self.cancel, &mut observe);
         done.map_err(Error::or_exhausted)
     }
 }

@@ -52,6 +52,7 @@ fn request(encoder: &str, target: Target, input: &Path, output: &Path) -> JobReq
 
 fn run(request: &JobRequest) -> Result<Report, Error> {
     repass::av::let_jobs_zero_memory();
+    repass::av::log::capture();
     Job::prepare(request, &Cancel::new())?.run(|_| {})
 }
 

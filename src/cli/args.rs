@@ -68,6 +68,21 @@ pub(crate) enum Command {
     /// their device is there. The exit code is 1 where something is in the way of two passes.
     Doctor,
 
+    /// Measure what a second pass costs and what it brings, on your own footage
+    ///
+    /// Measure what a second pass costs and what it brings: every clip by every encoder, preset, mode and bit rate. Frames
+    /// are decoded once and serve every encode and every metric, so times hold no decoding. Prints a table and a verdict
+    /// for each encoder and clip; writes a page with plots, CSV and JSON.
+    #[command(after_long_help = super::bench::EXAMPLES)]
+    Bench(super::bench::BenchArgs),
+
+    /// Measure the quality of a file against its original
+    ///
+    /// Measure the quality of a file against its original, frame by frame. Both must have the same size, pixel format,
+    /// frame rate and number of frames, and show the same moments: anything else is an error that says what to do.
+    #[command(after_long_help = super::measure::EXAMPLES)]
+    Measure(super::measure::MeasureArgs),
+
     /// Print a completion script
     #[command(hide = true)]
     Completions {
@@ -488,31 +503,31 @@ impl From<Subs> for SubtitleChoice {
     }
 }
 
-fn encoder_names() -> PossibleValuesParser {
+pub(super) fn encoder_names() -> PossibleValuesParser {
     PossibleValuesParser::new(adapter::all().into_iter().map(|adapter| adapter.name))
 }
 
-fn bit_rate(text: &str) -> Result<BitRate, String> {
+pub(super) fn bit_rate(text: &str) -> Result<BitRate, String> {
     text.parse().map_err(reason)
 }
 
-fn byte_size(text: &str) -> Result<ByteSize, String> {
+pub(super) fn byte_size(text: &str) -> Result<ByteSize, String> {
     text.parse().map_err(reason)
 }
 
-fn time(text: &str) -> Result<Seconds, String> {
+pub(super) fn time(text: &str) -> Result<Seconds, String> {
     text.parse().map_err(reason)
 }
 
 /// clap says which option and which text it was; only the reason is new.
-fn reason(error: Error) -> String {
+pub(super) fn reason(error: Error) -> String {
     match error {
         Error::Usage { why, .. } => why,
         other => other.to_string(),
     }
 }
 
-fn quality(text: &str) -> Result<f64, String> {
+pub(super) fn quality(text: &str) -> Result<f64, String> {
     let level = text.parse::<f64>().ok().filter(|level| level.is_finite());
     level.ok_or_else(|| "expected a number, like 23 or 20.5".to_owned())
 }
@@ -537,7 +552,7 @@ fn audio(text: &str) -> Result<AudioChoice, String> {
     }
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected key=value".to_owned()),

@@ -57,7 +57,7 @@ struct Target {
 
 pub(super) fn run(
     plan: &Plan,
-    source: &mut dyn FrameSource,
+    source: Box<dyn FrameSource>,
     sinks: Sinks,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
@@ -68,6 +68,30 @@ pub(super) fn run(
         return Err(Error::Exhausted { doing: format!("a job like this takes {} beside its cache", ByteSize(needed)) });
     }
     collect_leftovers();
+    let mut opened = Opened { source, cache: FrameCache::new(plan.cache.clone()), list: FrameList::default() };
+    run_over(plan, &mut opened, sinks, &|run| wanted_after(plan, run), &began, cancel, observe)
+}
+
+/// An open source, and what is kept of its frames.
+pub(super) struct Opened {
+    pub(super) source: Box<dyn FrameSource>,
+    pub(super) cache: FrameCache,
+    pub(super) list: FrameList,
+}
+
+/// Runs every pass of a plan; what was decoded before is not decoded again. `keep`: for each branch of the graph, whether
+/// somebody needs its frames after a run.
+pub(super) fn run_over(
+    plan: &Plan,
+    opened: &mut Opened,
+    sinks: Sinks,
+    keep: &dyn Fn(u8) -> Vec<bool>,
+    began: &Usage,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+) -> Result<Report, Error> {
+    let Opened { source, cache, list } = opened;
+    let source = source.as_mut();
     if plan.reads_unwritten_memory() {
         zero_fresh_memory();
     }
@@ -76,37 +100,30 @@ pub(super) fn run(
     if !source.prime()? {
         return Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None });
     }
-    let mut cache = FrameCache::new(plan.cache.clone());
-    let mut list = FrameList::default();
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
         source.unchanged()?;
-        let lanes = lanes(plan, number, source, &list, &mut progress, cancel)?;
+        let lanes = lanes(plan, number, source, list, &mut progress, cancel)?;
         let outputs = outputs(plan, number, &mut targets, source, cancel)?;
         let usage = Usage::now();
-        let terms = Terms {
-            keep: wanted_after(plan, number),
-            refuses_damage: (!plan.keep_damaged).then_some(plan.input.path.as_path()),
-            stall: plan.stall_timeout.map(|seconds| Duration::from_secs_f64(seconds.0)),
-            cancel,
-        };
-        let result = run_pipeline(source, &mut cache, &mut list, lanes, outputs, &terms, observe)?;
+        let terms = terms(plan, keep(number), cancel);
+        let result = run_pipeline(source, cache, list, lanes, outputs, &terms, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
         }
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
-            take(plan, lane, &mut progress, &list, source)?;
+            take(plan, lane, &mut progress, list, source)?;
         }
         // Only now, when every output of the run is complete and proven, is any of them seen.
         for output in result.outputs {
             publish(output, &mut progress)?;
         }
     }
-    finish(plan, source, &cache, &list, progress, runs, warnings, &began)
+    finish(plan, source, cache, list, progress, runs, warnings, began)
 }
 
 /// Lets an output be seen.
@@ -119,6 +136,16 @@ fn publish(output: OutputResult, progress: &mut [Progress]) -> Result<(), Error>
         progress.others = output.tally.or(progress.others.take());
     }
     Ok(())
+}
+
+/// What holds for a run of a plan.
+pub(super) fn terms<'r>(plan: &'r Plan, keep: Vec<bool>, cancel: &'r Cancel) -> Terms<'r> {
+    Terms {
+        keep,
+        refuses_damage: (!plan.keep_damaged).then_some(plan.input.path.as_path()),
+        stall: plan.stall_timeout.map(|seconds| Duration::from_secs_f64(seconds.0)),
+        cancel,
+    }
 }
 
 /// The renditions that have a pass left, set up for it.
@@ -321,6 +348,7 @@ fn run_report(number: u8, feeding: &crate::pipeline::feed::Feeding, began: &Usag
         blocked_seconds: feeding.blocked.as_secs_f64(),
         wall_seconds: began.at.elapsed().as_secs_f64(),
         cpu_seconds: began.cpu_since(),
+        system_seconds: began.system_since(),
     }
 }
 
@@ -396,18 +424,23 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
 }
 
 /// Time and CPU at one moment.
-struct Usage {
+pub(super) struct Usage {
     at: Instant,
     cpu: Option<f64>,
+    system: Option<f64>,
 }
 
 impl Usage {
-    fn now() -> Self {
-        Usage { at: Instant::now(), cpu: cpu_seconds() }
+    pub(super) fn now() -> Self {
+        Usage { at: Instant::now(), cpu: cpu_seconds(), system: system_seconds() }
     }
 
     fn cpu_since(&self) -> Option<f64> {
         Some(cpu_seconds()? - self.cpu?)
+    }
+
+    fn system_since(&self) -> Option<f64> {
+        Some(system_seconds()? - self.system?)
     }
 }
 
@@ -422,6 +455,16 @@ fn cpu_seconds() -> Option<f64> {
 fn cpu_seconds() -> Option<f64> {
     None
 }
+
+/// CPU seconds of the process in the kernel: `stime` of Linux, the 15th field, in ticks; the 2nd may hold spaces.
+fn system_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let ticks: f64 = stat.rsplit_once(')')?.1.split_whitespace().nth(12)?.parse().ok()?;
+    Some(ticks / CLOCK_TICKS)
+}
+
+/// `USER_HZ`, which is 100 on every architecture that Rust knows of.
+const CLOCK_TICKS: f64 = 100.0;
 
 /// Greatest resident memory of the process in bytes: `VmHWM` of Linux.
 fn peak_memory() -> Option<u64> {
