@@ -103,6 +103,22 @@ pub enum Error {
         /// What is wrong with them.
         why: String,
     },
+    /// A file of kept statistics that is not whole, or is no such file.
+    #[error("{}: no statistics to be used: {why}", path.display())]
+    Artefact {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The source is not the frames that kept statistics were made of.
+    #[error("{}: statistics of other frames: {why}; analyse this source anew", path.display())]
+    OtherFrames {
+        /// The file of statistics.
+        path: PathBuf,
+        /// The first difference.
+        why: String,
+    },
     /// The two passes did not see the same frames.
     #[error("the passes saw different frames: {why}; does the input change while it is read?")]
     PassesDiffer {
@@ -182,7 +198,12 @@ impl Error {
         match self {
             Error::Usage { .. } => 2,
             Error::Plan(_) => 3,
-            Error::Input { .. } | Error::Damaged { .. } | Error::Decode { .. } | Error::PassesDiffer { .. } => 4,
+            Error::Input { .. }
+            | Error::Damaged { .. }
+            | Error::Decode { .. }
+            | Error::PassesDiffer { .. }
+            | Error::Artefact { .. }
+            | Error::OtherFrames { .. } => 4,
             Error::Filter { .. }
             | Error::Open { .. }
             | Error::Option { .. }
@@ -352,6 +373,14 @@ pub enum Refusal {
         path: String,
         /// The reason and the remedy.
         why: String,
+    },
+    /// Kept statistics that are not those of this encode.
+    #[error("{}: statistics of another encode: {}", path.display(), .differences.join("; "))]
+    OtherStats {
+        /// The file of statistics.
+        path: PathBuf,
+        /// Everything that differs, as `preset: medium then, slow now`.
+        differences: Vec<String>,
     },
     /// A file size that cannot be met.
     #[error("a file of {wanted} bytes cannot be met: {why}")]

@@ -15,17 +15,21 @@ use crate::cache::CachePlan;
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::media::SourceInfo;
-use crate::plan::{EncoderPlan, Request, compile};
+use crate::plan::{EncoderPlan, PassStep, Request, compile};
 use crate::probe::capabilities;
 use crate::rate::{BitRate, Target};
 use crate::report::Report;
 use crate::source::{Branch, DecodedFile, Graph, Input};
 use crate::timing::Timing;
 
+mod analysis;
+mod first_pass;
 mod run;
 mod size;
 mod streams;
 
+pub use analysis::{Analysis, AnalysisPlan, AnalysisRequest};
+pub use first_pass::FirstPass;
 pub(crate) use size::Others;
 pub use streams::{AudioChoice, Fate, StreamPlan, SubtitleChoice};
 
@@ -111,6 +115,8 @@ pub struct RenditionPlan {
     pub branch: usize,
     /// The passes of its encoder.
     pub encoder: EncoderPlan,
+    /// Where the statistics of its second pass come from.
+    pub first_pass: FirstPass,
     /// What becomes of each stream.
     pub streams: Vec<StreamPlan>,
     /// Options of the muxer.
@@ -118,6 +124,25 @@ pub struct RenditionPlan {
     /// The adapter's row.
     #[serde(skip)]
     pub adapter: &'static Adapter,
+}
+
+impl RenditionPlan {
+    /// What it does in this run of the job; `None` where it waits for another's first pass, or is done.
+    #[must_use]
+    pub fn step_in(&self, run: u8) -> Option<&PassStep> {
+        let number = match self.first_pass {
+            FirstPass::Own => run,
+            FirstPass::Another { .. } => Some(run).filter(|run| *run > 1)?,
+            FirstPass::Kept { .. } => run + 1,
+        };
+        self.encoder.steps.iter().find(|step| step.number == number)
+    }
+
+    /// The run after which it is done.
+    fn runs(&self) -> u8 {
+        let passes = self.encoder.steps.len() as u8;
+        if matches!(self.first_pass, FirstPass::Kept { .. }) { passes - 1 } else { passes }
+    }
 }
 
 /// A prepared job.
@@ -138,17 +163,19 @@ impl Job {
         let source = file.info().clone();
         let timing = Timing::of(&source.video);
         let mut graph = Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
-        let renditions = request
+        let mut renditions = request
             .renditions
             .iter()
             .map(|rendition| plan_rendition(rendition, &request.input, &file, timing, &mut graph))
             .collect::<Result<Vec<_>, Error>>()?;
         distinct_outputs(&renditions)?;
-        let runs = renditions.iter().map(|rendition| rendition.encoder.steps.len() as u8).max().unwrap_or(1);
+        let choices: Vec<_> = request.renditions.iter().map(|rendition| &rendition.encoder.first_pass).collect();
+        let said = first_pass::assign(&choices, &mut renditions)?;
+        let runs = renditions.iter().map(RenditionPlan::runs).max().unwrap_or(1);
         if runs > 1 && !source.rereadable {
             return Err(twice_from_a_pipe(&source.path).into());
         }
-        let warnings = renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()).collect();
+        let warnings = renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()).chain(said).collect();
         let mut plan = Plan {
             input: request.input.clone(),
             source,
@@ -164,6 +191,7 @@ impl Job {
         };
         plan.cached_share = plan.cached_share();
         file.set_graph(plan.graph.clone());
+        first_pass::check_source(&plan, &mut file)?;
         Ok(Job { plan, source: file, cancel: cancel.clone() })
     }
 
@@ -273,6 +301,7 @@ fn plan_rendition(
         overwrite: request.overwrite,
         branch: number,
         encoder,
+        first_pass: FirstPass::Own,
         streams,
         mux_options: request.mux_options.clone(),
         adapter,

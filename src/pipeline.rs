@@ -31,7 +31,7 @@ pub(crate) mod mux;
 pub(crate) mod other;
 
 use encode::{Coded, EncodeStage, Encoded};
-use feed::{Fed, FeedStage, Feeding};
+use feed::{Analysed, Fed, FeedStage, Feeding};
 use mux::{MuxStage, Muxed};
 use other::{Other, OtherStage, Tally};
 
@@ -63,17 +63,25 @@ pub(crate) struct RunResult {
     pub(crate) lanes: Vec<LaneResult>,
 }
 
+/// What a run draws its frames from.
+pub(crate) struct Frames<'r> {
+    pub(crate) source: &'r mut dyn FrameSource,
+    pub(crate) cache: &'r mut FrameCache,
+    pub(crate) list: &'r mut FrameList,
+    /// Whether nobody needs the frames after this run.
+    pub(crate) last: bool,
+    /// What was analysed in earlier jobs: the source must be the same frames.
+    pub(crate) analysed: &'r [Analysed],
+}
+
 /// Runs every lane over one stream of frames; `observe` is called on this thread.
 ///
 /// # Errors
 /// The first error of any stage that is not merely the echo of another's.
-pub(crate) fn run(
-    source: &mut dyn FrameSource,
-    cache: &mut FrameCache,
-    list: &mut FrameList,
-    last: bool,
+pub(crate) fn run<'r>(
+    frames: Frames<'r>,
     lanes: Vec<Lane>,
-    cancel: &Cancel,
+    cancel: &'r Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<RunResult, Error> {
     let (events, heard) = bounded(EVENTS_IN_FLIGHT);
@@ -81,11 +89,11 @@ pub(crate) fn run(
         let mut running = Vec::with_capacity(lanes.len());
         let mut outlets = Vec::with_capacity(lanes.len());
         for lane in lanes {
-            let (frames, taken) = bounded(FRAMES_IN_FLIGHT);
-            outlets.push((lane.branch, frames));
+            let (outlet, taken) = bounded(FRAMES_IN_FLIGHT);
+            outlets.push((lane.branch, outlet));
             running.push(spawn_lane(scope, lane, taken, &events));
         }
-        let stage = FeedStage { source, cache, list, outlets, last, cancel, events: events.clone() };
+        let stage = FeedStage { frames, outlets, cancel, events: events.clone() };
         let feed = spawn(scope, "feed".to_owned(), move || stage.run());
         drop(events);
         heard.iter().for_each(observe);

@@ -18,6 +18,7 @@ mod file;
 mod verify;
 
 pub use file::FileSink;
+pub(crate) use file::WholeFile;
 
 /// Takes the packets of one rendition's final pass.
 ///

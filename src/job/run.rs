@@ -12,16 +12,18 @@ use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{FrameList, FrameSource};
 use crate::job::size::{self, Overhead};
-use crate::job::{Plan, RenditionPlan, least_rate, upright};
+use crate::job::{FirstPass, Plan, RenditionPlan, least_rate, upright};
 use crate::pipeline::encode::EncodeStage;
+use crate::pipeline::feed::Analysed;
 use crate::pipeline::mux::{MuxStage, Muxed};
 use crate::pipeline::other::{OtherStage, Tally};
-use crate::pipeline::{Lane, LaneResult, run as run_pipeline};
+use crate::pipeline::{Frames, Lane, LaneResult, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
 use crate::rate::{BitRate, Target};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
 use crate::source::DecodedFile;
-use crate::stats::{Stats, StatsStore};
+use crate::stats::artefact::Artefact;
+use crate::stats::{Made, Stats, StatsStore};
 
 /// What a rendition has come to.
 struct Progress {
@@ -48,14 +50,16 @@ pub(super) fn run(
         .iter()
         .map(|_| Progress { stats: None, passes: Vec::new(), muxed: None, others: None, rate: None })
         .collect();
+    let kept = open_kept(plan, &mut progress)?;
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
-        let lanes = lanes(plan, number, &source, &list, &mut progress, cancel)?;
+        let lanes = lanes(plan, number, &source, &list, &progress, cancel)?;
         let usage = Usage::now();
         let last = number == plan.runs;
-        let result = run_pipeline(&mut source, &mut cache, &mut list, last, lanes, cancel, observe)?;
+        let frames = Frames { source: &mut source, cache: &mut cache, list: &mut list, last, analysed: &kept };
+        let result = run_pipeline(frames, lanes, cancel, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
@@ -63,10 +67,28 @@ pub(super) fn run(
         refuse_damage(plan, &source)?;
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
-            take(plan, lane, &mut progress, &list, &source)?;
+            take(plan, number, lane, &mut progress, &list, &source)?;
         }
     }
     finish(plan, &source, &cache, &list, progress, runs, warnings, &began)
+}
+
+/// The statistics that were kept in files, unpacked; and the frames that they were made of, to hold the source to.
+fn open_kept(plan: &Plan, progress: &mut [Progress]) -> Result<Vec<Analysed>, Error> {
+    let mut analysed = Vec::new();
+    for (rendition, progress) in plan.renditions.iter().zip(progress) {
+        let (FirstPass::Kept { stats, checksum }, PassModel::TwoRuns(model)) =
+            (&rendition.first_pass, &rendition.adapter.passes)
+        else {
+            continue;
+        };
+        let artefact = Artefact::open(stats)?;
+        artefact.is_still(checksum)?;
+        let step = rendition.encoder.steps.first().ok_or(Error::Stopped)?;
+        progress.stats = Some(artefact.unpack(model, step)?);
+        analysed.push(Analysed { branch: rendition.branch, artefact });
+    }
+    Ok(analysed)
 }
 
 /// The renditions that have a pass left, set up for it.
@@ -75,30 +97,34 @@ fn lanes(
     run: u8,
     source: &DecodedFile,
     list: &FrameList,
-    progress: &mut [Progress],
+    progress: &[Progress],
     cancel: &Cancel,
 ) -> Result<Vec<Lane>, Error> {
     let mut lanes = Vec::new();
     for (index, rendition) in plan.renditions.iter().enumerate() {
-        let Some(step) = rendition.encoder.steps.iter().find(|step| step.number == run) else { continue };
-        lanes.push(lane(plan, index, rendition, step, source, list, &mut progress[index], cancel)?);
+        let Some(step) = rendition.step_in(run) else { continue };
+        lanes.push(lane(plan, index, step, source, list, progress, cancel)?);
     }
     Ok(lanes)
 }
 
-#[expect(clippy::too_many_arguments, reason = "a lane is where everything of a job meets")]
 fn lane(
     plan: &Plan,
     index: usize,
-    rendition: &RenditionPlan,
     step: &PassStep,
     source: &DecodedFile,
     list: &FrameList,
-    progress: &mut Progress,
+    progress: &[Progress],
     cancel: &Cancel,
 ) -> Result<Lane, Error> {
+    let rendition = &plan.renditions[index];
     let store = store(plan, rendition, step)?;
-    let stats_path = match (&store, &progress.stats, step.stats) {
+    // Each second pass reads them with its own handle, or has its own copy.
+    let stats = match rendition.first_pass {
+        FirstPass::Another { rendition: leader } => progress[leader].stats.as_ref(),
+        FirstPass::Own | FirstPass::Kept { .. } => progress[index].stats.as_ref(),
+    };
+    let stats_path = match (&store, stats, step.stats) {
         (Some((_, store)), _, _) => store.path(),
         (None, Some(stats), StatsUse::Read(_)) => stats.path(rendition.encoder.encoder)?,
         _ => None,
@@ -108,19 +134,20 @@ fn lane(
     let rate = source.frame_rate();
     let exact = (!plan.timing.regular && source.time_base() != rate.inverse()).then(|| source.time_base());
     let mut step = step.clone();
-    aim(&mut step, progress.rate);
+    aim(&mut step, progress[index].rate);
     let setup = EncoderSetup {
         encoder: rendition.encoder.encoder.to_owned(),
         pass: step.number,
         flag: step.flag,
         options: step.options(stats_path.as_deref().map(Path::to_string_lossy).as_deref()),
-        stats: progress.stats.as_ref().filter(|_| reads_text).and_then(|stats| stats.text().map(str::to_owned)),
+        stats: stats.filter(|_| reads_text).and_then(|stats| stats.text().map(str::to_owned)),
         time_base: rate.inverse(),
         frame_rate: rate,
         sample_aspect_ratio: source.sample_aspect_ratio(rendition.branch),
         global_header: step.output && container.global_header(),
     };
-    let expected = (!list.is_empty()).then_some(list.len() as u64);
+    let kept = matches!(rendition.first_pass, FirstPass::Kept { .. }).then(|| stats.map(Stats::frames)).flatten();
+    let expected = (!list.is_empty()).then_some(list.len() as u64).or(kept);
     let mux = step.output.then(|| MuxStage::create(plan, rendition, container, source)).transpose()?;
     let measures = !step.output && matches!(rendition.encoder.target, Target::Size(_));
     let other = (step.output || measures)
@@ -152,9 +179,9 @@ fn store(
         return Ok(None);
     };
     let (width, height) = plan.graph.branches[rendition.branch].size.unwrap_or_else(|| upright(&plan.source));
-    let macroblocks = u64::from(width.div_ceil(16)) * u64::from(height.div_ceil(16));
-    let per_frame = u64::from(model.bytes_per_frame.0) + u64::from(model.bytes_per_frame.1) * macroblocks;
-    StatsStore::for_route(route, per_frame * plan.frames().unwrap_or(0)).map(|store| Some((model, store)))
+    let frames = plan.frames().unwrap_or(0);
+    let made = Made { encoder: rendition.encoder.encoder, model, step, frames };
+    StatsStore::for_route(route, made.expected_bytes(width, height)).map(|store| Some((model, store)))
 }
 
 fn refuse_damage(plan: &Plan, source: &DecodedFile) -> Result<(), Error> {
@@ -168,6 +195,7 @@ fn refuse_damage(plan: &Plan, source: &DecodedFile) -> Result<(), Error> {
 /// Takes over what a lane brought.
 fn take(
     plan: &Plan,
+    run: u8,
     lane: LaneResult,
     progress: &mut [Progress],
     list: &FrameList,
@@ -175,7 +203,7 @@ fn take(
 ) -> Result<(), Error> {
     let rendition = &plan.renditions[lane.rendition];
     let progress = &mut progress[lane.rendition];
-    let step = &rendition.encoder.steps[progress.passes.len()];
+    let step = rendition.step_in(run).ok_or(Error::Stopped)?;
     let encoded = lane.encoded;
     progress.passes.push(PassReport {
         number: step.number,
@@ -214,7 +242,7 @@ fn run_report(number: u8, feeding: &crate::pipeline::feed::Feeding, began: &Usag
         from_cache: feeding.from_cache,
         making_seconds: feeding.making.as_secs_f64(),
         blocked_seconds: feeding.blocked.as_secs_f64(),
-        wall_seconds: began.at.elapsed().as_secs_f64(),
+        wall_seconds: began.wall(),
         cpu_seconds: began.cpu_since(),
     }
 }
@@ -247,7 +275,7 @@ fn finish(
         renditions,
         cache: plan.cache.clone(),
         cached_frames: cache.len() as u64,
-        wall_seconds: began.at.elapsed().as_secs_f64(),
+        wall_seconds: began.wall(),
         cpu_seconds: began.cpu_since(),
         peak_memory_bytes: peak_memory(),
         warnings,
@@ -274,6 +302,7 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
         name: rendition.name.clone(),
         output: PathBuf::from(&rendition.output),
         plan: rendition.encoder.clone(),
+        first_pass: rendition.first_pass.clone(),
         passes: progress.passes,
         bytes: muxed.finished.bytes,
         video_bytes,
@@ -285,17 +314,22 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
 }
 
 /// Time and CPU at one moment.
-struct Usage {
+pub(super) struct Usage {
     at: Instant,
     cpu: Option<f64>,
 }
 
 impl Usage {
-    fn now() -> Self {
+    pub(super) fn now() -> Self {
         Usage { at: Instant::now(), cpu: cpu_seconds() }
     }
 
-    fn cpu_since(&self) -> Option<f64> {
+    /// Seconds since.
+    pub(super) fn wall(&self) -> f64 {
+        self.at.elapsed().as_secs_f64()
+    }
+
+    pub(super) fn cpu_since(&self) -> Option<f64> {
         Some(cpu_seconds()? - self.cpu?)
     }
 }

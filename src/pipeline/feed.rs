@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::av::frame::Frame;
-use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
-use crate::frames::{FrameList, FrameSource, Listed};
-use crate::pipeline::{FRAMES_IN_FLIGHT, send_timed};
+use crate::frames::Listed;
+use crate::pipeline::{FRAMES_IN_FLIGHT, Frames, send_timed};
+use crate::stats::artefact::Artefact;
 use crate::timing::{Clock, Moment};
 
 /// What an encode stage is fed. A queue that closes without `End` was cut off.
@@ -33,14 +33,16 @@ pub(crate) struct Feeding {
     pub(crate) making: Duration,
 }
 
+/// Frames of one branch as they were when statistics were made of them in an earlier job.
+pub(crate) struct Analysed {
+    pub(crate) branch: usize,
+    pub(crate) artefact: Artefact,
+}
+
 pub(crate) struct FeedStage<'r> {
-    pub(crate) source: &'r mut dyn FrameSource,
-    pub(crate) cache: &'r mut FrameCache,
-    pub(crate) list: &'r mut FrameList,
+    pub(crate) frames: Frames<'r>,
     /// For each lane: the branch it wants, and its queue.
     pub(crate) outlets: Vec<(usize, Sender<Fed>)>,
-    /// Whether nobody needs the frames after this run.
-    pub(crate) last: bool,
     pub(crate) cancel: &'r Cancel,
     pub(crate) events: Sender<Event>,
 }
@@ -48,7 +50,7 @@ pub(crate) struct FeedStage<'r> {
 impl FeedStage<'_> {
     pub(crate) fn run(mut self) -> Result<Feeding, Error> {
         let mut feeding = Feeding::default();
-        if self.list.is_empty() {
+        if self.frames.list.is_empty() {
             self.first(&mut feeding)?;
         } else {
             self.again(&mut feeding)?;
@@ -63,53 +65,64 @@ impl FeedStage<'_> {
     fn first(&mut self, feeding: &mut Feeding) -> Result<(), Error> {
         let mut clock = None;
         let in_flight = (FRAMES_IN_FLIGHT * self.outlets.len()) as u64;
-        while let Some(frames) = self.made(feeding, |stage| stage.source.next())? {
-            let clock = clock.get_or_insert_with(|| Clock::new(self.source.time_base(), self.source.frame_rate(), 0.0));
+        while let Some(frames) = self.made(feeding, |stage| stage.frames.source.next())? {
+            let clock = clock.get_or_insert_with(|| {
+                Clock::new(self.frames.source.time_base(), self.frames.source.frame_rate(), 0.0)
+            });
             let pts = frames.first().and_then(Frame::pts);
-            let listed = Listed { pts, moment: clock.next(pts), hash: self.made(feeding, |_| hash(&frames))? };
-            self.list.push(listed);
+            let hashes = self.made(feeding, |_| hashes(&frames))?;
+            let listed = Listed { pts, moment: clock.next(pts), hash: of_all(&hashes) };
+            self.hold_to_analysis(self.frames.list.len(), listed.moment, &hashes)?;
+            self.frames.list.push(listed);
             // With nobody to come after, nothing is kept.
-            if !self.last && self.cache.keep(&frames, in_flight)? {
+            if !self.frames.last && self.frames.cache.keep(&frames, in_flight)? {
                 self.tell_cache();
             }
             self.hand_out(&frames, listed.moment, feeding)?;
         }
-        Ok(())
+        let frames = self.frames.list.len();
+        self.frames.analysed.iter().try_for_each(|analysed| analysed.artefact.ends_with(frames))
+    }
+
+    /// Before an encoder sees a frame that its statistics do not know: libaom would end the process in the end.
+    fn hold_to_analysis(&self, index: usize, moment: Moment, hashes: &[u64]) -> Result<(), Error> {
+        let mut analysed = self.frames.analysed.iter();
+        analysed.try_for_each(|analysed| analysed.artefact.has(index, moment, hashes[analysed.branch]))
     }
 
     /// Hands out what the cache keeps, then decodes the rest again and holds it to the list.
     fn again(&mut self, feeding: &mut Feeding) -> Result<(), Error> {
-        let kept = self.cache.len();
+        let kept = self.frames.cache.len();
         for index in 0..kept {
-            let frames = self.cache.frames(index, self.last)?;
-            self.hand_out(&frames, self.list.entries()[index].moment, feeding)?;
+            let frames = self.frames.cache.frames(index, self.frames.last)?;
+            self.hand_out(&frames, self.frames.list.entries()[index].moment, feeding)?;
             feeding.from_cache += 1;
         }
-        if kept == self.list.len() {
+        if kept == self.frames.list.len() {
             return Ok(());
         }
         let mut sought = self.made(feeding, |stage| stage.go_to(kept))?;
-        for index in kept..self.list.len() {
+        for index in kept..self.frames.list.len() {
             let frames = match self.made(feeding, |stage| stage.decoded_again(index, &mut sought))? {
                 Ok(frames) => frames,
                 Err(why) => return Err(Error::PassesDiffer { why }),
             };
-            self.hand_out(&frames, self.list.entries()[index].moment, feeding)?;
+            self.hand_out(&frames, self.frames.list.entries()[index].moment, feeding)?;
         }
-        match self.made(feeding, |stage| stage.source.next())? {
+        match self.made(feeding, |stage| stage.frames.source.next())? {
             None => Ok(()),
-            Some(_) => Err(Error::PassesDiffer { why: format!("there are more than {} now", self.list.len()) }),
+            Some(_) => Err(Error::PassesDiffer { why: format!("there are more than {} now", self.frames.list.len()) }),
         }
     }
 
     /// Puts the source before frame `index`; returns the frame that a seek found there, or `None` after decoding from the
     /// beginning. A decoder that joined in the middle may make other pixels, so what it makes is compared.
     fn go_to(&mut self, index: usize) -> Result<Option<Vec<Frame>>, Error> {
-        let listed = self.list.entries()[index];
-        let seconds = listed.pts.map(|pts| pts as f64 * self.source.time_base().value() - PREROLL_SECONDS);
+        let listed = self.frames.list.entries()[index];
+        let seconds = listed.pts.map(|pts| pts as f64 * self.frames.source.time_base().value() - PREROLL_SECONDS);
         let seekable = seconds.filter(|seconds| index > 0 && *seconds > 0.0);
         if let Some(seconds) = seekable
-            && self.source.seek(seconds)?
+            && self.frames.source.seek(seconds)?
         {
             while let Some(frames) = self.next_uncancelled()? {
                 let pts = frames.first().and_then(Frame::pts);
@@ -126,7 +139,7 @@ impl FeedStage<'_> {
     }
 
     fn start_over(&mut self, index: usize) -> Result<(), Error> {
-        self.source.rewind()?;
+        self.frames.source.rewind()?;
         for skipped in 0..index {
             if self.next_uncancelled()?.is_none() {
                 return Err(Error::PassesDiffer { why: format!("there are only {skipped} now") });
@@ -141,12 +154,12 @@ impl FeedStage<'_> {
         index: usize,
         sought: &mut Option<Vec<Frame>>,
     ) -> Result<Result<Vec<Frame>, String>, Error> {
-        let listed = self.list.entries()[index];
+        let listed = self.frames.list.entries()[index];
         if let Some(frames) = sought.take() {
             return Ok(Ok(frames));
         }
-        let Some(frames) = self.source.next()? else {
-            return Ok(Err(format!("there are only {index} now, of {}", self.list.len())));
+        let Some(frames) = self.frames.source.next()? else {
+            return Ok(Err(format!("there are only {index} now, of {}", self.frames.list.len())));
         };
         let pts = frames.first().and_then(Frame::pts);
         if pts != listed.pts {
@@ -173,7 +186,7 @@ impl FeedStage<'_> {
 
     fn next_uncancelled(&mut self) -> Result<Option<Vec<Frame>>, Error> {
         self.stop_if_asked()?;
-        self.source.next()
+        self.frames.source.next()
     }
 
     fn stop_if_asked(&self) -> Result<(), Error> {
@@ -188,11 +201,11 @@ impl FeedStage<'_> {
     }
 
     fn tell_cache(&self) {
-        if self.cache.len().is_multiple_of(CACHE_EVENT_EVERY) {
+        if self.frames.cache.len().is_multiple_of(CACHE_EVENT_EVERY) {
             let cache = Event::Cache {
-                bytes: self.cache.held_bytes(),
-                budget: self.cache.plan().budget.0,
-                frames: self.cache.len() as u64,
+                bytes: self.frames.cache.held_bytes(),
+                budget: self.frames.cache.plan().budget.0,
+                frames: self.frames.cache.len() as u64,
             };
             let _ = self.events.try_send(cache);
         }
@@ -200,9 +213,17 @@ impl FeedStage<'_> {
 }
 
 fn hash(frames: &[Frame]) -> Result<u64, Error> {
+    Ok(of_all(&hashes(frames)?))
+}
+
+/// The hash of each branch's frame.
+fn hashes(frames: &[Frame]) -> Result<Vec<u64>, Error> {
     let hashes = frames.iter().map(Frame::hash).collect::<Result<Vec<u64>, _>>();
-    let hashes = hashes.map_err(|source| Error::Filter { graph: String::new(), source, log: String::new() })?;
-    Ok(hashes.into_iter().fold(0, |all, one| all.rotate_left(17) ^ one))
+    hashes.map_err(|source| Error::Filter { graph: String::new(), source, log: String::new() })
+}
+
+fn of_all(hashes: &[u64]) -> u64 {
+    hashes.iter().fold(0, |all, one| all.rotate_left(17) ^ one)
 }
 
 /// How far before a wanted frame a seek aims, so that its references and the pictures that lean over a key frame are there.

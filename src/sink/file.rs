@@ -121,14 +121,8 @@ impl FileSink {
     /// Gives the verified file its name, and makes both last.
     fn publish(self) -> Result<PathBuf, Error> {
         let path = self.path;
-        let fault = |source| Error::Write { path: path.clone(), source };
-        self.temporary.as_file().set_permissions(self.permissions).map_err(fault)?;
-        let persisted = match self.overwrite {
-            true => self.temporary.persist(&path),
-            false => self.temporary.persist_noclobber(&path),
-        };
-        persisted.map_err(|error| fault(error.error))?;
-        sync_folder(folder_of(&path)).map_err(fault)?;
+        publish(self.temporary, self.permissions, &path, self.overwrite)
+            .map_err(|source| Error::Write { path: path.clone(), source })?;
         Ok(path)
     }
 
@@ -178,6 +172,49 @@ impl Sink for FileSink {
         let (bytes, nudged) = (written.bytes, written.nudged);
         Ok(Finished { path: Some(path), bytes, nudged, ..Finished::of(written.tallies) })
     }
+}
+
+/// A file of our own that appears under its name whole or not at all, as [`FileSink`] makes media files.
+pub(crate) struct WholeFile {
+    path: PathBuf,
+    overwrite: bool,
+    temporary: NamedTempFile,
+    permissions: Permissions,
+}
+
+impl WholeFile {
+    /// As [`FileSink::create`].
+    pub(crate) fn create(path: &Path, overwrite: bool) -> Result<Self, Error> {
+        let path = final_name(path, overwrite)?;
+        let prefix = format!(".{}.repass-", shortened(path.file_name().unwrap_or_default()));
+        let fault = |source: io::Error| refused(&path, source);
+        remove_leftovers(folder_of(&path), &prefix).map_err(fault)?;
+        let (temporary, permissions) = create_locked(folder_of(&path), &prefix, &path).map_err(fault)?;
+        Ok(WholeFile { path, overwrite, temporary, permissions })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        self.temporary.as_file()
+    }
+
+    /// Gives the file its name, and makes both last.
+    pub(crate) fn publish(self) -> Result<(), Error> {
+        let synced = self.temporary.as_file().sync_all();
+        synced
+            .and_then(|()| publish(self.temporary, self.permissions, &self.path, self.overwrite))
+            .map_err(|source| Error::Write { path: self.path.clone(), source })
+    }
+}
+
+fn publish(temporary: NamedTempFile, permissions: Permissions, path: &Path, overwrite: bool) -> io::Result<()> {
+    temporary.as_file().set_permissions(permissions)?;
+    let persisted = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
+    persisted.map_err(|error| error.error)?;
+    sync_folder(folder_of(path))
 }
 
 /// The name to rename to: links followed, and nothing but a regular file replaced.

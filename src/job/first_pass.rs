@@ -1,0 +1,138 @@
+//! Where second passes get their statistics from: their own first pass, that of another rendition, or a file.
+//!
+//! Invariant: the plan says it for every rendition; the runner makes no choice.
+
+use std::cmp::Reverse;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::adapter::{PassModel, Reuse};
+use crate::error::{Error, Refusal};
+use crate::frames::FrameSource;
+use crate::job::{Plan, RenditionPlan};
+use crate::plan::{FirstPassChoice, FirstPassOf, differences};
+use crate::rate::Target;
+use crate::source::DecodedFile;
+use crate::stats::artefact::Artefact;
+use crate::timing::Clock;
+
+/// Where the statistics of a second pass come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "from")]
+pub enum FirstPass {
+    /// Its own first pass; also for a rendition that has one pass only.
+    Own,
+    /// The first pass of another rendition of the job.
+    Another {
+        /// That rendition's index.
+        rendition: usize,
+    },
+    /// A file, kept by an [`crate::job::Analysis`].
+    Kept {
+        /// The file.
+        stats: PathBuf,
+        /// Its checksum when the plan was made, in hexadecimal.
+        checksum: String,
+    },
+}
+
+/// Decides for every rendition; returns warnings where that changes the result.
+///
+/// # Errors
+/// [`Refusal::OtherStats`] for kept statistics of another encode, [`Error::Artefact`] for a damaged file.
+pub(super) fn assign(choices: &[&FirstPassChoice], renditions: &mut [RenditionPlan]) -> Result<Vec<String>, Error> {
+    for (choice, rendition) in choices.iter().zip(renditions.iter_mut()) {
+        if let FirstPassChoice::Kept(path) = choice {
+            rendition.first_pass = kept(path, rendition)?;
+        }
+    }
+    let may_share =
+        |index: &usize| *choices[*index] == FirstPassChoice::Shared && renditions[*index].encoder.two_pass();
+    let mut order: Vec<usize> = (0..renditions.len()).filter(may_share).collect();
+    // Statistics serve what is below them, so the greatest bit rates come first.
+    order.sort_by_key(|index| Reverse(rate(&renditions[*index])));
+    let mut leaders: Vec<usize> = Vec::new();
+    for index in order {
+        match leaders.iter().copied().find(|leader| serves(&renditions[*leader], &renditions[index])) {
+            Some(rendition) => renditions[index].first_pass = FirstPass::Another { rendition },
+            None => leaders.push(index),
+        }
+    }
+    Ok(leaders.into_iter().filter_map(|leader| warning(leader, renditions)).collect())
+}
+
+/// Whether the first pass of `leader` gives statistics that `other` can take.
+fn serves(leader: &RenditionPlan, other: &RenditionPlan) -> bool {
+    // A size target measures the other streams during its own first pass.
+    if matches!(other.encoder.target, Target::Size(_)) || leader.branch != other.branch {
+        return false;
+    }
+    let (Some(made), Some(wanted)) = (leader.encoder.steps.first(), FirstPassOf::plan(&other.encoder, other.adapter))
+    else {
+        return false;
+    };
+    let same_encoder = leader.adapter.name == other.adapter.name && made.stats == wanted.step.stats;
+    same_encoder && differences(&made.settings, &wanted).is_empty()
+}
+
+fn rate(rendition: &RenditionPlan) -> u64 {
+    let settings = rendition.encoder.steps.first().map(|step| step.settings.as_slice()).unwrap_or_default();
+    let rate = settings.iter().find(|setting| setting.option == "b" && setting.key.is_none());
+    rate.and_then(|setting| setting.value.parse().ok()).unwrap_or(0)
+}
+
+fn warning(leader: usize, renditions: &[RenditionPlan]) -> Option<String> {
+    let PassModel::TwoRuns(model) = &renditions[leader].adapter.passes else { return None };
+    let served = |other: &&RenditionPlan| {
+        other.first_pass == FirstPass::Another { rendition: leader } && rate(other) != rate(&renditions[leader])
+    };
+    let names: Vec<&str> = renditions.iter().filter(served).map(|other| other.name.as_str()).collect();
+    (model.reuse != Reuse::Exact && !names.is_empty()).then(|| {
+        format!(
+            "{} {} the first pass of {}, made for a higher bit rate: the result differs a little from one with a first pass \
+             of its own (--own-first-pass)",
+            names.join(" and "),
+            if names.len() == 1 { "uses" } else { "use" },
+            renditions[leader].name
+        )
+    })
+}
+
+/// The statistics in a file, once it is known that they are whole and of this very first pass.
+fn kept(path: &Path, rendition: &RenditionPlan) -> Result<FirstPass, Error> {
+    let refused = |why: &str| Refusal::OtherStats { path: path.to_owned(), differences: vec![why.to_owned()] };
+    if matches!(rendition.encoder.target, Target::Size(_)) {
+        return Err(refused("a size target measures sound and container during its own first pass; use -b").into());
+    }
+    let wanted = FirstPassOf::plan(&rendition.encoder, rendition.adapter)
+        .ok_or_else(|| refused("this target takes one pass, which reads no statistics"))?;
+    let artefact = Artefact::open(path)?;
+    let differences = artefact.differences(&rendition.encoder, &wanted);
+    if !differences.is_empty() {
+        return Err(Refusal::OtherStats { path: path.to_owned(), differences }.into());
+    }
+    Ok(FirstPass::Kept { stats: path.to_owned(), checksum: artefact.checksum() })
+}
+
+/// What can be known of the source before anything runs: its rate, and its first frame.
+pub(super) fn check_source(plan: &Plan, file: &mut DecodedFile) -> Result<(), Error> {
+    for rendition in &plan.renditions {
+        let FirstPass::Kept { stats, .. } = &rendition.first_pass else { continue };
+        file.prime()?;
+        let Some(frames) = file.first_frames() else { return Ok(()) };
+        let frame = &frames[rendition.branch];
+        let artefact = Artefact::open(stats)?;
+        let mut clock = Clock::new(file.time_base(), file.frame_rate(), 0.0);
+        let moment = clock.next(frames[0].pts());
+        let hash = frame.hash().map_err(|source| Error::Filter { graph: String::new(), source, log: String::new() })?;
+        let mut differences = artefact.source_differences(frame, file.frame_rate());
+        if differences.is_empty() && artefact.has(0, moment, hash).is_err() {
+            differences.push("source: the first frame is another".to_owned());
+        }
+        if !differences.is_empty() {
+            return Err(Refusal::OtherStats { path: stats.clone(), differences }.into());
+        }
+    }
+    Ok(())
+}
