@@ -27,6 +27,8 @@ pub struct Adapter {
     pub vendor: Vendor,
     /// Where it comes from, and what to do when the linked libavcodec does not have it.
     pub availability: &'static str,
+    /// Where the encoder library's own version is to be found in the process.
+    pub library: Library,
     /// How a constant quality is asked for: the first whose options the linked libavcodec has. Empty: it has none.
     pub quality: &'static [Knob],
     /// How an average bit rate is asked for, besides `b`; `None`: it follows no bit rate.
@@ -37,6 +39,8 @@ pub struct Adapter {
     pub gop: Gop,
     /// Pixel formats it takes, best first, for when the linked libavcodec lists none (hardware without a device).
     pub pixel_formats: &'static [&'static str],
+    /// Whether it takes pictures whose chroma planes do not come out even: an odd width or height in 4:2:0.
+    pub odd_sizes: bool,
     /// How it analyses before it decides.
     pub passes: PassModel,
     /// How its number of threads is set.
@@ -49,6 +53,19 @@ pub struct Adapter {
     pub reserved: &'static [Reserved],
     /// How HDR10 static metadata reaches the bit stream where libavcodec does not pass it on by itself.
     pub hdr10: Option<Hdr10>,
+}
+
+/// Where an encoder library tells its version: a symbol of the library, looked up in the running process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    /// A function without arguments that returns a text.
+    Function(&'static str),
+    /// A variable that points to a text.
+    Variable(&'static str),
+    /// A function whose name ends with the number of the build (`x264_encoder_open_164`).
+    Numbered(&'static str),
+    /// Nowhere: a driver, or a part of libavcodec.
+    Unknown,
 }
 
 /// Whose encoder it is.
@@ -251,8 +268,6 @@ pub struct TwoRuns {
     pub reuse: Reuse,
     /// Slots on which the statistics do not depend: they may differ between the two runs.
     pub free: &'static [Slot],
-    /// What the name and version begin with that the encoder writes into its first packet; `None`: it does not.
-    pub signature: Option<&'static str>,
 }
 
 /// Whether the statistics of one first pass serve second passes with other targets.

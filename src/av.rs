@@ -17,6 +17,7 @@ pub mod encoder;
 pub mod filter;
 pub mod frame;
 pub mod inspect;
+pub mod library;
 pub mod log;
 pub mod muxer;
 pub mod option;
@@ -147,6 +148,18 @@ pub fn versions() -> Versions {
             libavfilter: dotted(ffi::avfilter_version()),
             libavutil: dotted(ffi::avutil_version()),
         }
+    }
+}
+
+/// Makes fresh memory of this process zero, whatever it held before: glibc's `M_PERTURB` at 0xff. x264's AVX-512 code for the
+/// macroblock tree reads memory that nobody wrote where the picture's width is not a multiple of 128, so that without this
+/// the bits of a pass depend on what the process did before (seen with builds 164 and 165; `vendor-notes.md`). For programs
+/// that promise repeatable output; it costs about one per cent of CPU. Does nothing without glibc.
+pub fn start_memory_from_zero() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: sets one number inside the allocator; allowed at any time.
+    unsafe {
+        libc::mallopt(libc::M_PERTURB, 0xff);
     }
 }
 

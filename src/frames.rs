@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::av::frame::Frame;
 use crate::error::Error;
 use crate::media::Rational;
-use crate::timing::Moment;
+use crate::timing::{Moment, OutputTimes};
 
 /// A stream of frames that can be read more than once: a decoded file, or frames of the caller's own.
 pub trait FrameSource: Send {
@@ -127,6 +127,12 @@ impl FrameList {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Whether every frame is on the grid; `false` while there are none.
+    #[must_use]
+    pub fn is_on_grid(&self, times: &OutputTimes) -> bool {
+        !self.is_empty() && self.entries.iter().all(|listed| times.is_on_grid(listed.moment))
     }
 
     /// A hash of the whole list: times and pixels.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::adapter::Adapter;
+use crate::av::filter::FilterOutput;
+use crate::av::frame::{chroma_step, picture_bytes};
 use crate::av::log;
 use crate::av::muxer::Container;
 use crate::cache::CachePlan;
@@ -84,6 +86,8 @@ pub struct Plan {
     pub timing: Timing,
     /// The filters, with one output per branch.
     pub graph: Graph,
+    /// What each branch gives its encoders.
+    pub pictures: Vec<Picture>,
     /// The outputs.
     pub renditions: Vec<RenditionPlan>,
     /// How often the frames are gone through.
@@ -98,6 +102,25 @@ pub struct Plan {
     pub decoder_threads: Option<u16>,
     /// Everything that deserves to be known.
     pub warnings: Vec<String>,
+}
+
+/// What a branch gives its encoders.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Picture {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// libavutil's name of the pixel format.
+    pub pixel_format: String,
+}
+
+impl Picture {
+    /// Bytes in memory, without padding.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        picture_bytes(self.width, self.height, &self.pixel_format)
+    }
 }
 
 /// One output as it will be made.
@@ -171,16 +194,20 @@ impl Job {
         distinct_outputs(&renditions)?;
         let choices: Vec<_> = request.renditions.iter().map(|rendition| &rendition.encoder.first_pass).collect();
         let said = first_pass::assign(&choices, &mut renditions)?;
+        let mut warnings: Vec<String> =
+            renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()).chain(said).collect();
+        let encoders: Vec<_> = renditions.iter().map(|rendition| (rendition.branch, rendition.adapter)).collect();
+        let pictures = pictures(&file, &mut graph, &encoders, &mut warnings)?;
         let runs = renditions.iter().map(RenditionPlan::runs).max().unwrap_or(1);
-        if runs > 1 && !source.rereadable {
-            return Err(twice_from_a_pipe(&source.path).into());
+        if !source.rereadable {
+            refuse_rereading(&source.path, runs, &renditions)?;
         }
-        let warnings = renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()).chain(said).collect();
         let mut plan = Plan {
             input: request.input.clone(),
             source,
             timing,
             graph,
+            pictures,
             renditions,
             runs,
             cache: request.cache.clone(),
@@ -233,7 +260,7 @@ impl Plan {
     /// Bytes of all frames as the cache would keep them; `None` where their number is unknown.
     #[must_use]
     pub fn frame_bytes(&self) -> Option<u64> {
-        let per_index: u64 = self.graph.branches.iter().map(|branch| self.picture_bytes(branch)).sum();
+        let per_index: u64 = self.pictures.iter().filter_map(Picture::bytes).sum();
         Some(self.frames()? * per_index)
     }
 
@@ -245,19 +272,6 @@ impl Plan {
             crate::cache::CacheMode::Ram => Some((self.cache.budget.0 as f64 / needed.max(1.0)).min(1.0)),
         }
     }
-
-    fn picture_bytes(&self, branch: &Branch) -> u64 {
-        let (width, height) = branch.size.unwrap_or_else(|| upright(&self.source));
-        let format = branch.pixel_formats.iter().find(|format| **format == self.source.video.pixel_format);
-        let format = format.or(branch.pixel_formats.first()).unwrap_or(&self.source.video.pixel_format);
-        crate::av::frame::picture_bytes(width, height, format).unwrap_or(0)
-    }
-}
-
-/// Width and height after rotation.
-pub(crate) fn upright(source: &SourceInfo) -> (u32, u32) {
-    let (width, height) = (source.video.width, source.video.height);
-    if source.video.rotation % 180 == 90 { (height, width) } else { (width, height) }
 }
 
 fn plan_rendition(
@@ -343,23 +357,33 @@ pub(crate) fn least_rate(adapter: &Adapter) -> BitRate {
     BitRate(adapter.bitrate.map_or(1, |bitrate| bitrate.range.0))
 }
 
-fn check_output(request: &RenditionRequest, input: &Path) -> Result<(), Refusal> {
+fn check_output(request: &RenditionRequest, input: &Path) -> Result<(), Error> {
     let path = request.output.display().to_string();
     if same_file(&request.output, input) {
-        return Err(Refusal::SameFile { path });
+        return Err(Refusal::SameFile { path }.into());
     }
     if request.output.is_dir() {
-        return Err(Refusal::Output { path, why: "is a folder".to_owned() });
+        return Err(Refusal::Output { path, why: "is a folder".to_owned() }.into());
     }
     if request.output.exists() && !request.overwrite {
-        return Err(Refusal::Exists { path });
+        return Err(Refusal::Exists { path }.into());
     }
-    match request.output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) if !folder.is_dir() => {
-            Err(Refusal::Output { path, why: format!("there is no folder {}", folder.display()) })
-        }
-        _ => Ok(()),
+    let folder = request.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Refusal::Output { path, why: format!("there is no folder {}", folder.display()) }.into());
     }
+    writable(folder).map_err(|source| Error::Write { path: request.output.clone(), source })
+}
+
+/// Asked before an hour of analysis, not after it.
+#[cfg(unix)]
+fn writable(folder: &Path) -> std::io::Result<()> {
+    Ok(rustix::fs::access(folder, rustix::fs::Access::WRITE_OK)?)
+}
+
+#[cfg(not(unix))]
+fn writable(_folder: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {
@@ -395,9 +419,51 @@ fn distinct_outputs(renditions: &[RenditionPlan]) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn twice_from_a_pipe(path: &Path) -> Refusal {
-    Refusal::Source {
-        path: path.display().to_string(),
-        why: "a pipe can be read only once: save it to a file first, or use --passes 1".to_owned(),
+/// A pipe can be gone through only once, so only one pass without any stream beside it can come from one.
+fn refuse_rereading(path: &Path, runs: u8, renditions: &[RenditionPlan]) -> Result<(), Refusal> {
+    let carried = renditions.iter().flat_map(|rendition| &rendition.streams).any(|plan| plan.fate.is_carried());
+    let remedy = match (runs, carried) {
+        (1, false) => return Ok(()),
+        (1, true) => "use --audio none --subs none",
+        (_, false) => "use --passes 1",
+        (_, true) => "use --passes 1 --audio none --subs none",
+    };
+    let why = format!("a pipe can be read only once: save it to a file first, or {remedy}");
+    Err(Refusal::Source { path: path.display().to_string(), why })
+}
+
+/// What each branch gives; where an encoder needs whole chroma samples and the picture has none for its last column or row,
+/// that is cut off and said.
+fn pictures(
+    file: &DecodedFile,
+    graph: &mut Graph,
+    encoders: &[(usize, &'static Adapter)],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Picture>, Error> {
+    let outputs = file.pictures(graph)?;
+    let mut cut = false;
+    for (number, output) in outputs.iter().enumerate() {
+        let strict = encoders.iter().find(|(branch, adapter)| *branch == number && !adapter.odd_sizes);
+        let Some((_, adapter)) = strict else { continue };
+        let (across, down) = chroma_step(&output.pixel_format);
+        let (width, height) = (output.width - output.width % across, output.height - output.height % down);
+        if (width, height) == (output.width, output.height) {
+            continue;
+        }
+        let encoder = adapter.name;
+        let odd = format!("{}x{} in {}", output.width, output.height, output.pixel_format);
+        if width == 0 || height == 0 {
+            let why = format!("does not take pictures of {odd}; --vf scale=… makes them larger");
+            return Err(Refusal::Target { encoder: encoder.to_owned(), why }.into());
+        }
+        warnings.push(format!("{encoder} does not take pictures of {odd}: they are cropped to {width}x{height}"));
+        graph.branches[number].filters = Some(format!("crop={width}:{height}:0:0"));
+        cut = true;
     }
+    let outputs = if cut { file.pictures(graph)? } else { outputs };
+    let picture = |output: FilterOutput| {
+        let FilterOutput { width, height, pixel_format, .. } = output;
+        Picture { width, height, pixel_format }
+    };
+    Ok(outputs.into_iter().map(picture).collect())
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use cli::Cli;
 
 fn main() -> ExitCode {
+    repass::av::start_memory_from_zero();
     let typed: Vec<OsString> = std::env::args_os().collect();
     match Cli::read(typed.iter().cloned()) {
         Ok(cli) => cli::end_of_run(cli.run(), cli.json),

@@ -147,6 +147,9 @@ pub struct EncoderPlan {
     pub row: u32,
     /// The linked libavcodec, as `major.minor.micro`.
     pub libavcodec: String,
+    /// The encoder library's own version, where it can be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub library: Option<String>,
     /// What it aims at.
     pub target: Target,
     /// The cap, where one is asked for.

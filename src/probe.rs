@@ -27,6 +27,8 @@ pub struct Capabilities {
     pub encoder: &'static str,
     /// The linked libavcodec, as `major.minor.micro`.
     pub libavcodec: String,
+    /// The encoder library's own version, where it can be asked.
+    pub library: Option<String>,
     /// Whether the encoder is compiled in.
     pub present: bool,
     /// The route that statistics really take here; `None`: none works.
@@ -95,6 +97,7 @@ fn probe(adapter: &'static Adapter) -> Capabilities {
     let mut found = Capabilities {
         encoder: adapter.name,
         libavcodec: av::versions().libavcodec,
+        library: av::library::version(adapter.library).filter(|_| present),
         present,
         route: None,
         options,
@@ -105,46 +108,6 @@ fn probe(adapter: &'static Adapter) -> Capabilities {
         found.route = model.routes.iter().copied().find(|route| works(adapter, *route, &found));
     }
     found
-}
-
-/// The version of the encoder's own library, as it signs its packets; or else the size of its statistics, which changes with
-/// what is in them. `None` where neither tells. Found once per process and encoder.
-#[must_use]
-pub fn library(adapter: &'static Adapter) -> Option<String> {
-    static KNOWN: Mutex<BTreeMap<&'static str, Option<String>>> = Mutex::new(BTreeMap::new());
-    let found = capabilities(adapter);
-    let PassModel::TwoRuns(model) = &adapter.passes else { return None };
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let look = || match (model.signature, found.route?) {
-        (Some(signature), _) => signed(adapter, &found, signature).ok().flatten(),
-        (None, StatsRoute::Context) => {
-            let statistics = trial(adapter, &found).ok()?;
-            Some(format!("{} bytes of statistics for two frames", statistics.len()))
-        }
-        (None, _) => None,
-    };
-    known.entry(adapter.name).or_insert_with(look).clone()
-}
-
-/// What the encoder signs its first packet with, from `signature` to the next dash.
-fn signed(adapter: &Adapter, found: &Capabilities, signature: &str) -> Result<Option<String>, Error> {
-    let quiet = adapter.quiet.iter().filter(|setting| found.options.contains_key(setting.option));
-    let quiet = quiet.map(|setting| {
-        let value = setting.key.map_or(setting.value.to_owned(), |key| format!("{key}={}", setting.value));
-        (setting.option.to_owned(), value)
-    });
-    let mut encoder = EncoderSetup { options: quiet.collect(), ..setup(adapter) }.open(flat(adapter, found, 0)?)?;
-    encoder.send_end()?;
-    let mut packet = Packet::new().map_err(|source| failed(adapter, source))?;
-    while encoder.receive(&mut packet)? == Received::Ready {
-        let text = String::from_utf8_lossy(packet.data()).into_owned();
-        if let Some(start) = text.find(signature) {
-            let rest = &text[start + signature.len()..];
-            let end = rest.find(" - H.").unwrap_or(0);
-            return Ok(Some(format!("{signature}{}", &rest[..end])));
-        }
-    }
-    Ok(None)
 }
 
 /// Whether statistics really take this route in the linked libavcodec.

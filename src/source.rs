@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::av::Received;
-use crate::av::filter::{FilterInput, VideoFilter};
+use crate::av::filter::{FilterInput, FilterOutput, VideoFilter};
 use crate::av::frame::Frame;
 use crate::av::packet::Packet;
 use crate::av::source::{Decoder, Demuxer, FileHeaders, OpenOptions, StreamParameters};
@@ -130,6 +130,27 @@ impl Graph {
     }
 }
 
+/// A source's time line: where it jumps back by more than a second, as in joined transport streams, it goes on instead.
+#[derive(Debug, Clone, Copy, Default)]
+struct TimeLine {
+    last: Option<i64>,
+    shift: i64,
+}
+
+impl TimeLine {
+    /// A timestamp in ticks of `tick` seconds, on the closed line.
+    fn closed(&mut self, pts: i64, tick: f64, rate: Rational) -> i64 {
+        let second = (1.0 / tick).ceil() as i64;
+        if let Some(last) = self.last
+            && pts + self.shift < last - second
+        {
+            self.shift = last + (rate.inverse().value() / tick).round() as i64 - pts;
+        }
+        self.last = Some(pts + self.shift);
+        pts + self.shift
+    }
+}
+
 /// The frames of a file.
 pub struct DecodedFile {
     input: Input,
@@ -151,6 +172,7 @@ pub struct DecodedFile {
     partial: Vec<VecDeque<Frame>>,
     packet: Packet,
     state: State,
+    line: TimeLine,
     damage: Damage,
     decode_errors_before: u64,
     packets: u64,
@@ -200,6 +222,7 @@ impl DecodedFile {
             frame_rate: timing.rate,
             ready: VecDeque::new(),
             state: State::Reading,
+            line: TimeLine::default(),
             damage: Damage::default(),
             decode_errors_before: 0,
             packets: 0,
@@ -226,6 +249,25 @@ impl DecodedFile {
     #[must_use]
     pub fn hdr10(&self) -> Option<Hdr10Data> {
         self.unfiltered.front().and_then(Frame::hdr10)
+    }
+
+    /// What each branch of a graph makes of the first frame: nothing is filtered yet.
+    ///
+    /// # Errors
+    /// [`Error::Filter`] for a graph that libavfilter does not take.
+    pub fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error> {
+        let Some(first) = self.unfiltered.front() else { return Err(self.no_frames()) };
+        let branches = graph.branches.len();
+        let filter = VideoFilter::open(first, &self.filter_input(), &graph.describe(), branches, self.threads)?;
+        Ok((0..branches).map(|number| filter.output(number)).collect())
+    }
+
+    fn filter_input(&self) -> FilterInput {
+        FilterInput {
+            time_base: self.stream.time_base,
+            frame_rate: Some(self.timing.rate),
+            sample_aspect_ratio: self.demuxer.info().video.sample_aspect_ratio,
+        }
     }
 
     /// Decides what the frames go through. Before this, [`FrameSource::next`] gives nothing.
@@ -318,12 +360,12 @@ impl DecodedFile {
         Ok(())
     }
 
-    /// Cuts to the wanted part and moves times to the output's start.
+    /// Closes breaks of the time line, cuts to the wanted part and moves times to the output's start.
     fn take(&mut self, mut frame: Frame) -> Result<(), Error> {
         let tick = self.stream.time_base.value();
         let start = (self.input.begins(self.demuxer.info()) / tick).round() as i64;
         if let Some(pts) = frame.pts() {
-            let pts = pts - start;
+            let pts = self.line.closed(pts - start, tick, self.timing.rate);
             if self.input.start.is_some() && pts < 0 {
                 return Ok(());
             }
@@ -353,11 +395,7 @@ impl DecodedFile {
     }
 
     fn build(&mut self, first: &Frame) -> Result<VideoFilter, Error> {
-        let input = FilterInput {
-            time_base: self.stream.time_base,
-            frame_rate: Some(self.timing.rate),
-            sample_aspect_ratio: self.demuxer.info().video.sample_aspect_ratio,
-        };
+        let input = self.filter_input();
         let Some(graph) = &mut self.graph else { return Err(Error::Stopped) };
         let filter = VideoFilter::open(first, &input, &graph.describe(), graph.branches.len(), self.threads)?;
         if !self.fixed {
@@ -416,6 +454,7 @@ impl DecodedFile {
         self.ready.clear();
         self.partial.iter_mut().for_each(VecDeque::clear);
         self.state = State::Reading;
+        self.line = TimeLine::default();
         self.packets = 0;
         Ok(())
     }

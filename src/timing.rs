@@ -16,7 +16,7 @@ use crate::media::{Rational, VideoInfo};
 pub struct Timing {
     /// Frames per second of the grid.
     pub rate: Rational,
-    /// Whether the source keeps to the grid; else its exact timestamps go to the container.
+    /// Whether the container tells of a constant rate. What the frames really do is seen when they come.
     pub regular: bool,
 }
 
@@ -26,7 +26,8 @@ impl Timing {
     pub fn of(video: &VideoInfo) -> Self {
         let nominal = video.frame_rate;
         let plausible = nominal.num > 0 && nominal.den > 0 && nominal.value() <= FASTEST;
-        match video.average_rate.filter(|average| average.num > 0 && average.den > 0) {
+        let average = video.average_rate.filter(|average| average.num > 0 && average.den > 0);
+        match average.filter(|average| average.value() <= FASTEST) {
             Some(average) if !plausible || nominal.value() > average.value() * FAR => {
                 Timing { rate: simple(average), regular: false }
             }
@@ -35,6 +36,7 @@ impl Timing {
                 Timing { rate: nominal, regular }
             }
             None if plausible => Timing { rate: nominal, regular: true },
+            // Neither is a frame rate; the exact times are kept, and rate control is told the commonest.
             None => Timing { rate: Rational::new(25, 1), regular: false },
         }
     }
@@ -95,12 +97,70 @@ impl Clock {
     }
 }
 
-/// Gives packets their exact times back: what an encoder returns is on the grid, in coding order.
+/// The times that the container gets: the grid's, where a frame is on it as nearly as the source's ticks can tell, else the
+/// source's own. So the milliseconds of Matroska become exact again, and what is uneven stays as it was.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputTimes {
+    /// Seconds per tick of the output: fine enough for both.
+    pub time_base: Rational,
+    per_period: i64,
+    per_exact: i64,
+    last: Option<i64>,
+}
+
+impl OutputTimes {
+    /// For exact times of `time_base` seconds a tick and a grid of `rate`; `None` where one time base cannot hold both.
+    #[must_use]
+    pub fn new(time_base: Rational, rate: Rational) -> Option<Self> {
+        let (period, tick) = (simplest(rate.inverse())?, simplest(time_base)?);
+        let fine = lcm(period.den.into(), tick.den.into());
+        let per = |unit: Rational| i64::from(unit.num) * (fine / i64::from(unit.den));
+        let den = i32::try_from(fine).ok().filter(|den| *den <= FINEST)?;
+        let (per_period, per_exact) = (per(period), per(tick));
+        Some(OutputTimes { time_base: Rational::new(1, den), per_period, per_exact, last: None })
+    }
+
+    /// Whether a frame is on the grid.
+    #[must_use]
+    pub fn is_on_grid(&self, moment: Moment) -> bool {
+        (moment.grid * self.per_period - moment.exact * self.per_exact).abs() <= self.per_exact
+    }
+
+    /// A frame's time in the output, in ticks of its time base; times rise strictly.
+    pub fn of(&mut self, moment: Moment) -> i64 {
+        let time = if self.is_on_grid(moment) { moment.grid * self.per_period } else { moment.exact * self.per_exact };
+        let time = self.last.map_or(time, |last| time.max(last + 1));
+        self.last = Some(time);
+        time
+    }
+
+    /// Ticks of a frame period.
+    #[must_use]
+    pub fn period(&self) -> i64 {
+        self.per_period
+    }
+}
+
+fn simplest(rational: Rational) -> Option<Rational> {
+    let (num, den) = (i64::from(rational.num), i64::from(rational.den));
+    let divisor = gcd(num, den);
+    (num > 0 && den > 0).then(|| Rational::new((num / divisor) as i32, (den / divisor) as i32))
+}
+
+fn gcd(one: i64, other: i64) -> i64 {
+    if other == 0 { one } else { gcd(other, one % other) }
+}
+
+fn lcm(one: i64, other: i64) -> i64 {
+    one / gcd(one, other) * other
+}
+
+/// Gives packets their times in the output: what an encoder returns is on the grid, in coding order.
 #[derive(Debug, Default)]
 pub struct Retime {
-    /// Exact time and length by grid position, for frames whose packet has not come yet.
+    /// Time by grid position, for frames whose packet has not come yet.
     pending: BTreeMap<i64, i64>,
-    /// Exact times in presentation order, for decoding times; the front belongs to the next packet after the delay.
+    /// Times in presentation order, for decoding times; the front belongs to the next packet after the delay.
     order: VecDeque<i64>,
     delay: Option<i64>,
     packets: i64,
@@ -108,7 +168,7 @@ pub struct Retime {
     period: i64,
 }
 
-/// A packet's exact times in ticks of the source's time base.
+/// A packet's times in ticks of the output's time base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketTimes {
     /// Presentation.
@@ -120,22 +180,22 @@ pub struct PacketTimes {
 }
 
 impl Retime {
-    /// For frames of about `period` exact ticks.
+    /// For frames of about `period` ticks.
     #[must_use]
     pub fn new(period: i64) -> Self {
         Retime { period: period.max(1), ..Retime::default() }
     }
 
-    /// Notes a frame that the encoder was given.
-    pub fn sent(&mut self, moment: Moment) {
+    /// Notes a frame that the encoder was given: its place on the grid, and its time in the output.
+    pub fn sent(&mut self, grid: i64, time: i64) {
         if self.order.is_empty() && self.packets == 0 && self.pending.is_empty() {
-            self.first = moment.exact;
+            self.first = time;
         }
-        self.pending.insert(moment.grid, moment.exact);
-        self.order.push_back(moment.exact);
+        self.pending.insert(grid, time);
+        self.order.push_back(time);
     }
 
-    /// The exact times of the packet that came with these grid times; `None` for one that no frame was sent for.
+    /// The times of the packet that came with these grid times; `None` for one that no frame was sent for.
     pub fn received(&mut self, pts: i64, dts: i64) -> Option<PacketTimes> {
         // The first packet is the first frame; that its decoding time lies n periods earlier means n frames of reordering.
         let delay = *self.delay.get_or_insert((pts - dts).max(0));
@@ -157,6 +217,8 @@ fn simple(rate: Rational) -> Rational {
     Rational::new((rate.value() * 1000.0).round().clamp(1.0, 1e9) as i32, 1000)
 }
 
+/// mp4 keeps time bases in 32 bits and multiplies small ones.
+const FINEST: i32 = 100_000_000;
 /// Above this a nominal rate is a time base, not a frame rate.
 const FASTEST: f64 = 480.0;
 /// A nominal rate this many times the average is a time base, a field rate or the rate of the shortest gap.
@@ -217,8 +279,21 @@ mod tests {
         assert_eq!((screen.rate, screen.regular), (Rational::new(7221, 1000), false));
         let film = Timing::of(&video((24000, 1001), Some((24000, 1001))));
         assert_eq!((film.rate, film.regular), (Rational::new(24000, 1001), true));
+        let nothing = Timing::of(&video((600, 1), Some((600, 1))));
+        assert_eq!((nothing.rate, nothing.regular), (Rational::new(25, 1), false));
         let phone = Timing::of(&video((30, 1), Some((2752, 100))));
         assert_eq!((phone.rate, phone.regular), (Rational::new(30, 1), false));
+    }
+
+    #[test]
+    fn the_output_has_the_grid_where_the_source_is_on_it_and_else_the_source() {
+        // Matroska's milliseconds at 23.976 fps, then a frame 20 ms late, which the grid does not have.
+        let rate = Rational::new(24000, 1001);
+        let (mut clock, mut times) = (Clock::new(Rational::new(1, 1000), rate, 0.0), None);
+        let times = times.get_or_insert_with(|| OutputTimes::new(Rational::new(1, 1000), rate).unwrap());
+        assert_eq!(times.time_base, Rational::new(1, 24000));
+        let out: Vec<i64> = [0, 42, 83, 145, 167].iter().map(|ms| times.of(clock.next(Some(*ms)))).collect();
+        assert_eq!(out, [0, 1001, 2002, 145 * 24, 4 * 1001]);
     }
 
     #[test]
@@ -227,7 +302,7 @@ mod tests {
         let exact = [0, 7, 20, 31, 55];
         let mut retime = Retime::new(10);
         for (grid, exact) in exact.iter().enumerate() {
-            retime.sent(Moment { grid: grid as i64, exact: *exact });
+            retime.sent(grid as i64, *exact);
         }
         let coded = [(0, -2), (4, -1), (2, 0), (1, 1), (3, 2)];
         let times: Vec<_> = coded.iter().map(|(pts, dts)| retime.received(*pts, *dts).unwrap()).collect();

@@ -83,7 +83,6 @@ fn what_the_plan_refuses_ends_with_3() {
         ("in.mkv -o in.mkv -c libx264 -b 1M", "same file"),
         ("in.mkv -o there.mp4 -c libx264 -b 1M", "exists; -y"),
         ("in.mkv -o none/out.mp4 -c libx264 -b 1M", "no folder none"),
-        ("in.mkv -o out.mp4 -c libx264 -b 1M -ss 60", "behind its end"),
     ] {
         for command in ["encode", "plan"] {
             let ended = place.repass(&format!("{command} {arguments}"));
@@ -106,6 +105,34 @@ fn an_input_that_cannot_be_read_ends_with_4() {
         assert!(ended.stderr.contains(input), "{ended}");
     }
     place.holds_only(&["text.mkv"]);
+}
+
+#[test]
+fn a_start_behind_the_end_ends_with_4_and_plans_no_pass() {
+    let place = Place::with_clip();
+    for command in ["encode", "plan"] {
+        let ended = place.repass(&format!("{command} in.mkv -o out.mp4 -c libx264 -b 1M -ss 60"));
+        assert_eq!((ended.code, ended.stdout.as_str()), (4, ""), "{ended}");
+        assert!(ended.stderr.contains("no frame in the part"), "{ended}");
+    }
+    place.holds_only(&["in.mkv"]);
+}
+
+#[test]
+fn a_pipe_is_encoded_in_one_pass_and_refused_for_two() {
+    let place = Place::with_clip();
+    let from_pipe = |arguments: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("cat in.mkv | \"$0\" encode - -o out.mp4 --audio none -c libx264 {arguments}")]);
+        command.arg(env!("CARGO_BIN_EXE_repass")).current_dir(place.0.path());
+        Running::start(command).end()
+    };
+    let refused = from_pipe("-b 300k");
+    assert_eq!(refused.code, 3, "{refused}");
+    assert!(refused.stderr.contains("only once"), "{refused}");
+    let done = from_pipe("--crf 30");
+    assert_eq!(done.code, 0, "{done}");
+    assert_eq!(place.frames("out.mp4"), 50);
 }
 
 #[test]

@@ -13,12 +13,15 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use repass::audio::AudioSpec;
 use repass::av::Received;
 use repass::av::audio::AudioTranscoder;
+use repass::av::encoder::{Encoder, EncoderSetup};
+use repass::av::frame::Frame;
 use repass::av::muxer::{Container, Cut, Media as MediaWriter};
 use repass::av::packet::Packet;
-use repass::av::source::{Demuxer, OpenOptions};
+use repass::av::source::{Decoder, Demuxer, OpenOptions, StreamParameters};
 use repass::error::{Error, Refusal};
 use repass::event::Cancel;
 use repass::media::StreamKind;
+use repass::plan::PassFlag;
 use repass::sink::{Digest, FileSink, Finished, OutputStream, Sink, Streams};
 use serde_json::Value;
 
@@ -54,6 +57,57 @@ fn a_remux_is_what_a_stream_copy_of_the_command_line_is() -> Tested {
     }
     Ok(())
 }
+
+/// In addition to our own media: what is in the wild, where it is at hand.
+#[test]
+fn shared_clips_are_remuxed_as_by_the_command_line() -> Tested {
+    let _deadline = deadline(300);
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/clips");
+    let clips = std::env::var_os("REPASS_CLIPS").map_or(beside, PathBuf::from);
+    let folder = tempfile::tempdir()?;
+    for (name, extensions) in CLIPS {
+        let source = clips.join(name);
+        if !source.exists() {
+            println!("skipped: no {}", source.display());
+            continue;
+        }
+        for extension in *extensions {
+            let what = format!("{name} to {extension}");
+            let ours = folder.path().join("ours").with_extension(extension);
+            let theirs = folder.path().join("theirs").with_extension(extension);
+            let (_, mapped) = remux(&source, &ours, |sink| sink).map_err(|error| format!("{what}: {error}"))?;
+            ffmpeg_copy(&source, &theirs, &mapped);
+            same(&described(&ours), &described(&theirs), &what);
+            std::fs::remove_file(ours)?;
+            std::fs::remove_file(theirs)?;
+        }
+    }
+    Ok(())
+}
+
+/// Many kinds of streams, HDR, rotation, edit lists, times that are missing, repeated or out of order, hidden VP9 frames.
+const CLIPS: &[(&str, &[&str])] = &[
+    ("bars_320x240_chapters.mkv", &["mkv", "mp4"]),
+    ("bbb_4k60_hevc10_hdr10_2s.mp4", &["mkv", "mp4"]),
+    ("clip_256x256_h264_tmcd.mp4", &["mov", "mp4"]),
+    ("count_2audio_ass_srt_chapters_attach.mkv", &["mkv", "mp4"]),
+    ("cup_640x480_h264_26777fps_audio_first.mp4", &["mkv", "ts"]),
+    ("empty_edit_5s.mp4", &["mkv", "mp4"]),
+    ("iibbibb_neg_ctts.mp4", &["mkv", "mp4"]),
+    ("keyboard_568x320_h264_rot90.mov", &["mov", "mkv"]),
+    ("man_1080x720_h264_overlapping_srt.mkv", &["mkv", "mp4"]),
+    ("man_1080x720_h264_pgs.mkv", &["mkv"]),
+    ("nasa_2video_2audio_2subs.mp4", &["mkv", "mp4"]),
+    ("phone_1080p120_h264_rot_1picture.mov", &["mov", "mp4"]),
+    ("qr_3_edit_lists.mp4", &["mkv", "mp4"]),
+    ("roadtrip_426x240_vp9p2_10bit_3s.webm", &["mkv"]),
+    ("rooftop_1080p_hevc10_hlg_editlist_rot.mp4", &["mkv", "mp4"]),
+    ("rtl_neg_first_pts.mp4", &["mkv", "mp4"]),
+    ("sintel_captions_a53_h264.ts", &["ts", "mp4"]),
+    ("timeline_screen_vfr_3026x1386.mp4", &["mkv"]),
+    ("ts_duplicate_audio_dts.ts", &["ts", "mkv", "mp4"]),
+    ("valley_1080p60_av1_hdr10_1s.mp4", &["mkv", "mp4"]),
+];
 
 // --- containers ------------------------------------------------------------------------------------------------------
 
@@ -249,6 +303,190 @@ fn sound(path: &Path) -> Vec<String> {
         .expect("ffprobe runs");
     String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
+
+// --- encoded video -----------------------------------------------------------------------------------------------------
+
+#[test]
+fn what_encoders_make_is_whole_in_every_container_that_holds_it() -> Tested {
+    let _deadline = deadline(240);
+    let folder = tempfile::tempdir()?;
+    for (encoder, options, extensions) in [
+        ("libx264", &[("preset", "ultrafast")][..], &["mp4", "mov", "mkv", "ts", "h264"][..]),
+        (
+            "libx265",
+            &[("preset", "ultrafast"), ("x265-params", "log-level=error")],
+            &["mp4", "mov", "mkv", "ts", "hevc"],
+        ),
+        ("libvpx-vp9", &[("cpu-used", "8"), ("auto-alt-ref", "1")], &["mp4", "mkv", "webm", "ivf"]),
+        // Its headers come with the first packet, after the container's header is written.
+        ("libaom-av1", &[("cpu-used", "8")], &["mp4", "mkv", "webm", "ivf", "obu"]),
+        ("libsvtav1", &[("preset", "10")], &["mp4", "mkv", "webm", "ivf"]),
+    ] {
+        for extension in extensions {
+            let output = folder.path().join(encoder).with_extension(extension);
+            let finished = match encode(encoder, options, &media().mp4, None, &output) {
+                Err(Error::Open { source, .. }) if source.0 == ENCODER_NOT_FOUND => {
+                    println!("skipped: this libavcodec has no {encoder}");
+                    break;
+                }
+                finished => finished.map_err(|error| format!("{encoder} in {extension}: {error}"))?,
+            };
+            assert_eq!((finished.video_packets, decodable_frames(&output)), (48, 48), "{encoder} in {extension}");
+            let headers = probed(&output, "stream=extradata_size");
+            let apart = !matches!(*extension, "ts" | "h264" | "hevc" | "ivf" | "obu");
+            // VP9 in Matroska before FFmpeg 6 needs none.
+            let none = encoder == "libvpx-vp9" || !apart;
+            assert!(
+                none || headers.parse::<u32>().is_ok_and(|bytes| bytes > 4),
+                "{encoder} in {extension}: {headers:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn hdr_metadata_of_the_source_is_kept_while_the_light_stays_the_same() -> Tested {
+    let _deadline = deadline(120);
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/clips");
+    let clip = std::env::var_os("REPASS_CLIPS").map_or(beside, PathBuf::from).join("valley_1080p60_av1_hdr10_1s.mp4");
+    if !clip.exists() {
+        println!("skipped: no {}", clip.display());
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    for (transfer, extension, kept) in [("smpte2084", "mp4", true), ("smpte2084", "mkv", true), ("bt709", "mkv", false)]
+    {
+        let source = folder.path().join(format!("{transfer}.mkv"));
+        let mut make = Command::new("ffmpeg");
+        make.args([
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=s=96x64:r=25:d=0.4",
+            "-pix_fmt",
+            "yuv420p10le",
+            "-color_trc",
+            transfer,
+        ]);
+        ffmpeg(make.args(["-c:v", "ffv1"]).arg(&source));
+        let output = folder.path().join(format!("out_{transfer}.{extension}"));
+        let demuxer = Demuxer::open(&clip, &OpenOptions::default(), &Cancel::new())?;
+        let like = demuxer.stream(demuxer.info().video.index)?;
+        let quiet = &[("preset", "ultrafast"), ("x265-params", "log-level=error")];
+        let finished = encode("libx265", quiet, &source, Some(like), &output)?;
+        let shown = probed(&output, "stream_side_data=side_data_type");
+        assert_eq!(finished.streams[0].hdr, kept, "{transfer} in {extension}");
+        assert_eq!(shown.contains("Mastering display metadata"), kept, "{transfer} in {extension}: {shown}");
+        assert_eq!(shown.contains("Content light level metadata"), kept, "{transfer} in {extension}: {shown}");
+    }
+    Ok(())
+}
+
+#[test]
+fn hdr_metadata_that_only_frames_have_reaches_the_container() -> Tested {
+    let _deadline = deadline(120);
+    let folder = tempfile::tempdir()?;
+    let source = folder.path().join("source.hevc");
+    let mut make = Command::new("ffmpeg");
+    make.args(["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.4", "-pix_fmt", "yuv420p10le", "-c:v", "libx265"]);
+    make.args(["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc", "-x265-params"]);
+    make.arg("log-level=error:max-cll=900,300:master-display=G(8500,39850)B(6550,2300)R(35400,14600)WP(15635,16450)L(10000000,1)");
+    if !make.arg(&source).args(["-v", "error", "-y"]).output()?.status.success() {
+        println!("skipped: this ffmpeg has no libx265");
+        return Ok(());
+    }
+    for extension in ["mp4", "mkv"] {
+        let output = folder.path().join("out").with_extension(extension);
+        encode("libx265", &[("preset", "ultrafast"), ("x265-params", "log-level=error")], &source, None, &output)?;
+        let shown = probed(&output, "stream_side_data=max_content,max_average,max_luminance");
+        assert!(shown.contains("900") && shown.contains("300") && shown.contains("1000"), "{extension}: {shown}");
+    }
+    Ok(())
+}
+
+/// Encodes the video of a source in one pass.
+fn encode(
+    encoder: &str,
+    options: &[(&str, &str)],
+    source: &Path,
+    like: Option<StreamParameters>,
+    output: &Path,
+) -> Result<Finished, Error> {
+    let container = Container::for_path(output, None)?;
+    let mut sink = Box::new(FileSink::create(output, container, false)?);
+    let mut demuxer = Demuxer::open(source, &OpenOptions::default(), &Cancel::new())?;
+    let info = demuxer.info().video.clone();
+    demuxer.only(&[info.index]);
+    let mut decoder = Decoder::open(&demuxer.stream(info.index).expect("it is there"), Some(1)).expect("a decoder");
+    let mut setup = Some(EncoderSetup {
+        encoder: encoder.to_owned(),
+        pass: 1,
+        flag: PassFlag::None,
+        options: options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        stats: None,
+        time_base: info.frame_rate.inverse(),
+        frame_rate: info.frame_rate,
+        sample_aspect_ratio: None,
+        global_header: container.global_header(),
+    });
+    let (mut open, mut like) = (None::<Encoder>, like);
+    let (mut packet, mut number) = (Packet::new().expect("memory"), 0);
+    loop {
+        let mut frame = Frame::new().expect("memory");
+        let state = decoder.receive(&mut frame).expect("decodable");
+        match state {
+            Received::NeedInput => {
+                match demuxer.read(&mut packet).expect("readable") {
+                    Received::Ready => decoder.send(&packet).expect("decodable"),
+                    _ => decoder.send_end().expect("decodable"),
+                }
+                continue;
+            }
+            Received::Ready => {
+                frame.set_pts(number);
+                frame.set_picture_type(false);
+                number += 1;
+                match (&mut open, setup.take()) {
+                    (Some(encoder), _) => encoder.send(frame)?,
+                    (none, setup) => {
+                        let first = frame.share().expect("memory");
+                        let encoder = none.insert(setup.expect("opened once").open(frame)?);
+                        let stream = encoder.stream()?.with_light_of(&first);
+                        let streams = vec![OutputStream::Encoded { stream, like: like.take() }];
+                        sink.start(&Streams { streams, ..Streams::default() })?;
+                    }
+                }
+            }
+            Received::Done => open.as_mut().expect("frames").send_end()?,
+        }
+        let encoder = open.as_mut().expect("frames");
+        loop {
+            let mut coded = Packet::new().expect("memory");
+            match encoder.receive(&mut coded)? {
+                Received::Ready => sink.write(coded, 0, info.frame_rate.inverse())?,
+                Received::NeedInput => break,
+                Received::Done => return sink.finish(),
+            }
+        }
+    }
+}
+
+fn decodable_frames(path: &Path) -> usize {
+    let mut decode = Command::new("ffmpeg");
+    decode.args(["-v", "error", "-xerror", "-i"]).arg(path);
+    let frames = decode.args(["-map", "0:v:0", "-f", "framecrc", "-"]).output().expect("ffmpeg runs");
+    String::from_utf8_lossy(&frames.stdout).lines().filter(|line| !line.starts_with('#')).count()
+}
+
+fn probed(path: &Path, entries: &str) -> String {
+    let mut probe = Command::new("ffprobe");
+    probe.args(["-v", "error", "-select_streams", "v:0", "-of", "csv=p=0", "-show_entries", entries]).arg(path);
+    String::from_utf8_lossy(&probe.output().expect("ffprobe runs").stdout).trim().trim_end_matches(',').to_owned()
+}
+
+/// libavcodec's `AVERROR_ENCODER_NOT_FOUND`.
+const ENCODER_NOT_FOUND: i32 = -1_129_203_192;
 
 // --- files that appear whole or not at all ---------------------------------------------------------------------------
 

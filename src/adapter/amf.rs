@@ -2,8 +2,8 @@
 //! run on a GPU.
 
 use super::{
-    Adapter, Better, Bitrate, Capping, Gop, Inside, Knob, PassModel, Reach, Reserved, Setting, Slot, Speed, Threads,
-    Vendor,
+    Adapter, Better, Bitrate, Capping, Gop, Inside, Knob, Library, PassModel, Reach, Reserved, Setting, Slot, Speed,
+    Threads, Vendor,
 };
 
 pub(super) static ALL: &[Adapter] = &[
@@ -24,6 +24,7 @@ const AMF: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Amd,
     availability: "FFmpeg built with AMF has it; it needs an AMD GPU and its runtime",
+    library: Library::Unknown,
     quality: &[QVBR, CQP],
     bitrate: Some(Bitrate {
         range: (1000, i32::MAX as u64),
@@ -46,6 +47,7 @@ const AMF: Adapter = Adapter {
         forced: &[Setting::option("forced_idr", "1").where_there()],
     },
     pixel_formats: &["nv12", "yuv420p"],
+    odd_sizes: false,
     passes: PassModel::Inside(Inside {
         settings: PREANALYSIS,
         reach: Reach::PerFrame,

@@ -1,8 +1,8 @@
 //! Rows of NVIDIA's encoders. Facts from libavcodec's `nvenc.c`; nothing here was run on a GPU.
 
 use super::{
-    Adapter, Better, Bitrate, Capping, Gop, Inside, Knob, PassModel, Reach, Reserved, Setting, Slot, Speed, Threads,
-    Vendor,
+    Adapter, Better, Bitrate, Capping, Gop, Inside, Knob, Library, PassModel, Reach, Reserved, Setting, Slot, Speed,
+    Threads, Vendor,
 };
 
 pub(super) static ALL: &[Adapter] = &[
@@ -23,6 +23,7 @@ const NVENC: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Nvidia,
     availability: "FFmpeg built with ffnvcodec has it; it needs an NVIDIA GPU and its driver",
+    library: Library::Unknown,
     quality: &[CQ],
     // averageBitRate is 32 bits wide.
     bitrate: Some(Bitrate {
@@ -44,6 +45,7 @@ const NVENC: Adapter = Adapter {
         forced: &[Setting::option("forced-idr", "1")],
     },
     pixel_formats: &["yuv420p", "nv12", "p010le"],
+    odd_sizes: false,
     passes: PassModel::Inside(Inside {
         settings: MULTIPASS,
         reach: Reach::PerFrame,

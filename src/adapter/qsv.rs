@@ -1,8 +1,8 @@
 //! Rows of Intel's encoders. Facts from libavcodec's `qsvenc.c`; nothing here was run on a GPU.
 
 use super::{
-    Adapter, Better, Bitrate, Capping, Gop, Inside, Knob, PassModel, Reach, Reserved, Setting, Slot, Speed, Threads,
-    Vendor,
+    Adapter, Better, Bitrate, Capping, Gop, Inside, Knob, Library, PassModel, Reach, Reserved, Setting, Slot, Speed,
+    Threads, Vendor,
 };
 
 pub(super) static ALL: &[Adapter] = &[
@@ -29,6 +29,7 @@ const QSV: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Intel,
     availability: "FFmpeg built with libvpl (or libmfx) has it; it needs an Intel GPU and its driver",
+    library: Library::Unknown,
     quality: &[ICQ],
     // Kilobits in 16 bits times a multiplier; libavcodec's own limit is reached first.
     bitrate: Some(Bitrate { range: (1000, i32::MAX as u64), with: &[], cap: Capping::Buffer }),
@@ -47,6 +48,7 @@ const QSV: Adapter = Adapter {
         forced: &[Setting::option("forced_idr", "1")],
     },
     pixel_formats: &["nv12", "p010le"],
+    odd_sizes: false,
     passes: PassModel::Inside(AHEAD),
     threads: Threads::None,
     always: &[],

@@ -2,8 +2,8 @@
 //! FFmpeg 5.1, 7.1 and 9.0; `vendor-notes.md` has the surprising ones.
 
 use super::{
-    Adapter, Better, Bitrate, Capping, Gop, Hdr10, Hdr10Style, Knob, PRESETS, PassModel, Proof, Reserved, Reuse,
-    Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor,
+    Adapter, Better, Bitrate, Capping, Gop, Hdr10, Hdr10Style, Knob, Library, PRESETS, PassModel, Proof, Reserved,
+    Reuse, Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor,
 };
 
 pub(super) static ALL: &[Adapter] = &[X264, X265, VP9, AOM, SVT, VVENC];
@@ -14,6 +14,7 @@ const X264: Adapter = Adapter {
     codec: "h264",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-gpl --enable-libx264 has it",
+    library: Library::Numbered("x264_encoder_open_"),
     quality: &[Knob { option: "crf", whole: false, cap: Capping::Buffer, ..CRF_0_TO_51 }],
     // In kilobits inside: below one, "bitrate not specified"; x264 clips above 2 Gb/s (encoder.c, validate_parameters).
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: Capping::Buffer }),
@@ -26,6 +27,7 @@ const X264: Adapter = Adapter {
         forced: &[Setting::option("forced-idr", "1")],
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
+    odd_sizes: false,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::File { option: "stats" }],
         no_quality: Some("CRF/CQP is incompatible with 2pass."),
@@ -42,7 +44,6 @@ const X264: Adapter = Adapter {
         without_route: "the linked libavcodec's libx264 has no option stats",
         reuse: Reuse::AtOrBelow,
         free: &[Slot::option("threads")],
-        signature: Some("x264 - core "),
     }),
     threads: Threads::Context,
     always: &[],
@@ -70,6 +71,7 @@ const X265: Adapter = Adapter {
     codec: "hevc",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-gpl --enable-libx265 has it",
+    library: Library::Variable("x265_version_str"),
     quality: &[Knob { option: "crf", whole: false, cap: Capping::Buffer, ..CRF_0_TO_51 }],
     // In kilobits inside: below one, x265 aims at 0 kb/s in silence.
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: Capping::Buffer }),
@@ -82,6 +84,7 @@ const X265: Adapter = Adapter {
         forced: &[Setting::option("forced-idr", "1")],
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
+    odd_sizes: false,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[
             StatsRoute::File { option: "x265-stats" },
@@ -98,7 +101,6 @@ const X265: Adapter = Adapter {
         without_route: "the linked libavcodec's libx265 has neither x265-stats nor x265-params",
         reuse: Reuse::AtOrBelow,
         free: &[Slot { option: "x265-params", key: Some("pools") }],
-        signature: Some("x265 (build "),
     }),
     // The wrapper's threads are frame threads.
     threads: Threads::Param("x265-params", "pools"),
@@ -128,6 +130,7 @@ const VP9: Adapter = Adapter {
     codec: "vp9",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-libvpx has it",
+    library: Library::Function("vpx_codec_version_str"),
     quality: &[Knob { option: "crf", whole: true, ..GOOGLE_CRF }],
     // In kilobits inside, rounded: below half of one it is none.
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: GOOGLE_CAP }),
@@ -146,6 +149,7 @@ const VP9: Adapter = Adapter {
         forced: &[],
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
+    odd_sizes: true,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -158,7 +162,6 @@ const VP9: Adapter = Adapter {
         without_route: "the linked libvpx gives no statistics",
         reuse: Reuse::Exact,
         free: VP9_FREE,
-        signature: None,
     }),
     threads: Threads::Context,
     always: &[Setting::option("row-mt", "1").where_there()],
@@ -173,6 +176,7 @@ const AOM: Adapter = Adapter {
     codec: "av1",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-libaom has it",
+    library: Library::Function("aom_codec_version_str"),
     quality: &[Knob { option: "crf", whole: true, ..GOOGLE_CRF }],
     // libaom from 3.12 on refuses more than 2 Gb/s; below half a kilobit it is none.
     bitrate: Some(Bitrate { range: (KILOBIT, 2_000_000 * KILOBIT), with: &[], cap: GOOGLE_CAP }),
@@ -184,6 +188,7 @@ const AOM: Adapter = Adapter {
     }),
     gop: Gop { ..VP9.gop },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
+    odd_sizes: true,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -197,7 +202,6 @@ const AOM: Adapter = Adapter {
         reuse: Reuse::Exact,
         // Not cpu-used: each class has its own first pass.
         free: AOM_FREE,
-        signature: None,
     }),
     threads: Threads::Context,
     always: &[Setting::option("row-mt", "1").where_there()],
@@ -215,6 +219,7 @@ const SVT: Adapter = Adapter {
     codec: "av1",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-libsvtav1 has it",
+    library: Library::Function("svt_av1_get_version"),
     quality: &[Knob {
         option: "crf",
         whole: true,
@@ -239,6 +244,7 @@ const SVT: Adapter = Adapter {
         forced: &[],
     },
     pixel_formats: &["yuv420p", "yuv420p10le"],
+    odd_sizes: false,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: Some("CRF does not support multi-pass. Use single pass."),
@@ -252,7 +258,6 @@ const SVT: Adapter = Adapter {
                         as it does before FFmpeg 9)",
         reuse: Reuse::No,
         free: &[Slot { option: "svtav1-params", key: Some("lp") }],
-        signature: None,
     }),
     // The wrapper ignores threads. Up to SVT-AV1 2 this is a number of processors, later a level of 1 to 6.
     threads: Threads::Param("svtav1-params", "lp"),
@@ -283,6 +288,7 @@ const VVENC: Adapter = Adapter {
     codec: "vvc",
     vendor: Vendor::Software,
     availability: "FFmpeg 7.1 or later built with --enable-libvvenc has it",
+    library: Library::Function("vvenc_get_version"),
     quality: &[Knob { option: "qp", whole: true, range: (0.0, 63.0), cap: VVENC_CAP, ..CRF_0_TO_51 }],
     // Level limits may refuse less when it opens.
     bitrate: Some(Bitrate { range: (KILOBIT, 800_000 * KILOBIT), with: &[], cap: VVENC_CAP }),
@@ -300,6 +306,7 @@ const VVENC: Adapter = Adapter {
         forced: &[],
     },
     pixel_formats: &["yuv420p10le"],
+    odd_sizes: false,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::File { option: "stats" }],
         no_quality: Some("A bitrate must be set to use two pass mode."),
@@ -313,7 +320,6 @@ const VVENC: Adapter = Adapter {
         // The quantizer of the first pass comes from the bit rate; sizes shift by 5 to 15 %.
         reuse: Reuse::No,
         free: &[Slot::option("threads")],
-        signature: None,
     }),
     threads: Threads::Context,
     always: &[],

@@ -1,7 +1,8 @@
 //! Rows of Apple's encoders. Facts from libavcodec's `videotoolboxenc.c`; nothing here was run on a Mac.
 
 use super::{
-    Adapter, Because, Better, Bitrate, Capping, Gop, Knob, PassModel, Reserved, Setting, Slot, Speed, Threads, Vendor,
+    Adapter, Because, Better, Bitrate, Capping, Gop, Knob, Library, PassModel, Reserved, Setting, Slot, Speed, Threads,
+    Vendor,
 };
 
 pub(super) static ALL: &[Adapter] = &[
@@ -38,6 +39,7 @@ const VIDEOTOOLBOX: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Apple,
     availability: "FFmpeg on macOS has it (--enable-videotoolbox)",
+    library: Library::Unknown,
     quality: &[QSCALE],
     // VideoToolbox takes a signed 32-bit number.
     bitrate: Some(Bitrate { range: (1000, i32::MAX as u64), with: &[], cap: Capping::Buffer }),
@@ -50,6 +52,7 @@ const VIDEOTOOLBOX: Adapter = Adapter {
         forced: &[],
     },
     pixel_formats: &["nv12", "yuv420p"],
+    odd_sizes: false,
     passes: PassModel::Refused(Because::VideoToolboxWrapper),
     threads: Threads::None,
     always: &[],

@@ -402,6 +402,14 @@ pub(crate) fn picture_bytes(width: u32, height: u32, pixel_format: &str) -> Opti
         .map(|bytes| bytes as u64)
 }
 
+/// How many pixels of this format share a chroma sample, across and down: 2 and 2 for 4:2:0; 1 and 1 where unknown.
+pub(crate) fn chroma_step(pixel_format: &str) -> (u32, u32) {
+    let Ok(number) = pixel_format_number(pixel_format) else { return (1, 1) };
+    // SAFETY: a pure look-up; descriptors are static tables.
+    let descriptor = unsafe { ffi::av_pix_fmt_desc_get(pixel_format_value(number)).as_ref() };
+    descriptor.map_or((1, 1), |d| (1 << d.log2_chroma_w, 1 << d.log2_chroma_h))
+}
+
 /// The number of a pixel format, by libavutil's name.
 pub(crate) fn pixel_format_number(name: &str) -> Result<c_int, AvError> {
     let name = crate::av::c_string(name)?;

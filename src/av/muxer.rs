@@ -127,7 +127,7 @@ impl MuxerSetup {
             set(&mut raw.metadata, "encoder", &encoder_tag(stream.encoder()))
         };
         add(self).map_err(|source| self.fault("cannot add the encoded stream", source))?;
-        Ok(self.track(Tally::new(stream.kind(), stream.codec()), false))
+        Ok(self.track(Tally::new(stream.kind(), stream.codec())))
     }
 
     /// Adds a stream of the source whose packets are written as they are, and returns its index. A cover picture's packet
@@ -155,7 +155,7 @@ impl MuxerSetup {
             set_all(&mut raw.metadata, stream.metadata.iter())
         };
         add(self).map_err(|source| self.fault(&format!("cannot add stream {}", stream.index), source))?;
-        Ok(self.track(Tally::new(stream.kind, stream.codec()), true))
+        Ok(self.track(Tally { copied: true, ..Tally::new(stream.kind, stream.codec()) }))
     }
 
     /// Sets the container's tags and chapters: those of the source, as far as they hold for the part that `cut` keeps.
@@ -165,7 +165,8 @@ impl MuxerSetup {
     pub fn set_headers(&mut self, headers: &FileHeaders, cut: &Cut) -> Result<(), Error> {
         let set = |setup: &mut Self| {
             let kept = headers.metadata.iter().filter(|(key, _)| {
-                !OF_THE_OLD_FILE.contains(&key.as_str()) && (key != "duration" || cut.length_seconds.is_none())
+                let duration_holds = cut.length_seconds.is_none() || !key.eq_ignore_ascii_case("duration");
+                !is_any_of(key, OF_THE_OLD_FILE) && duration_holds
             });
             set_all(&mut setup.raw_mut().metadata, kept)?;
             headers
@@ -245,12 +246,12 @@ impl MuxerSetup {
         Ok(stream)
     }
 
-    fn track(&mut self, mut tally: Tally, copied: bool) -> usize {
+    fn track(&mut self, mut tally: Tally) -> usize {
         let index = self.tracks.len();
         // SAFETY: the stream was just added, at this index.
         let stream = unsafe { &**self.raw_mut().streams.add(index) };
         tally.hdr = side_data::of_stream(stream).iter().any(side_data::is_hdr);
-        self.tracks.push(Track::new(tally, copied));
+        self.tracks.push(Track::new(tally));
         index
     }
 
@@ -305,7 +306,8 @@ pub struct Muxer {
 impl Muxer {
     /// Writes a packet of the stream that [`Packet::stream`] says, its times in ticks of `time_base`.
     ///
-    /// Decoding times that do not grow are moved up, as the ffmpeg command line does, and counted in [`Muxer::nudged`].
+    /// Decoding times that do not grow are moved up, as the ffmpeg command line does, and counted in [`Muxer::nudged`]. A
+    /// copied stream begins with its first key packet.
     ///
     /// # Errors
     /// [`Error::Mux`] for a stream that was not added or a packet that the container refuses, [`Error::Write`] where the
@@ -314,6 +316,9 @@ impl Muxer {
         let index = packet.stream();
         if index >= self.setup.tracks.len() {
             return Err(self.setup.fault(&format!("no stream {index}"), AvError(ffi::AVERROR(ffi::EINVAL))));
+        }
+        if self.setup.tracks[index].leaves_out(&packet) {
+            return Ok(());
         }
         let parameters = self.setup.stream(index).codecpar;
         // SAFETY: a live stream owns its parameters, and libavformat is not running.
@@ -411,8 +416,12 @@ fn set_all<'a>(
 /// Whether a tag of the source's stream is still true of what was encoded from it.
 fn survives_encoding(key: &str) -> bool {
     // mkvmerge's statistics carry the language behind a dash.
-    let statistics = OF_THE_OLD_STREAM.iter().any(|tag| key.split('-').next() == Some(tag));
-    !statistics && !key.starts_with("_STATISTICS_")
+    !is_any_of(key.split('-').next().unwrap_or_default(), OF_THE_OLD_STREAM) && !key.starts_with("_STATISTICS_")
+}
+
+/// libav's keys do not tell case apart.
+fn is_any_of(key: &str, keys: &[&str]) -> bool {
+    keys.iter().any(|other| key.eq_ignore_ascii_case(other))
 }
 
 /// Block sizes that some demuxers leave and muxers then trust, as the ffmpeg command line forgets them.

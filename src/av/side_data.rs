@@ -26,9 +26,14 @@ fn copy(entry: &ffi::AVPacketSideData) -> SideData {
     let none = entry.data.is_null() || entry.size == 0;
     // SAFETY: libav guarantees `size` readable bytes at `data`.
     let bytes = if none { &[] } else { unsafe { std::slice::from_raw_parts(entry.data, entry.size) } };
+    named(entry.type_, bytes.to_vec())
+}
+
+/// An entry of this type.
+pub(crate) fn named(kind: ffi::AVPacketSideDataType, bytes: Vec<u8>) -> SideData {
     // SAFETY: a look-up whose answer is static or null.
-    let name = unsafe { text(ffi::av_packet_side_data_name(entry.type_)) }.unwrap_or_default();
-    SideData { kind: entry.type_ as i32, name, bytes: bytes.to_vec() }
+    let name = unsafe { text(ffi::av_packet_side_data_name(kind)) }.unwrap_or_default();
+    SideData { kind: kind as i32, name, bytes }
 }
 
 /// What a stream has.

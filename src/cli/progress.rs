@@ -3,7 +3,6 @@
 //! Invariant: nothing but JSON lines goes to stdout, and a bar never goes back.
 
 use std::io::{self, IsTerminal};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -72,7 +71,8 @@ impl Screen {
 
     fn warn(&self, text: &str) {
         match self {
-            Screen::Json | Screen::Silent => {}
+            Screen::Json => json_line(&Event::Warning { text: text.to_owned() }),
+            Screen::Silent => {}
             _ => self.line(&format!("repass: warning: {text}")),
         }
     }
@@ -93,7 +93,8 @@ pub(crate) struct Progress {
     /// The pass of each rendition that writes its output; packets of the others are thrown away.
     last_passes: Vec<usize>,
     seen: Seen,
-    lines: Mutex<Option<Instant>>,
+    /// When the last line was written, where there is no bar.
+    told: Option<Instant>,
 }
 
 /// The last that was heard of everything.
@@ -119,7 +120,7 @@ impl Progress {
             eta: Eta::new(plan.runs, plan.frames()),
             last_passes: plan.renditions.iter().map(|rendition| rendition.encoder.steps.len()).collect(),
             seen: Seen { of: plan.runs, ..Seen::default() },
-            lines: Mutex::new(None),
+            told: None,
         }
     }
 
@@ -180,10 +181,9 @@ impl Progress {
     }
 
     /// Once every few seconds, for logs.
-    fn draw_line(&self) {
-        let mut last = self.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
-            *last = Some(Instant::now());
+    fn draw_line(&mut self) {
+        if self.told.is_none_or(|told| told.elapsed() >= LINE_EVERY) {
+            self.told = Some(Instant::now());
             complain(&format!("{}  {}  {}", self.seen.pass(), percent(self.seen.furthest), self.message()));
         }
     }

@@ -16,11 +16,12 @@ use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::frames::{FrameList, FrameSource};
 use crate::job::run::Usage;
+use crate::job::{Picture, pictures};
 use crate::media::SourceInfo;
 use crate::pipeline::encode::{EncodeStage, Encoded};
 use crate::pipeline::{Frames, Lane, run as run_pipeline};
 use crate::plan::{EncoderPlan, FirstPassOf, Passes, Request, StatsUse, compile};
-use crate::probe::{capabilities, library};
+use crate::probe::capabilities;
 use crate::rate::{ByteSize, Target};
 use crate::report::AnalysisReport;
 use crate::sink::WholeFile;
@@ -59,6 +60,8 @@ pub struct AnalysisPlan {
     pub timing: Timing,
     /// The filters.
     pub graph: Graph,
+    /// What the filters give: one picture.
+    pub pictures: Vec<Picture>,
     /// The passes of the encoder; the first is run.
     pub encoder: EncoderPlan,
     /// The file for the statistics.
@@ -67,6 +70,8 @@ pub struct AnalysisPlan {
     pub overwrite: bool,
     /// Whether statistics of a damaged input are kept.
     pub keep_damaged: bool,
+    /// Everything that deserves to be known.
+    pub warnings: Vec<String>,
     /// The adapter's row.
     #[serde(skip)]
     pub adapter: &'static Adapter,
@@ -103,7 +108,9 @@ impl Analysis {
         }
         let branch = Branch { size: None, filters: None, pixel_formats: encoder.pixel_formats.clone() };
         let rotation = source.video.rotation;
-        let graph = Graph { rotation, trunk: request.filters.clone(), branches: vec![branch] };
+        let mut graph = Graph { rotation, trunk: request.filters.clone(), branches: vec![branch] };
+        let mut warnings = encoder.warnings.clone();
+        let pictures = pictures(&file, &mut graph, &[(0, adapter)], &mut warnings)?;
         file.set_graph(graph.clone());
         let plan = AnalysisPlan {
             input: request.input.clone(),
@@ -114,6 +121,8 @@ impl Analysis {
             output: request.output.clone(),
             overwrite: request.overwrite,
             keep_damaged: request.keep_damaged,
+            pictures,
+            warnings,
             adapter,
         };
         Ok(Analysis { plan, source: file, cancel: cancel.clone() })
@@ -133,7 +142,7 @@ impl Analysis {
         let began = Usage::now();
         let file = WholeFile::create(&self.plan.output, self.plan.overwrite)?;
         self.source.prime()?;
-        let mut header = self.header()?;
+        let mut header = self.header();
         let mut list = FrameList::default();
         let mut encoded = self.encode(&mut list, &mut observe)?;
         let stats = encoded.stats.take().ok_or(Error::Stopped)?;
@@ -149,32 +158,33 @@ impl Analysis {
             stats_bytes: stats.bytes(),
             wall_seconds: began.wall(),
             cpu_seconds: began.cpu_since(),
-            warnings: self.plan.encoder.warnings.iter().cloned().chain(self.source.warnings()).collect(),
+            warnings: self.plan.warnings.iter().cloned().chain(self.source.warnings()).collect(),
         })
     }
 
     /// What the statistics will be of, as far as it is known before the pass.
-    fn header(&self) -> Result<Header, Error> {
+    fn header(&self) -> Header {
         let encoder = &self.plan.encoder;
         let versions = versions();
-        let frame = self.source.first_frames().and_then(<[_]>::first).ok_or(Error::Stopped)?;
-        Ok(Header {
+        let Picture { width, height, pixel_format } = self.plan.pictures[0].clone();
+        Header {
             encoder: encoder.encoder.to_owned(),
             row: encoder.row,
             libavcodec: versions.libavcodec,
             ffmpeg: versions.ffmpeg,
-            library: library(self.plan.adapter),
+            library: encoder.library.clone(),
             target: encoder.target.to_string(),
             settings: encoder.steps.first().map(|step| step.settings.clone()).unwrap_or_default(),
-            width: frame.width(),
-            height: frame.height(),
-            pixel_format: frame.pixel_format(),
+            width,
+            height,
+            pixel_format,
+            time_base: self.source.time_base(),
             frame_rate: self.source.frame_rate(),
             frames: 0,
             frames_hash: String::new(),
             source: self.plan.input.path.display().to_string(),
             parts: Vec::new(),
-        })
+        }
     }
 
     fn encode(&mut self, list: &mut FrameList, observe: &mut dyn FnMut(Event)) -> Result<Encoded, Error> {
@@ -197,8 +207,8 @@ impl Analysis {
         let (step, model) = self.first_pass()?;
         let frames = self.plan.source.video.frames;
         let made = Made { encoder: self.plan.encoder.encoder, model, step, frames: frames.unwrap_or(0) };
-        let frame = self.source.first_frames().and_then(<[_]>::first).ok_or(Error::Stopped)?;
-        let store = StatsStore::for_route(made.route(), made.expected_bytes(frame.width(), frame.height()))?;
+        let picture = &self.plan.pictures[0];
+        let store = StatsStore::for_route(made.route(), made.expected_bytes(picture.width, picture.height))?;
         let path = store.path();
         let rate = self.source.frame_rate();
         let setup = EncoderSetup {
@@ -213,7 +223,7 @@ impl Analysis {
             global_header: false,
         };
         let stats = Some((model, store));
-        Ok(EncodeStage { setup, step: step.clone(), stats, expected: None, total: frames, exact: None })
+        Ok(EncodeStage { setup, step: step.clone(), stats, expected: None, total: frames, times: None })
     }
 
     fn first_pass(&self) -> Result<(&crate::plan::PassStep, &'static TwoRuns), Error> {

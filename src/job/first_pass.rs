@@ -127,7 +127,7 @@ pub(super) fn check_source(plan: &Plan, file: &mut DecodedFile) -> Result<(), Er
         let moment = clock.next(frames[0].pts());
         let hash = frame.hash().map_err(|source| Error::Filter { graph: String::new(), source, log: String::new() })?;
         let mut differences = artefact.source_differences(frame, file.frame_rate());
-        if differences.is_empty() && artefact.has(0, moment, hash).is_err() {
+        if differences.is_empty() && artefact.has(0, moment, hash, false).is_err() {
             differences.push("source: the first frame is another".to_owned());
         }
         if !differences.is_empty() {

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{FrameList, FrameSource};
 use crate::job::size::{self, Overhead};
-use crate::job::{FirstPass, Plan, RenditionPlan, least_rate, upright};
+use crate::job::{FirstPass, Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::feed::Analysed;
 use crate::pipeline::mux::{MuxStage, Muxed};
@@ -24,6 +24,7 @@ use crate::report::{PassReport, RenditionReport, Report, RunReport};
 use crate::source::DecodedFile;
 use crate::stats::artefact::Artefact;
 use crate::stats::{Made, Stats, StatsStore};
+use crate::timing::OutputTimes;
 
 /// What a rendition has come to.
 struct Progress {
@@ -31,6 +32,8 @@ struct Progress {
     passes: Vec<PassReport>,
     muxed: Option<Muxed>,
     others: Option<Tally>,
+    /// Whether all frames are known to be on the grid before the first run, from an earlier analysis.
+    on_grid: bool,
     /// The bit rate of a size target, once measured.
     rate: Option<BitRate>,
 }
@@ -48,9 +51,9 @@ pub(super) fn run(
     let mut progress: Vec<Progress> = plan
         .renditions
         .iter()
-        .map(|_| Progress { stats: None, passes: Vec::new(), muxed: None, others: None, rate: None })
+        .map(|_| Progress { stats: None, passes: Vec::new(), muxed: None, others: None, on_grid: false, rate: None })
         .collect();
-    let kept = open_kept(plan, &mut progress)?;
+    let kept = open_kept(plan, &source, &mut progress)?;
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
@@ -74,7 +77,7 @@ pub(super) fn run(
 }
 
 /// The statistics that were kept in files, unpacked; and the frames that they were made of, to hold the source to.
-fn open_kept(plan: &Plan, progress: &mut [Progress]) -> Result<Vec<Analysed>, Error> {
+fn open_kept(plan: &Plan, source: &DecodedFile, progress: &mut [Progress]) -> Result<Vec<Analysed>, Error> {
     let mut analysed = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
         let (FirstPass::Kept { stats, checksum }, PassModel::TwoRuns(model)) =
@@ -86,7 +89,10 @@ fn open_kept(plan: &Plan, progress: &mut [Progress]) -> Result<Vec<Analysed>, Er
         artefact.is_still(checksum)?;
         let step = rendition.encoder.steps.first().ok_or(Error::Stopped)?;
         progress.stats = Some(artefact.unpack(model, step)?);
-        analysed.push(Analysed { branch: rendition.branch, artefact });
+        let same_ticks = artefact.header().time_base == source.time_base();
+        let times = OutputTimes::new(source.time_base(), source.frame_rate());
+        progress.on_grid = same_ticks && times.is_none_or(|times| artefact.frames().is_on_grid(&times));
+        analysed.push(Analysed { branch: rendition.branch, same_ticks, artefact });
     }
     Ok(analysed)
 }
@@ -132,7 +138,8 @@ fn lane(
     let reads_text = matches!(step.stats, StatsUse::Read(StatsRoute::Context));
     let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
     let rate = source.frame_rate();
-    let exact = (!plan.timing.regular && source.time_base() != rate.inverse()).then(|| source.time_base());
+    let on_grid = |times: &OutputTimes| progress[index].on_grid || list.is_on_grid(times);
+    let times = OutputTimes::new(source.time_base(), rate).filter(|times| !on_grid(times));
     let mut step = step.clone();
     aim(&mut step, progress[index].rate);
     let setup = EncoderSetup {
@@ -156,7 +163,7 @@ fn lane(
     Ok(Lane {
         rendition: index,
         branch: rendition.branch,
-        encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), exact },
+        encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), times },
         mux,
         other,
     })
@@ -178,10 +185,10 @@ fn store(
     let (StatsUse::Write(route), PassModel::TwoRuns(model)) = (step.stats, &rendition.adapter.passes) else {
         return Ok(None);
     };
-    let (width, height) = plan.graph.branches[rendition.branch].size.unwrap_or_else(|| upright(&plan.source));
+    let picture = &plan.pictures[rendition.branch];
     let frames = plan.frames().unwrap_or(0);
     let made = Made { encoder: rendition.encoder.encoder, model, step, frames };
-    StatsStore::for_route(route, made.expected_bytes(width, height)).map(|store| Some((model, store)))
+    StatsStore::for_route(route, made.expected_bytes(picture.width, picture.height)).map(|store| Some((model, store)))
 }
 
 fn refuse_damage(plan: &Plan, source: &DecodedFile) -> Result<(), Error> {
@@ -221,7 +228,7 @@ fn take(
     progress.muxed = lane.muxed.or(progress.muxed.take());
     if let (Target::Size(size), false) = (rendition.encoder.target, step.output) {
         let others = progress.others.map(|tally| tally.others).unwrap_or_default();
-        let seconds = list.len() as f64 / source.frame_rate().value();
+        let seconds = duration(list, source);
         let overhead = Overhead::of(&rendition.container);
         let least = least_rate(rendition.adapter);
         progress.rate = Some(size::video_rate(size, others, overhead, list.len() as u64, seconds, least)?);
@@ -282,10 +289,14 @@ fn finish(
     })
 }
 
-/// Seconds of video: from the first frame to the end of the last, on the grid.
+/// Seconds of video: from the first frame to the end of the last.
 fn duration(list: &FrameList, source: &DecodedFile) -> f64 {
     let (Some(first), Some(last)) = (list.entries().first(), list.entries().last()) else { return 0.0 };
-    (last.moment.grid - first.moment.grid + 1) as f64 / source.frame_rate().value()
+    let period = source.frame_rate().inverse().value();
+    if OutputTimes::new(source.time_base(), source.frame_rate()).is_none_or(|times| list.is_on_grid(&times)) {
+        return (last.moment.grid - first.moment.grid + 1) as f64 * period;
+    }
+    (last.moment.exact - first.moment.exact) as f64 * source.time_base().value() + period
 }
 
 fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64) -> Result<RenditionReport, Error> {

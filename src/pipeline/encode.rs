@@ -19,7 +19,7 @@ use crate::pipeline::feed::Fed;
 use crate::pipeline::{receive_timed, send_timed};
 use crate::plan::PassStep;
 use crate::stats::{Made, Stats, StatsStore};
-use crate::timing::{Moment, Retime};
+use crate::timing::{Moment, OutputTimes, Retime};
 
 /// What a mux stage is given. A queue that closes without `End` was cut off.
 pub(crate) enum Coded {
@@ -54,8 +54,8 @@ pub(crate) struct EncodeStage {
     pub(crate) expected: Option<u64>,
     /// How many frames there probably are, for progress.
     pub(crate) total: Option<u64>,
-    /// Time base of exact times, where the source does not keep to the grid.
-    pub(crate) exact: Option<Rational>,
+    /// The output's own times; `None` where all frames are known to be on the grid.
+    pub(crate) times: Option<OutputTimes>,
 }
 
 impl EncodeStage {
@@ -67,10 +67,9 @@ impl EncodeStage {
         packets: Option<Sender<Coded>>,
         events: &Sender<Event>,
     ) -> Result<Encoded, Error> {
-        let EncodeStage { setup, step, stats, expected, total, exact } = self;
-        let period = exact.map_or(1, |tick| (setup.time_base.value() / tick.value()).round() as i64);
+        let EncodeStage { setup, step, stats, expected, total, times } = self;
         let mut pass = Pass {
-            retime: exact.map(|time_base| (Retime::new(period), time_base)),
+            retime: times.map(|times| (Retime::new(times.period()), times)),
             grid: setup.time_base,
             out: packets,
             packet: Packet::new().map_err(|_| Error::Stopped)?,
@@ -112,7 +111,7 @@ impl EncodeStage {
 
 /// One pass under way.
 struct Pass<'p> {
-    retime: Option<(Retime, Rational)>,
+    retime: Option<(Retime, OutputTimes)>,
     grid: Rational,
     out: Option<Sender<Coded>>,
     packet: Packet,
@@ -125,9 +124,11 @@ impl Pass<'_> {
     fn open(&mut self, setup: EncoderSetup, frames: &Receiver<Fed>) -> Result<Option<Encoder>, Error> {
         let Some((first, moment)) = self.next(frames)? else { return Ok(None) };
         self.note(moment);
+        let light = first.properties().map_err(|_| Error::Stopped)?;
         let mut encoder = setup.open(first)?;
         if let Some(out) = &self.out {
-            let stream = encoder.stream()?;
+            let time_base = self.retime.as_ref().map_or(self.grid, |(_, times)| times.time_base);
+            let stream = encoder.stream()?.with_time_base(time_base).with_light_of(&light);
             send_timed(out, Coded::Start(Box::new(stream)), &mut self.done.blocked)?;
         }
         self.receive(&mut encoder)?;
@@ -142,8 +143,8 @@ impl Pass<'_> {
     }
 
     fn note(&mut self, moment: Moment) {
-        if let Some((retime, _)) = &mut self.retime {
-            retime.sent(moment);
+        if let Some((retime, times)) = &mut self.retime {
+            retime.sent(moment.grid, times.of(moment));
         }
         self.done.frames += 1;
     }
@@ -182,12 +183,12 @@ impl Pass<'_> {
                 packet.set_times(pts, dts, packet.duration().max(1));
                 self.grid
             }
-            Some((retime, time_base)) => {
+            Some((retime, times)) => {
                 let pts = packet.pts().unwrap_or_default();
                 if let Some(times) = retime.received(pts, packet.dts().unwrap_or(pts)) {
                     packet.set_times(Some(times.pts), Some(times.dts), times.duration);
                 }
-                *time_base
+                times.time_base
             }
         };
         send_timed(out, Coded::Packet(packet, time_base), &mut self.done.blocked)

@@ -36,6 +36,8 @@ pub(crate) struct Feeding {
 /// Frames of one branch as they were when statistics were made of them in an earlier job.
 pub(crate) struct Analysed {
     pub(crate) branch: usize,
+    /// Whether exact times can be compared: they are in the same ticks.
+    pub(crate) same_ticks: bool,
     pub(crate) artefact: Artefact,
 }
 
@@ -87,7 +89,8 @@ impl FeedStage<'_> {
     /// Before an encoder sees a frame that its statistics do not know: libaom would end the process in the end.
     fn hold_to_analysis(&self, index: usize, moment: Moment, hashes: &[u64]) -> Result<(), Error> {
         let mut analysed = self.frames.analysed.iter();
-        analysed.try_for_each(|analysed| analysed.artefact.has(index, moment, hashes[analysed.branch]))
+        analysed
+            .try_for_each(|analysed| analysed.artefact.has(index, moment, hashes[analysed.branch], analysed.same_ticks))
     }
 
     /// Hands out what the cache keeps, then decodes the rest again and holds it to the list.

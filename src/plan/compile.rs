@@ -52,6 +52,7 @@ impl<'a> Compiler<'a> {
             encoder: self.adapter.name,
             row: self.adapter.row,
             libavcodec: self.capabilities.libavcodec.clone(),
+            library: self.capabilities.library.clone(),
             target: self.request.target,
             cap: self.request.cap,
             analysis: course.analysis(),

@@ -1,7 +1,7 @@
 //! A first pass kept in one file: the statistics, and everything that must match before an encoder may see them again.
 //!
 //! ```text
-//!  magic (16) │ length (4) │ header, JSON │ frames: time and hash (16 each) │ parts: chunks, LZ4 │ XXH3, 128 bits (16)
+//!  magic (16) │ length (4) │ header, JSON │ frames: times and hash (24 each) │ parts: chunks, LZ4 │ XXH3, 128 bits (16)
 //! ```
 //!
 //! Invariant: nothing of a file is used before its checksum was seen to match, and nothing in it is a path or an option.
@@ -17,7 +17,7 @@ use crate::adapter::TwoRuns;
 use crate::av::frame::Frame;
 use crate::av::versions;
 use crate::error::Error;
-use crate::frames::FrameList;
+use crate::frames::{FrameList, Listed};
 use crate::media::Rational;
 use crate::plan::{EncoderPlan, FirstPassOf, PassStep, PlannedSetting, differences};
 use crate::sink::WholeFile;
@@ -47,6 +47,8 @@ pub struct Header {
     pub height: u32,
     /// Their pixel format, by libavutil's name.
     pub pixel_format: String,
+    /// Seconds per tick of their exact times.
+    pub time_base: Rational,
     /// Frames per second, as the encoder was told.
     pub frame_rate: Rational,
     /// How many frames.
@@ -64,12 +66,9 @@ pub struct Header {
 pub struct Artefact {
     path: PathBuf,
     header: Header,
-    frames: Vec<Kept>,
+    frames: FrameList,
     checksum: u128,
 }
-
-/// One frame: its place on the grid, and the hash of its pixels.
-type Kept = (i64, u64);
 
 impl Artefact {
     /// Reads a file to its end, and checks that it is whole.
@@ -84,6 +83,11 @@ impl Artefact {
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The frames that were analysed.
+    pub(crate) fn frames(&self) -> &FrameList {
+        &self.frames
     }
 
     /// The checksum over everything in the file, in hexadecimal.
@@ -103,7 +107,6 @@ impl Artefact {
     /// What keeps the statistics from serving this second pass, one line for each.
     pub(crate) fn differences(&self, plan: &EncoderPlan, wanted: &FirstPassOf<'_>) -> Vec<String> {
         let versions = versions();
-        let library = crate::probe::library(wanted.adapter);
         let said = |library: &Option<String>| library.clone().unwrap_or_else(|| "unknown".to_owned());
         let header = &self.header;
         let pairs = [
@@ -111,7 +114,7 @@ impl Artefact {
             ("repass's row of it", header.row.to_string(), plan.row.to_string()),
             ("libavcodec", header.libavcodec.clone(), versions.libavcodec),
             ("FFmpeg", header.ffmpeg.clone(), versions.ffmpeg),
-            ("encoder library", said(&header.library), said(&library)),
+            ("encoder library", said(&header.library), said(&plan.library)),
         ];
         let differs = |(what, then, now): (&str, String, String)| {
             (then != now).then(|| format!("{what}: {then} then, {now} now"))
@@ -137,16 +140,20 @@ impl Artefact {
         pairs.into_iter().filter_map(differs).collect()
     }
 
-    /// Whether frame `index` is the one that was analysed.
+    /// Whether frame `index` is the one that was analysed. Encoders see the grid alone, and the same frames may come from a
+    /// container with other ticks; so exact times are compared only where that is asked for.
     ///
     /// # Errors
     /// [`Error::OtherFrames`] where it is another, or one too many.
-    pub(crate) fn has(&self, index: usize, moment: Moment, hash: u64) -> Result<(), Error> {
-        match self.frames.get(index) {
-            Some((grid, pixels)) if (*grid, *pixels) == (moment.grid, hash) => Ok(()),
-            Some((grid, _)) if *grid != moment.grid => Err(self.other(format!("frame {index} has another time"))),
-            Some(_) => Err(self.other(format!("frame {index} has other pixels"))),
-            None => Err(self.other(format!("there are more than {index} frames"))),
+    pub(crate) fn has(&self, index: usize, moment: Moment, hash: u64, exactly: bool) -> Result<(), Error> {
+        let Some(listed) = self.frames.entries().get(index) else {
+            return Err(self.other(format!("there are more than {index} frames")));
+        };
+        let same_time = if exactly { listed.moment == moment } else { listed.moment.grid == moment.grid };
+        match (same_time, listed.hash == hash) {
+            (true, true) => Ok(()),
+            (false, _) => Err(self.other(format!("frame {index} has another time"))),
+            (true, false) => Err(self.other(format!("frame {index} has other pixels"))),
         }
     }
 
@@ -206,6 +213,7 @@ pub(crate) fn write(file: WholeFile, mut header: Header, frames: &FrameList, sta
         out.write_all(&text)?;
         for listed in frames.entries() {
             out.write_all(&listed.moment.grid.to_le_bytes())?;
+            out.write_all(&listed.moment.exact.to_le_bytes())?;
             out.write_all(&listed.hash.to_le_bytes())?;
         }
         for (_, part) in parts {
@@ -278,7 +286,7 @@ struct Reading<R> {
 }
 
 impl<R: Read> Reading<R> {
-    fn whole(mut self, mut take: impl FnMut(usize, &[u8]) -> io::Result<()>) -> io::Result<(Header, Vec<Kept>, u128)> {
+    fn whole(mut self, mut take: impl FnMut(usize, &[u8]) -> io::Result<()>) -> io::Result<(Header, FrameList, u128)> {
         let mut magic = [0; MAGIC.len()];
         self.input.read_exact(&mut magic)?;
         if magic != *MAGIC {
@@ -313,18 +321,19 @@ impl<R: Read> Reading<R> {
         }
     }
 
-    fn frames(&mut self, count: u64) -> io::Result<Vec<Kept>> {
-        if count > self.length / 16 {
-            return Err(invalid("ends too early"));
-        }
-        let mut kept = Vec::with_capacity(count as usize);
+    fn frames(&mut self, count: u64) -> io::Result<FrameList> {
+        let mut frames = FrameList::default();
         for _ in 0..count {
-            let (mut grid, mut hash) = ([0; 8], [0; 8]);
-            self.input.read_exact(&mut grid)?;
-            self.input.read_exact(&mut hash)?;
-            kept.push((i64::from_le_bytes(grid), u64::from_le_bytes(hash)));
+            let mut number = || -> io::Result<[u8; 8]> {
+                let mut bytes = [0; 8];
+                self.input.read_exact(&mut bytes)?;
+                Ok(bytes)
+            };
+            let (grid, exact) = (i64::from_le_bytes(number()?), i64::from_le_bytes(number()?));
+            let hash = u64::from_le_bytes(number()?);
+            frames.push(Listed { pts: None, moment: Moment { grid, exact }, hash });
         }
-        Ok(kept)
+        Ok(frames)
     }
 
     fn part(&mut self, bytes: u64, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {

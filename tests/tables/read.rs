@@ -95,6 +95,7 @@ impl Tables {
         Capabilities {
             encoder: adapter.name,
             libavcodec: self.libavcodec.clone(),
+            library: None,
             present: own.is_some(),
             route,
             options,

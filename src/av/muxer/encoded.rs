@@ -5,6 +5,7 @@ use std::slice;
 
 use ffmpeg_sys_next as ffi;
 
+use crate::av::frame::Frame;
 use crate::av::muxer::{codec_name, kind_of};
 use crate::av::side_data;
 use crate::av::source::{SideData, StreamParameters};
@@ -44,6 +45,40 @@ impl EncodedStream {
             frame_rate: positive(context.framerate),
             sample_aspect_ratio: positive(context.sample_aspect_ratio),
         })
+    }
+
+    /// Gives the stream the time base of its packets, where that is finer than the encoder's.
+    #[must_use]
+    pub(crate) fn with_time_base(mut self, time_base: Rational) -> Self {
+        self.time_base = time_base;
+        self
+    }
+
+    /// Adds the static HDR metadata of a frame that the encoder was given, where the stream has none yet and its transfer is
+    /// one of HDR. Before FFmpeg 6.1 encoders do not pass it on themselves; sources often have it only in their frames.
+    #[must_use]
+    pub fn with_light_of(mut self, frame: &Frame) -> Self {
+        use ffi::{AVFrameSideDataType as OfFrame, AVPacketSideDataType as OfStream};
+        let transfer = self.parameters.get().color_trc as u32;
+        let hdr = [
+            ffi::AVColorTransferCharacteristic::AVCOL_TRC_SMPTE2084 as u32,
+            ffi::AVColorTransferCharacteristic::AVCOL_TRC_ARIB_STD_B67 as u32,
+        ];
+        // For both kinds, streams keep the same structure as frames.
+        for (from, to) in [
+            (OfFrame::AV_FRAME_DATA_MASTERING_DISPLAY_METADATA, OfStream::AV_PKT_DATA_MASTERING_DISPLAY_METADATA),
+            (OfFrame::AV_FRAME_DATA_CONTENT_LIGHT_LEVEL, OfStream::AV_PKT_DATA_CONTENT_LIGHT_LEVEL),
+        ] {
+            let missing = hdr.contains(&transfer) && !self.side_data.iter().any(|own| own.kind == to as i32);
+            // SAFETY: the frame is live; the result is null or belongs to it.
+            let found = unsafe { ffi::av_frame_get_side_data(frame.as_ptr(), from).as_ref() };
+            if let Some(found) = found.filter(|_| missing) {
+                // SAFETY: libav guarantees `size` readable bytes at `data`.
+                let bytes = unsafe { slice::from_raw_parts(found.data, found.size) }.to_vec();
+                self.side_data.push(side_data::named(to, bytes));
+            }
+        }
+        self
     }
 
     /// What it carries: video or audio.

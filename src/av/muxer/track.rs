@@ -14,6 +14,8 @@ pub struct Tally {
     pub kind: StreamKind,
     /// libavcodec's name of its codec.
     pub codec: String,
+    /// Whether its packets are those of the source, and not ours.
+    pub copied: bool,
     /// Whether its header promises a mastering display or a content light level.
     pub hdr: bool,
     /// Packets.
@@ -37,6 +39,7 @@ impl Tally {
         Tally {
             kind,
             codec,
+            copied: false,
             hdr: false,
             packets: 0,
             bytes: 0,
@@ -80,7 +83,6 @@ impl Tally {
 /// A stream's clock and counters. Times are in ticks of the container's time base.
 pub(super) struct Track {
     pub(super) tally: Tally,
-    copied: bool,
     time_base: Rational,
     keeps_times: bool,
     /// How far a decoding time must be above its predecessor; `None` where it need not be.
@@ -95,10 +97,9 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub(super) fn new(tally: Tally, copied: bool) -> Self {
+    pub(super) fn new(tally: Tally) -> Self {
         Track {
             tally,
-            copied,
             time_base: Rational::new(1, 1),
             keeps_times: true,
             step: None,
@@ -123,15 +124,20 @@ impl Track {
         self.keeps_times = container.keeps_times();
         let timed = matches!(self.kind(), StreamKind::Video | StreamKind::Audio | StreamKind::Subtitle);
         // A hidden VP9 frame shares its time with the frame that shows it, and must keep it when copied (ffmpeg_mux.c).
-        let hidden = self.copied && parameters.codec_id == ffi::AVCodecID::AV_CODEC_ID_VP9;
+        let hidden = self.tally.copied && parameters.codec_id == ffi::AVCodecID::AV_CODEC_ID_VP9;
         let may_repeat = container.flags() & ffi::AVFMT_TS_NONSTRICT != 0;
         self.step = (timed && self.keeps_times && !hidden).then_some(i64::from(!may_repeat));
+    }
+
+    /// Whether a packet can be left out: no decoder can start with it. As the ffmpeg command line begins a copy.
+    pub(super) fn leaves_out(&self, packet: &Packet) -> bool {
+        self.tally.copied && self.tally.packets == 0 && !packet.is_key()
     }
 
     /// Brings a packet's times into the container's clock, makes them grow, and counts the packet. Says whether a time had
     /// to be moved or made up.
     pub(super) fn fit(&mut self, packet: &mut Packet, from: Rational, parameters: &mut ffi::AVCodecParameters) -> bool {
-        if self.copied && self.kind() == StreamKind::Audio && parameters.sample_rate > 0 {
+        if self.tally.copied && self.kind() == StreamKind::Audio && parameters.sample_rate > 0 {
             self.rescale_sound(packet, from, parameters);
         } else {
             packet.rescale(from, self.time_base);

@@ -125,7 +125,7 @@ unsafe extern "C" fn write(opaque: *mut c_void, bytes: Bytes, length: c_int) -> 
         return 0;
     }
     // SAFETY: libavformat passes `length` readable bytes.
-    let bytes = unsafe { std::slice::from_raw_parts(bytes.cast_const(), length as usize) };
+    let bytes = unsafe { std::slice::from_raw_parts(bytes, length as usize) };
     match target.attempt(|media| media.write_all(bytes)) {
         Some(()) => {
             target.position += bytes.len() as u64;
