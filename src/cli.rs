@@ -3,20 +3,23 @@
 //! Invariant: stdout carries the result alone (a summary, a plan, a table, JSON); everything else goes to stderr.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
+use serde::Serialize;
 use serde_json::json;
 
 use repass::adapter;
 use repass::av;
 use repass::error::Error;
 use repass::event::Cancel;
-use repass::job::Job;
+use repass::job::{Analysis, Job};
 
 mod args;
+mod batch;
 mod encoders;
 mod eta;
 mod pages;
@@ -27,9 +30,10 @@ mod text;
 mod typed;
 
 pub(crate) use args::Cli;
-use args::{Command, EncodeArgs, PlanArgs};
-use progress::{Progress, Screen};
-use text::{complain, print, printable};
+use args::{AnalyseArgs, Command, EncodeArgs, PlanArgs, ProgressChoice};
+use batch::NotAllDone;
+use progress::{Progress, Screen, Work};
+use text::{Page, complain, print, printable};
 
 impl Cli {
     /// Reads the arguments; `-ss` is understood as ffmpeg's users type it.
@@ -50,6 +54,7 @@ impl Cli {
         let cancel = cancel_on_signals()?;
         match &self.command {
             Command::Encode(args) => self.encode(args, &cancel),
+            Command::Analyse(args) => self.analyse(args, &cancel),
             Command::Plan(args) => self.plan(args, &cancel),
             Command::Encoders(args) => encoders::show(args, self.json),
             Command::Completions { shell } => Ok(pages::completions(*shell, command())?),
@@ -66,24 +71,50 @@ impl Cli {
     }
 
     fn encode(&self, args: &EncodeArgs, cancel: &Cancel) -> Result<()> {
-        let screen = self.screen(args);
-        let job = Job::prepare(&args.request(self.verbose > 0, cancel)?, cancel)?;
-        let mut progress = Progress::new(screen.clone(), job.plan(), cancel);
+        let inputs = args.inputs()?;
+        let screen = self.screen(args.output.progress);
+        match inputs.as_slice() {
+            [input] if !args.batch.resume => self.encode_one(args, input, screen, cancel),
+            _ => batch::encode(args, &inputs, screen, self, cancel),
+        }
+    }
+
+    fn encode_one(&self, args: &EncodeArgs, input: &Path, screen: Screen, cancel: &Cancel) -> Result<()> {
+        let job = Job::prepare(&args.request(input, self.verbose > 0, cancel)?, cancel)?;
+        let mut progress = Progress::new(screen.clone(), Work::of(job.plan()), cancel);
         let report = job.run(|event| progress.take(&event));
         progress.end();
         let report = report?;
-        match (&screen, self.json) {
-            (Screen::Json, true) => print_json(&tagged("report", &report)?)?,
-            (_, true) => print(&format!("{}\n", report.to_json()))?,
-            (Screen::Json, false) => {}
-            _ => summary::summary(&report, !screen.shows_warnings_beside_stdout()).print()?,
+        self.show(&screen, &report, || summary::summary(&report, !screen.shows_warnings_beside_stdout()))
+    }
+
+    fn analyse(&self, args: &AnalyseArgs, cancel: &Cancel) -> Result<()> {
+        let screen = self.screen(args.progress);
+        let analysis = Analysis::prepare(&args.request(self.verbose > 0, cancel)?, cancel)?;
+        let mut progress = Progress::new(screen.clone(), Work::of_analysis(analysis.plan()), cancel);
+        let report = analysis.run(|event| progress.take(&event));
+        progress.end();
+        let report = report?;
+        self.show(&screen, &report, || summary::analysis(&report, !screen.shows_warnings_beside_stdout()))
+    }
+
+    /// Prints a report: as one object, as the last event of many, or as a page for people.
+    fn show(&self, screen: &Screen, report: &impl Serialize, page: impl FnOnce() -> Page) -> Result<()> {
+        match (screen, self.json) {
+            (Screen::Json, true) => Ok(print_json(&tagged("report", report)?)?),
+            (_, true) => Ok(print(&format!("{}\n", serde_json::to_string(report)?))?),
+            (Screen::Json, false) => Ok(()),
+            _ => Ok(page().print()?),
         }
-        Ok(())
     }
 
     fn plan(&self, args: &PlanArgs, cancel: &Cancel) -> Result<()> {
-        self.screen(&args.job);
-        let job = Job::prepare(&args.job.request(self.verbose > 0, cancel)?, cancel)?;
+        self.screen(args.job.output.progress);
+        args.job.inputs()?.iter().try_for_each(|input| self.plan_one(args, input, cancel))
+    }
+
+    fn plan_one(&self, args: &PlanArgs, input: &Path, cancel: &Cancel) -> Result<()> {
+        let job = Job::prepare(&args.job.request(input, self.verbose > 0, cancel)?, cancel)?;
         let plan = job.plan();
         if !self.json {
             return Ok(plan::page(plan, args.argv).print()?);
@@ -97,8 +128,8 @@ impl Cli {
     }
 
     /// The screen, with the log on it where it is wanted.
-    fn screen(&self, args: &EncodeArgs) -> Screen {
-        let screen = Screen::new(args.output.progress);
+    fn screen(&self, choice: ProgressChoice) -> Screen {
+        let screen = Screen::new(choice);
         if self.verbose > 0 {
             screen.show_log(self.verbose);
         }
@@ -122,6 +153,11 @@ pub(crate) fn end_of_usage(error: &clap::Error, typed: &[OsString]) -> ExitCode 
 /// The one error of a run, and its exit code.
 pub(crate) fn end_of_run(result: Result<()>, json: bool) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
+    if let Some(batch) = error.downcast_ref::<NotAllDone>() {
+        // Each file's own error has been told.
+        complain(&format!("repass: {batch}"));
+        return ExitCode::from(batch.exit_code);
+    }
     // Our own errors say everything in one line; of others the causes are worth reading.
     let (code, message) = match error.downcast_ref::<Error>() {
         Some(error) => (error.exit_code(), error.to_string()),
@@ -147,7 +183,7 @@ fn failure(code: u8, message: &str) -> serde_json::Value {
     json!({ "error": { "kind": kind, "message": message }, "exit_code": code })
 }
 
-fn tagged(event: &str, value: &impl serde::Serialize) -> Result<serde_json::Value> {
+fn tagged(event: &str, value: &impl Serialize) -> Result<serde_json::Value> {
     let mut value = serde_json::to_value(value)?;
     value["event"] = json!(event);
     Ok(value)

@@ -101,6 +101,36 @@ pub(crate) fn run<'r>(
     })
 }
 
+/// Does `work` for every item, so many of them side by side; what it tells is heard on this thread, with the item's index.
+pub(crate) fn side_by_side<I: Send, E: Send>(
+    items: Vec<I>,
+    at_a_time: usize,
+    work: impl Fn(I, &mut dyn FnMut(E)) + Sync,
+    mut observe: impl FnMut(usize, E),
+) {
+    let (waiting, taken) = bounded(items.len());
+    for item in items.into_iter().enumerate() {
+        waiting.send(item).expect("there is room for every item, and the other end is here");
+    }
+    drop(waiting);
+    let (events, heard) = bounded(EVENTS_IN_FLIGHT);
+    scope(|scope| {
+        let worker = |number: usize| {
+            let (taken, events, work) = (taken.clone(), events.clone(), &work);
+            spawn(scope, format!("job {number}"), move || {
+                for (index, item) in taken {
+                    // Whoever hears outlives the workers.
+                    work(item, &mut |event| drop(events.send((index, event))));
+                }
+            })
+        };
+        let workers: Vec<_> = (0..at_a_time).map(worker).collect();
+        drop(events);
+        heard.iter().for_each(|(index, event)| observe(index, event));
+        workers.into_iter().for_each(join);
+    });
+}
+
 struct Running<'scope> {
     rendition: usize,
     encode: ScopedJoinHandle<'scope, Result<Encoded, Error>>,

@@ -1,6 +1,7 @@
 //! The command line as types, and jobs from them. The help texts are here: one line each, with units.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -10,8 +11,8 @@ use repass::adapter;
 use repass::cache::{CacheMode, CachePlan, default_budget};
 use repass::error::{Error, Refusal};
 use repass::event::Cancel;
-use repass::job::{AudioChoice, JobRequest, RenditionRequest, SubtitleChoice};
-use repass::plan::{OnUnsupported, Passes, Request};
+use repass::job::{AnalysisRequest, AudioChoice, JobRequest, RenditionRequest, SubtitleChoice};
+use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request};
 use repass::rate::{BitRate, ByteSize, Cap, Seconds, Target};
 use repass::source::Input;
 use repass::timing::Timing;
@@ -43,8 +44,20 @@ pub(crate) enum Command {
     /// attachments are copied.
     ///
     /// The output appears under its name only when it is complete and was read back.
+    ///
+    /// With several files, or a pattern in quotes, each is a job of its own, two of them at a time; one that fails does not
+    /// stop the others.
     #[command(after_long_help = ENCODE_EXAMPLES)]
     Encode(EncodeArgs),
+
+    /// Run a first pass alone and keep its statistics
+    ///
+    /// Run a first pass alone and keep its statistics in a file, for second passes to come: `encode --stats FILE` with the same
+    /// source, filters, encoder and options. Which other targets they serve depends on the encoder: with libvpx-vp9 and
+    /// libaom-av1 all, bit for bit as with a first pass of their own; with libx264 and libx265 bit rates at or below the one
+    /// analysed, with a result that differs a little.
+    #[command(after_long_help = ANALYSE_EXAMPLES)]
+    Analyse(AnalyseArgs),
 
     /// Show what `encode` would do with the same arguments, and do nothing
     ///
@@ -80,6 +93,9 @@ pub(crate) enum Command {
 /// A job.
 #[derive(Debug, Args)]
 pub(crate) struct EncodeArgs {
+    /// The files to encode, or patterns in quotes ('*.mov'); `-` is standard input, for one pass
+    #[arg(value_name = "IN", value_hint = ValueHint::FilePath, required = true)]
+    inputs: Vec<PathBuf>,
     #[command(flatten)]
     source: SourceArgs,
     #[command(flatten)]
@@ -95,7 +111,41 @@ pub(crate) struct EncodeArgs {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
+    pub(crate) batch: BatchArgs,
+    #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// A first pass to keep.
+#[derive(Debug, Args)]
+pub(crate) struct AnalyseArgs {
+    /// The file to analyse
+    #[arg(value_name = "IN", value_hint = ValueHint::FilePath)]
+    input: PathBuf,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    encoder: EncoderArgs,
+    #[command(flatten)]
+    target: AnalysisTargetArgs,
+    #[command(flatten)]
+    cap: CapArgs,
+
+    /// Let the pass use quicker settings than the encoder's own choice; `encode` needs the same
+    #[arg(long, help_heading = "Passes")]
+    fast_first_pass: bool,
+
+    /// The file to keep the statistics in
+    #[arg(short = 'o', long, value_name = "STATS", value_hint = ValueHint::FilePath, help_heading = "Output")]
+    output: PathBuf,
+
+    /// Replace the file if it exists
+    #[arg(short = 'y', long, help_heading = "Output")]
+    overwrite: bool,
+
+    /// Show progress: a bar where stderr is a terminal, a bar always, JSON lines on stdout, or nothing
+    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Output")]
+    pub(crate) progress: ProgressChoice,
 }
 
 /// A job that is only shown.
@@ -112,10 +162,6 @@ pub(crate) struct PlanArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Source")]
 struct SourceArgs {
-    /// The file to encode; `-` is standard input, for one pass
-    #[arg(value_name = "IN", value_hint = ValueHint::FilePath, help_heading = None)]
-    input: PathBuf,
-
     /// Begin here, also typed -ss: seconds or a clock (90, 1:30, 0:01:30.5)
     #[arg(long, visible_alias = "ss", value_name = "TIME", value_parser = time)]
     start: Option<Seconds>,
@@ -195,6 +241,19 @@ struct TargetArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Target (one of these)")]
+#[group(id = "analysed", required = true, multiple = false)]
+struct AnalysisTargetArgs {
+    /// The greatest average bit rate that second passes will aim at, in bits per second (4M, 2500k, 800000)
+    #[arg(short = 'b', long, value_name = "RATE", value_parser = bit_rate)]
+    bitrate: Option<BitRate>,
+
+    /// Constant quality, where the encoder has two passes towards it (libvpx-vp9, libaom-av1)
+    #[arg(long, value_name = "LEVEL", value_parser = quality)]
+    crf: Option<f64>,
+}
+
+#[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 struct CapArgs {
     /// Peak bit rate in bits per second, over the buffer of --bufsize
@@ -220,6 +279,26 @@ struct PassArgs {
     /// Let pass 1 use quicker settings than the encoder's own choice; the result differs a little
     #[arg(long)]
     fast_first_pass: bool,
+
+    /// Run the second pass alone, with the statistics that `analyse` kept in this file
+    #[arg(long, value_name = "STATS", value_hint = ValueHint::FilePath)]
+    stats: Option<PathBuf>,
+
+    /// Give every output a first pass of its own, also where another's would serve
+    #[arg(long, conflicts_with = "stats")]
+    own_first_pass: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Several files")]
+pub(crate) struct BatchArgs {
+    /// How many files to work on at a time; they share --cache-size and --threads [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+
+    /// Skip files that an earlier run has done, going by its journal (.repass-journal.jsonl, beside the outputs)
+    #[arg(long)]
+    pub(crate) resume: bool,
 }
 
 #[derive(Debug, Args)]
@@ -253,7 +332,7 @@ struct CacheArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
-    /// The file to write; its extension chooses the container
+    /// The file to write; its extension chooses the container; {stem} is the input's name without extension
     #[arg(short = 'o', long, value_name = "OUT", value_hint = ValueHint::FilePath)]
     output: PathBuf,
 
@@ -321,40 +400,57 @@ enum GopLength {
 }
 
 impl EncodeArgs {
-    /// The job that these arguments ask for.
+    /// The files to read, patterns filled in.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a pattern without a match, and for arguments that make no sense with several files.
+    pub(crate) fn inputs(&self) -> Result<Vec<PathBuf>, Error> {
+        let found = self.inputs.iter().map(|input| matching(input)).collect::<Result<Vec<_>, _>>()?;
+        let inputs: Vec<PathBuf> = found.into_iter().flatten().collect();
+        let usage = |what, text: &Path, why: &str| {
+            Err(Error::Usage { what, text: text.display().to_string(), why: why.to_owned() })
+        };
+        let output = &self.output.output;
+        match &self.passes.stats {
+            Some(stats) if inputs.len() > 1 => {
+                usage("statistics", stats, "they are of one file, and there are several")
+            }
+            None if inputs.len() > 1 && !output.to_string_lossy().contains(STEM) => {
+                usage("output", output, "several files need {stem} in its name, like 'done/{stem}.mp4'")
+            }
+            _ => Ok(inputs),
+        }
+    }
+
+    /// The job that these arguments ask for with one of the inputs.
     ///
     /// # Errors
     /// [`Refusal::NoAdapter`]; and for a `--gop` in seconds, whatever reading the frame rate of the input meets.
-    pub(crate) fn request(&self, verbose: bool, cancel: &Cancel) -> Result<JobRequest, Error> {
-        let input = self.source.input();
-        let gop_frames = self.encoder.gop.map(|gop| gop.frames(&input, cancel)).transpose()?;
+    pub(crate) fn request(&self, input: &Path, verbose: bool, cancel: &Cancel) -> Result<JobRequest, Error> {
+        let output = filled(&self.output.output, input);
+        let input = self.source.input(input);
         let encoder = Request {
-            passes: self.passes.passes.unwrap_or_default(),
+            passes: self.passes.passes(),
             on_unsupported: self.passes.on_unsupported.into(),
             cap: self.cap.cap(),
-            preset: self.encoder.preset.clone(),
-            options: self.encoder.opt.clone(),
-            threads: self.encoder.threads.filter(|threads| *threads > 0),
-            gop_frames,
             fast_first: self.passes.fast_first_pass,
-            verbose,
-            ..Request::new(adapter::named(&self.encoder.encoder)?, self.target.target())
+            first_pass: self.passes.first_pass(),
+            ..self.encoder.request(self.target.target(), &input, verbose, cancel)?
         };
         Ok(JobRequest {
             input,
             filters: self.encoder.vf.clone(),
-            renditions: vec![self.rendition(encoder)],
+            renditions: vec![self.rendition(output, encoder)],
             cache: self.cache.plan(),
             keep_damaged: self.source.keep_damaged,
             decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
         })
     }
 
-    fn rendition(&self, encoder: Request) -> RenditionRequest {
-        let output = &self.output.output;
+    fn rendition(&self, output: PathBuf, encoder: Request) -> RenditionRequest {
         RenditionRequest {
             name: output.file_stem().unwrap_or(output.as_os_str()).to_string_lossy().into_owned(),
-            output: output.clone(),
+            output,
             container: self.output.format.clone(),
             overwrite: self.output.overwrite,
             encoder,
@@ -366,10 +462,64 @@ impl EncodeArgs {
     }
 }
 
+impl AnalyseArgs {
+    /// The analysis that these arguments ask for.
+    ///
+    /// # Errors
+    /// As for [`EncodeArgs::request`].
+    pub(crate) fn request(&self, verbose: bool, cancel: &Cancel) -> Result<AnalysisRequest, Error> {
+        let input = self.source.input(&self.input);
+        let bitrate = self.target.bitrate.map(Target::Average);
+        let target = bitrate.or(self.target.crf.map(Target::Quality)).expect("clap requires one of the group");
+        let encoder = Request {
+            cap: self.cap.cap(),
+            fast_first: self.fast_first_pass,
+            ..self.encoder.request(target, &input, verbose, cancel)?
+        };
+        Ok(AnalysisRequest {
+            input,
+            filters: self.encoder.vf.clone(),
+            encoder,
+            output: self.output.clone(),
+            overwrite: self.overwrite,
+            keep_damaged: self.source.keep_damaged,
+            decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
+        })
+    }
+}
+
+impl EncoderArgs {
+    fn request(&self, target: Target, input: &Input, verbose: bool, cancel: &Cancel) -> Result<Request, Error> {
+        Ok(Request {
+            preset: self.preset.clone(),
+            options: self.opt.clone(),
+            threads: self.threads.filter(|threads| *threads > 0),
+            gop_frames: self.gop.map(|gop| gop.frames(input, cancel)).transpose()?,
+            verbose,
+            ..Request::new(adapter::named(&self.encoder)?, target)
+        })
+    }
+}
+
+impl PassArgs {
+    fn passes(&self) -> Passes {
+        let wanted = if self.stats.is_some() { Passes::Two } else { Passes::Auto };
+        self.passes.unwrap_or(wanted)
+    }
+
+    fn first_pass(&self) -> FirstPassChoice {
+        match (&self.stats, self.own_first_pass) {
+            (Some(stats), _) => FirstPassChoice::Kept(stats.clone()),
+            (None, true) => FirstPassChoice::Own,
+            (None, false) => FirstPassChoice::Shared,
+        }
+    }
+}
+
 impl SourceArgs {
-    fn input(&self) -> Input {
+    fn input(&self, path: &Path) -> Input {
         Input {
-            path: self.input.clone(),
+            path: path.to_owned(),
             format: self.input_format.clone(),
             options: self.input_opt.clone(),
             protocols: self.allow_protocol.clone(),
@@ -442,6 +592,30 @@ impl From<Subs> for SubtitleChoice {
     }
 }
 
+/// The files that a pattern means. What exists is a name, whatever is in it.
+fn matching(pattern: &Path) -> Result<Vec<PathBuf>, Error> {
+    let text = pattern.to_string_lossy();
+    if pattern.exists() || !text.contains(['*', '?', '[']) {
+        return Ok(vec![pattern.to_owned()]);
+    }
+    let usage = |why: &str| Error::Usage { what: "pattern", text: text.clone().into_owned(), why: why.to_owned() };
+    let found = glob::glob(&text).map_err(|error| usage(error.msg))?;
+    let files: Vec<PathBuf> = found.filter_map(Result::ok).filter(|path| path.is_file()).collect();
+    if files.is_empty() { Err(usage("no file matches")) } else { Ok(files) }
+}
+
+/// The output's name for an input.
+fn filled(output: &Path, input: &Path) -> PathBuf {
+    let Some(template) = output.to_str() else { return output.to_owned() };
+    let mut parts = template.split(STEM);
+    let mut name = OsString::from(parts.next().unwrap_or_default());
+    for part in parts {
+        name.push(input.file_stem().unwrap_or_default());
+        name.push(part);
+    }
+    PathBuf::from(name)
+}
+
 fn encoder_names() -> PossibleValuesParser {
     PossibleValuesParser::new(adapter::all().into_iter().map(|adapter| adapter.name))
 }
@@ -502,6 +676,15 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+const STEM: &str = "{stem}";
+
+const ANALYSE_EXAMPLES: &str = "\
+Examples:
+  repass analyse in.mkv -o in.stats -c libx264 -b 6M
+  repass encode in.mkv -o out.mp4 -c libx264 -b 3M --stats in.stats
+      The second pass alone, at the rate analysed or below.
+  repass analyse in.mkv -o in.stats -c libvpx-vp9 -b 2M";
+
 const ENCODE_EXAMPLES: &str = "\
 Examples:
   repass encode in.mkv -o out.mp4 -c libx264 -b 4M
@@ -515,7 +698,9 @@ Examples:
   repass encode in.mkv -o part.mp4 -c libx264 --crf 20 -ss 1:30 -t 20 --vf scale=1280:-2
       Twenty seconds from 1:30 on, scaled to 720p.
   repass encode in.mkv -o out.mp4 -c hevc_nvenc -b 4M --passes 2 --on-unsupported fallback
-      NVENC has no second pass: one pass with its own analysis, and the report says so.";
+      NVENC has no second pass: one pass with its own analysis, and the report says so.
+  repass encode *.mov -o 'done/{stem}.mp4' -c libx264 -b 3M
+      Every file, two at a time; with --resume those that are not done yet.";
 
 const PLAN_EXAMPLES: &str = "\
 Examples:
@@ -560,6 +745,19 @@ mod tests {
     fn an_option_keeps_what_follows_its_first_equals_sign() {
         assert_eq!(pair("x265-params=a=1:b=2").unwrap(), ("x265-params".to_owned(), "a=1:b=2".to_owned()));
         assert!(pair("=x").is_err() && pair("x").is_err());
+    }
+
+    #[test]
+    fn a_stem_is_filled_in_once_and_never_leaves_the_folder() {
+        for (output, input, name) in [
+            ("done/{stem}.mp4", "raw/a b.mov", "done/a b.mp4"),
+            ("{stem}/{stem}.mkv", "x.y.mov", "x.y/x.y.mkv"),
+            ("out.mp4", "in.mov", "out.mp4"),
+            ("{stem}.mp4", "{stem}.mov", "{stem}.mp4"),
+            ("done/{stem}.mp4", "../..", "done/.mp4"),
+        ] {
+            assert_eq!(filled(Path::new(output), Path::new(input)), Path::new(name));
+        }
     }
 
     #[test]

@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn what_differs_is_named() {
         let (medium, slow) = (setting("preset", "medium", Origin::You), setting("preset", "slow", Origin::You));
-        assert_eq!(between("libx264", &[medium.clone()], &[slow]), ["preset: medium then, slow now"]);
+        assert_eq!(between("libx264", std::slice::from_ref(&medium), &[slow]), ["preset: medium then, slow now"]);
         assert_eq!(between("libx264", &[], &[medium]), ["preset: not set then, medium now"]);
         let speed = |value| setting("cpu-used", value, Origin::You);
         assert_eq!(between("libvpx-vp9", &[speed("5")], &[speed("1")]), [""; 0]);
