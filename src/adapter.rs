@@ -41,6 +41,8 @@ pub struct Adapter {
     pub pixel_formats: &'static [&'static str],
     /// Whether it takes pictures whose chroma planes do not come out even: an odd width or height in 4:2:0.
     pub odd_sizes: bool,
+    /// Settings with which pictures of two fields are coded as such; empty: it codes them as if they were progressive.
+    pub interlaced: &'static [Setting],
     /// How it analyses before it decides.
     pub passes: PassModel,
     /// How its number of threads is set.

@@ -67,7 +67,8 @@ impl Outcome {
 /// Runs all jobs; `observe` is called on this thread, with the index of the job. The outcomes are in the jobs' order.
 ///
 /// # Errors
-/// [`Error::Plan`], before anything runs, where two jobs would write the same file, or one would write what another reads.
+/// [`Error::Plan`], before anything runs, where two jobs would write the same file, or one would write what another reads;
+/// [`Error::Exhausted`] where the system has no thread left.
 /// What goes wrong in a job is its outcome.
 pub fn run(
     request: &BatchRequest,
@@ -87,7 +88,7 @@ pub fn run(
         if let BatchEvent::Ended(outcome) = event {
             outcomes[index] = outcome;
         }
-    });
+    })?;
     Ok(outcomes)
 }
 

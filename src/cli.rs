@@ -15,7 +15,7 @@ use serde_json::json;
 use repass::adapter;
 use repass::av;
 use repass::error::Error;
-use repass::event::Cancel;
+use repass::event::{Cancel, Event};
 use repass::job::{Analysis, Job};
 
 mod args;
@@ -82,7 +82,13 @@ impl Cli {
     fn encode_one(&self, args: &EncodeArgs, input: &Path, screen: Screen, cancel: &Cancel) -> Result<()> {
         let job = Job::prepare(&args.request(input, self.verbose > 0, cancel)?, cancel)?;
         let mut progress = Progress::new(screen.clone(), Work::of(job.plan()), cancel);
-        let report = job.run(|event| progress.take(&event));
+        let report = job.run(|event| {
+            progress.take(&event);
+            if let Event::Stuck { stage, seconds } = event {
+                progress.end();
+                self.end_at_once(Error::Stalled { stage, seconds });
+            }
+        });
         progress.end();
         let report = report?;
         self.show(&screen, &report, || summary::summary(&report, !screen.shows_warnings_beside_stdout()))
@@ -92,7 +98,13 @@ impl Cli {
         let screen = self.screen(args.progress);
         let analysis = Analysis::prepare(&args.request(self.verbose > 0, cancel)?, cancel)?;
         let mut progress = Progress::new(screen.clone(), Work::of_analysis(analysis.plan()), cancel);
-        let report = analysis.run(|event| progress.take(&event));
+        let report = analysis.run(|event| {
+            progress.take(&event);
+            if let Event::Stuck { stage, seconds } = event {
+                progress.end();
+                self.end_at_once(Error::Stalled { stage, seconds });
+            }
+        });
         progress.end();
         let report = report?;
         self.show(&screen, &report, || summary::analysis(&report, !screen.shows_warnings_beside_stdout()))
@@ -106,6 +118,14 @@ impl Cli {
             (Screen::Json, false) => Ok(()),
             _ => Ok(page().print()?),
         }
+    }
+
+    /// A library hangs and hears no one: the process ends around it. Nothing is under a final name, and the next run removes
+    /// what this one leaves.
+    fn end_at_once(&self, error: Error) -> ! {
+        let code = error.exit_code();
+        end_of_run(Err(error.into()), self.json);
+        std::process::exit(i32::from(code))
     }
 
     fn plan(&self, args: &PlanArgs, cancel: &Cancel) -> Result<()> {

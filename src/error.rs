@@ -6,7 +6,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::av::AvError;
+use crate::av::{AvError, OUT_OF_MEMORY};
+use crate::event::Stage;
 
 /// Everything that can go wrong, by place.
 #[derive(Debug, thiserror::Error)]
@@ -183,6 +184,28 @@ pub enum Error {
         /// The operating system's words.
         source: io::Error,
     },
+    /// A stage made no progress for as long as a stall may last.
+    #[error("{stage} made no progress for {seconds:.0} s: {}", stage.remedy())]
+    Stalled {
+        /// The stage that is not waiting for another.
+        stage: Stage,
+        /// Seconds without progress.
+        seconds: f64,
+    },
+    /// The system gave no memory, no thread or no process.
+    #[error("the system has too little memory or too few threads left: {doing}; a smaller --cache-size needs less")]
+    Exhausted {
+        /// What was being done, in the words of the error that it led to.
+        doing: String,
+    },
+    /// The child process in which an encoder was isolated was ended by a signal: the library killed it.
+    #[error("{encoder}: its process was ended by {signal}; nothing is left under the output's name")]
+    Died {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The signal.
+        signal: String,
+    },
     /// The person or the caller asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -211,9 +234,42 @@ impl Error {
             | Error::Stats { .. }
             | Error::Audio { .. }
             | Error::Mux { .. } => 5,
+            Error::Exhausted { .. } | Error::Died { .. } => 5,
             Error::Write { .. } | Error::Verify { .. } | Error::Scratch { .. } => 6,
+            Error::Stalled { stage: Stage::Feed | Stage::Other(_), .. } => 4,
+            Error::Stalled { stage: Stage::Encode(_), .. } => 5,
+            Error::Stalled { stage: Stage::Mux(_), .. } => 6,
             Error::Interrupted => 130,
             Error::Stopped => 1,
+        }
+    }
+}
+
+impl Error {
+    /// The same, or [`Error::Exhausted`] where the cause is that there was no memory: what to do about it differs.
+    #[must_use]
+    pub fn or_exhausted(self) -> Self {
+        let source = match &self {
+            Error::Input { source, .. } => *source,
+            Error::Filter { source, .. }
+            | Error::Open { source, .. }
+            | Error::Option { source, .. }
+            | Error::Encode { source, .. }
+            | Error::Decode { source, .. }
+            | Error::Audio { source, .. }
+            | Error::Mux { source, .. } => Some(*source),
+            _ => None,
+        };
+        if source == Some(OUT_OF_MEMORY) { Error::Exhausted { doing: self.to_string() } } else { self }
+    }
+}
+
+impl Stage {
+    fn remedy(self) -> &'static str {
+        match self {
+            Stage::Feed | Stage::Other(_) => "does the input still deliver? --stall-timeout sets how long to wait",
+            Stage::Encode(_) => "the encoder hangs or is very slow; --stall-timeout sets how long to wait",
+            Stage::Mux(_) => "does the disk still answer? --stall-timeout sets how long to wait",
         }
     }
 }

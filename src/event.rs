@@ -9,7 +9,14 @@ use serde::Serialize;
 
 /// A request to stop, shared by whoever may make it and every stage that must hear it.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<Flag>);
+
+/// What a [`Cancel`] shares. libav's interrupt callbacks look at it from any thread.
+#[derive(Debug, Default)]
+pub(crate) struct Flag {
+    stopped: AtomicBool,
+    parent: Option<Cancel>,
+}
 
 impl Cancel {
     /// A request not yet made.
@@ -18,19 +25,56 @@ impl Cancel {
         Cancel::default()
     }
 
+    /// One that hears this one's stop too, and can be stopped alone: for a job among others.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Cancel(Arc::new(Flag { stopped: AtomicBool::new(false), parent: Some(self.clone()) }))
+    }
+
     /// Asks every stage to stop; cannot be taken back.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.stopped.store(true, Ordering::Relaxed);
     }
 
     /// Whether a stop was asked for.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_stopped()
     }
 
-    pub(crate) fn flag(&self) -> &Arc<AtomicBool> {
+    pub(crate) fn flag(&self) -> &Arc<Flag> {
         &self.0
+    }
+}
+
+impl Flag {
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed) || self.parent.as_ref().is_some_and(Cancel::is_stopped)
+    }
+}
+
+/// A stage of the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "stage", content = "rendition")]
+pub enum Stage {
+    /// Reads, decodes, filters, or takes frames out of the cache.
+    Feed,
+    /// Encodes this rendition.
+    Encode(usize),
+    /// Writes this rendition.
+    Mux(usize),
+    /// Reads this rendition's sound, subtitles and the like.
+    Other(usize),
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Stage::Feed => f.write_str("reading and decoding"),
+            Stage::Encode(rendition) => write!(f, "encoding rendition {}", rendition + 1),
+            Stage::Mux(rendition) => write!(f, "writing rendition {}", rendition + 1),
+            Stage::Other(rendition) => write!(f, "reading sound and the like for rendition {}", rendition + 1),
+        }
     }
 }
 
@@ -80,6 +124,21 @@ pub enum Event {
         /// Frames encoded.
         frames: u64,
         /// Seconds it took.
+        seconds: f64,
+    },
+    /// A stage has made no progress for too long and was asked to end, and all others with it.
+    Stalled {
+        /// The stage that is not waiting for another.
+        stage: Stage,
+        /// Seconds since it last moved.
+        seconds: f64,
+    },
+    /// The stage does not end, a while after it was asked to: it hangs inside a library. Nothing in this process can free
+    /// it; whoever owns the process may end it. Nothing is under a final name.
+    Stuck {
+        /// The stage.
+        stage: Stage,
+        /// Seconds since it last moved.
         seconds: f64,
     },
     /// Something deserves to be known; it is in the report too.

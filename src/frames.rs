@@ -45,6 +45,14 @@ pub trait FrameSource: Send {
     /// Shape of a pixel of this branch, width to height, where known; known once the first frame is out.
     fn sample_aspect_ratio(&self, branch: usize) -> Option<Rational>;
 
+    /// Whether the source is still what it was when it was opened.
+    ///
+    /// # Errors
+    /// [`Error::PassesDiffer`]: it is another, or has grown.
+    fn unchanged(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// What was damaged so far.
     fn damage(&self) -> Damage {
         Damage::default()
@@ -61,10 +69,18 @@ pub trait FrameSource: Send {
 pub struct Damage {
     /// Packets and frames that the decoder found broken.
     pub decode_errors: u64,
+    /// Packets that the demuxer marked as damaged: cut short, or with a gap before them.
+    pub corrupt_packets: u64,
+    /// Packets that gave no frame, of a codec where each gives one.
+    pub lost_frames: u64,
     /// Read errors of the demuxer.
     pub read_errors: u64,
-    /// Packets that the container's index promised and the file does not hold.
+    /// Packets that the container's header promised and the file does not hold.
     pub missing_packets: u64,
+    /// Bytes that the container's index or its boxes promise beyond the end of the file: it was cut short.
+    pub missing_bytes: u64,
+    /// Packets of sound and other streams that were marked as damaged or could not be decoded.
+    pub other_streams: u64,
 }
 
 impl Damage {
@@ -73,18 +89,38 @@ impl Damage {
     pub fn any(&self) -> bool {
         *self != Damage::default()
     }
+
+    /// Of each kind the greater count: two readings of one file meet the same damage.
+    #[must_use]
+    pub fn worst(self, other: Damage) -> Damage {
+        Damage {
+            decode_errors: self.decode_errors.max(other.decode_errors),
+            corrupt_packets: self.corrupt_packets.max(other.corrupt_packets),
+            lost_frames: self.lost_frames.max(other.lost_frames),
+            read_errors: self.read_errors.max(other.read_errors),
+            missing_packets: self.missing_packets.max(other.missing_packets),
+            missing_bytes: self.missing_bytes.max(other.missing_bytes),
+            other_streams: self.other_streams.max(other.other_streams),
+        }
+    }
 }
 
 impl std::fmt::Display for Damage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let counts = [
-            (self.decode_errors, "decode errors"),
-            (self.read_errors, "read errors"),
-            (self.missing_packets, "packets missing that the container's index promises"),
+            (self.missing_bytes, "byte", "missing at the end"),
+            (self.missing_packets, "packet", "missing that the header promises"),
+            (self.read_errors, "read error", ""),
+            (self.corrupt_packets, "packet", "cut short or behind a gap"),
+            (self.decode_errors, "decode error", ""),
+            (self.lost_frames, "frame", "that could not be decoded"),
+            (self.other_streams, "packet", "of sound or other streams damaged"),
         ];
-        let said: Vec<String> =
-            counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-        f.write_str(&said.join(", "))
+        let said = counts.iter().filter(|(count, ..)| *count > 0).map(|(count, what, more)| {
+            let plural = if *count == 1 { "" } else { "s" };
+            format!("{count} {what}{plural} {more}").trim_end().to_owned()
+        });
+        f.write_str(&said.collect::<Vec<_>>().join(", "))
     }
 }
 

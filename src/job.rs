@@ -19,7 +19,7 @@ use crate::event::{Cancel, Event};
 use crate::media::SourceInfo;
 use crate::plan::{EncoderPlan, PassStep, Request, compile};
 use crate::probe::capabilities;
-use crate::rate::{BitRate, Target};
+use crate::rate::{BitRate, Seconds, Target};
 use crate::report::Report;
 use crate::source::{Branch, DecodedFile, Graph, Input};
 use crate::timing::Timing;
@@ -50,6 +50,8 @@ pub struct JobRequest {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
+    /// How long a stage may make no progress before the job is ended; `None`: for ever.
+    pub stall_timeout: Option<Seconds>,
 }
 
 /// One output of a job.
@@ -100,6 +102,8 @@ pub struct Plan {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
+    /// How long a stage may make no progress, in seconds; `None`: for ever.
+    pub stall_timeout: Option<Seconds>,
     /// Everything that deserves to be known.
     pub warnings: Vec<String>,
 }
@@ -182,7 +186,13 @@ impl Job {
     /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
         log::capture();
+        // A job that stalls is stopped alone.
+        let cancel = &cancel.child();
         let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, cancel)?;
+        let foreseen = file.foreseen();
+        if foreseen.any() && !request.keep_damaged {
+            return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });
+        }
         let source = file.info().clone();
         let timing = Timing::of(&source.video);
         let mut graph = Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
@@ -214,6 +224,7 @@ impl Job {
             cached_share: None,
             keep_damaged: request.keep_damaged,
             decoder_threads: request.decoder_threads,
+            stall_timeout: request.stall_timeout,
             warnings,
         };
         plan.cached_share = plan.cached_share();
@@ -233,7 +244,7 @@ impl Job {
     /// # Errors
     /// The first thing that went wrong, with its place; see [`Error`].
     pub fn run(self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
-        run::run(&self.plan, self.source, &self.cancel, &mut observe)
+        run::run(&self.plan, self.source, &self.cancel, &mut observe).map_err(Error::or_exhausted)
     }
 }
 
@@ -297,7 +308,9 @@ fn plan_rendition(
         .into());
     }
     let (streams, left_out) = streams::decide(source, &request.audio, request.subtitles, &holder)?;
-    let mut encoder_request = Request { hdr10: file.hdr10(), ..request.encoder.clone() };
+    // Filters and scaling may or may not know of fields; whoever gives them says by them what the fields become.
+    let interlaced = file.is_interlaced() && graph.trunk.is_none() && request.size.is_none();
+    let mut encoder_request = Request { hdr10: file.hdr10(), interlaced, ..request.encoder.clone() };
     if let Target::Size(size) = encoder_request.target {
         encoder_request.provisional = Some(provisional(size, input, source, &streams, &container, timing, adapter)?);
     }

@@ -12,28 +12,34 @@
 //!  stop:  feed is told, nobody else.  fail: a queue that closes without End; the first error that is not Stopped wins.
 //! ```
 //!
+//! The thread that spawned them listens, and watches that each stage moves or waits for another ([`watch`]).
+//!
 //! Every lane has its own reader of the other streams, and its mux stage pulls them up to the time of its video: so no
 //! queue can fill up because another is waiting, whatever the encoders' delays.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::cache::FrameCache;
 use crate::error::Error;
-use crate::event::{Cancel, Event};
+use crate::event::{Cancel, Event, Stage};
 use crate::frames::{FrameList, FrameSource};
 
 pub(crate) mod encode;
 pub(crate) mod feed;
 pub(crate) mod mux;
 pub(crate) mod other;
+pub(crate) mod watch;
 
 use encode::{Coded, EncodeStage, Encoded};
 use feed::{Analysed, Fed, FeedStage, Feeding};
 use mux::{MuxStage, Muxed};
 use other::{Other, OtherStage, Tally};
+use watch::{Pulse, Watch};
 
 /// What one rendition does in a run.
 pub(crate) struct Lane {
@@ -63,51 +69,72 @@ pub(crate) struct RunResult {
     pub(crate) lanes: Vec<LaneResult>,
 }
 
-/// What a run draws its frames from.
-pub(crate) struct Frames<'r> {
-    pub(crate) source: &'r mut dyn FrameSource,
-    pub(crate) cache: &'r mut FrameCache,
-    pub(crate) list: &'r mut FrameList,
+/// What holds for a whole run.
+pub(crate) struct Terms<'r> {
     /// Whether nobody needs the frames after this run.
     pub(crate) last: bool,
     /// What was analysed in earlier jobs: the source must be the same frames.
     pub(crate) analysed: &'r [Analysed],
+    /// The input's name, where its damage ends the run before any output is finished.
+    pub(crate) refuses_damage: Option<&'r Path>,
+    /// How long a stage may make no progress; `None`: for ever.
+    pub(crate) stall: Option<Duration>,
+    pub(crate) cancel: &'r Cancel,
 }
 
 /// Runs every lane over one stream of frames; `observe` is called on this thread.
 ///
 /// # Errors
-/// The first error of any stage that is not merely the echo of another's.
-pub(crate) fn run<'r>(
-    frames: Frames<'r>,
+/// The first error of any stage that is not merely the echo of another's; a stall before all others.
+pub(crate) fn run(
+    source: &mut dyn FrameSource,
+    cache: &mut FrameCache,
+    list: &mut FrameList,
     lanes: Vec<Lane>,
-    cancel: &'r Cancel,
+    terms: &Terms<'_>,
     observe: &mut dyn FnMut(Event),
 ) -> Result<RunResult, Error> {
     let (events, heard) = bounded(EVENTS_IN_FLIGHT);
-    scope(|scope| {
+    let mut watch = Watch::new(terms);
+    let result = scope(|scope| {
         let mut running = Vec::with_capacity(lanes.len());
         let mut outlets = Vec::with_capacity(lanes.len());
         for lane in lanes {
-            let (outlet, taken) = bounded(FRAMES_IN_FLIGHT);
-            outlets.push((lane.branch, outlet));
-            running.push(spawn_lane(scope, lane, taken, &events));
+            let (frames, taken) = bounded(FRAMES_IN_FLIGHT);
+            outlets.push((lane.branch, frames));
+            running.push(spawn_lane(scope, lane, taken, &events, &mut watch)?);
         }
-        let stage = FeedStage { frames, outlets, cancel, events: events.clone() };
-        let feed = spawn(scope, "feed".to_owned(), move || stage.run());
+        let pulse = watch.pulse(Stage::Feed);
+        let stage = FeedStage {
+            source,
+            cache,
+            list,
+            outlets,
+            last: terms.last,
+            analysed: terms.analysed,
+            refuses_damage: terms.refuses_damage,
+            cancel: terms.cancel,
+            events: events.clone(),
+            pulse: pulse.clone(),
+        };
+        let feed = spawn(scope, "feed".to_owned(), pulse, move || stage.run())?;
         drop(events);
-        heard.iter().for_each(observe);
+        watch.listen(&heard, observe);
         join_all(feed, running)
-    })
+    });
+    watch.verdict().map_or(result, Err)
 }
 
-/// Does `work` for every item, so many of them side by side; what it tells is heard on this thread, with the item's index.
+/// Does `work` for every item, so many of them at a time; what it tells is heard on this thread, with the item's index.
+///
+/// # Errors
+/// [`Error::Exhausted`] where the system has no thread left; with some, fewer run at a time.
 pub(crate) fn side_by_side<I: Send, E: Send>(
     items: Vec<I>,
     at_a_time: usize,
     work: impl Fn(I, &mut dyn FnMut(E)) + Sync,
     mut observe: impl FnMut(usize, E),
-) {
+) -> Result<(), Error> {
     let (waiting, taken) = bounded(items.len());
     for item in items.into_iter().enumerate() {
         waiting.send(item).expect("there is room for every item, and the other end is here");
@@ -115,20 +142,22 @@ pub(crate) fn side_by_side<I: Send, E: Send>(
     drop(waiting);
     let (events, heard) = bounded(EVENTS_IN_FLIGHT);
     scope(|scope| {
-        let worker = |number: usize| {
+        let mut workers = Vec::new();
+        for number in 0..at_a_time {
             let (taken, events, work) = (taken.clone(), events.clone(), &work);
-            spawn(scope, format!("job {number}"), move || {
-                for (index, item) in taken {
-                    // Whoever hears outlives the workers.
-                    work(item, &mut |event| drop(events.send((index, event))));
-                }
-            })
-        };
-        let workers: Vec<_> = (0..at_a_time).map(worker).collect();
+            // Whoever hears outlives the workers.
+            let each = move |(index, item)| work(item, &mut |event| drop(events.send((index, event))));
+            match named(scope, format!("job {number}"), move || taken.into_iter().for_each(each)) {
+                Ok(worker) => workers.push(worker),
+                Err(error) if workers.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
         drop(events);
         heard.iter().for_each(|(index, event)| observe(index, event));
         workers.into_iter().for_each(join);
-    });
+        Ok(())
+    })
 }
 
 struct Running<'scope> {
@@ -143,7 +172,8 @@ fn spawn_lane<'scope>(
     lane: Lane,
     frames: Receiver<Fed>,
     events: &Sender<Event>,
-) -> Running<'scope> {
+    watch: &mut Watch<'_>,
+) -> Result<Running<'scope>, Error> {
     let Lane { rendition, encode, mux, other, .. } = lane;
     let name = |stage: &str| format!("{stage} {rendition}");
     let (packets, coded) = bounded::<Coded>(PACKETS_IN_FLIGHT);
@@ -151,26 +181,53 @@ fn spawn_lane<'scope>(
     let with_mux = mux.is_some();
     let mux = mux.map(|stage| {
         let along = other.is_some().then_some(along);
-        spawn(scope, name("mux"), move || stage.run(coded, along))
+        let (pulse, told) = (watch.pulse(Stage::Mux(rendition)), watch.pulse_of_last());
+        let watched = events.clone();
+        spawn(scope, name("mux"), pulse, move || {
+            // While a sender is alive, the watch goes on.
+            let _watched = watched;
+            stage.run(coded, along, &told)
+        })
     });
     let other = other.map(|stage| {
         let out = with_mux.then_some(others);
-        spawn(scope, name("other"), move || stage.run(out))
+        let (pulse, told) = (watch.pulse(Stage::Other(rendition)), watch.pulse_of_last());
+        let watched = events.clone();
+        spawn(scope, name("other"), pulse, move || {
+            let _watched = watched;
+            stage.run(out, &told)
+        })
     });
     let events = events.clone();
     let packets = with_mux.then_some(packets);
-    let encode = spawn(scope, name("encode"), move || encode.run(rendition, frames, packets, &events));
-    Running { rendition, encode, mux, other }
+    let (pulse, told) = (watch.pulse(Stage::Encode(rendition)), watch.pulse_of_last());
+    let encode = spawn(scope, name("encode"), pulse, move || encode.run(rendition, frames, packets, &events, &told))?;
+    Ok(Running { rendition, encode, mux: mux.transpose()?, other: other.transpose()? })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where threads are spawned")]
 fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: String,
+    pulse: Arc<Pulse>,
     stage: impl FnOnce() -> T + Send + 'scope,
-) -> ScopedJoinHandle<'scope, T> {
+) -> Result<ScopedJoinHandle<'scope, T>, Error> {
+    let watched = move || {
+        let result = stage();
+        pulse.end();
+        result
+    };
+    named(scope, name, watched)
+}
+
+fn named<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: String,
+    act: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, Error> {
+    let doing = format!("starting the thread {name:?}");
     // Linux shows 15 bytes of a thread's name.
-    Builder::new().name(name).spawn_scoped(scope, stage).expect("the system has a thread left")
+    let spawned = Builder::new().name(name).spawn_scoped(scope, act);
+    spawned.map_err(|error| Error::Exhausted { doing: format!("{doing}: {error}") })
 }
 
 fn join_all(feed: ScopedJoinHandle<'_, Result<Feeding, Error>>, running: Vec<Running<'_>>) -> Result<RunResult, Error> {
@@ -208,17 +265,17 @@ fn keep<T>(result: Result<T, Error>, errors: &mut Vec<Error>) -> Option<T> {
 }
 
 /// Receives, and adds the time spent waiting.
-pub(crate) fn receive_timed<T>(from: &Receiver<T>, waited: &mut std::time::Duration) -> Result<T, Error> {
+pub(crate) fn receive_timed<T>(from: &Receiver<T>, pulse: &Pulse, waited: &mut Duration) -> Result<T, Error> {
     let began = Instant::now();
-    let received = from.recv().map_err(|_| Error::Stopped);
+    let received = pulse.while_waiting(|| from.recv()).map_err(|_| Error::Stopped);
     *waited += began.elapsed();
     received
 }
 
 /// Sends, and adds the time spent waiting.
-pub(crate) fn send_timed<T>(to: &Sender<T>, item: T, waited: &mut std::time::Duration) -> Result<(), Error> {
+pub(crate) fn send_timed<T>(to: &Sender<T>, item: T, pulse: &Pulse, waited: &mut Duration) -> Result<(), Error> {
     let began = Instant::now();
-    let sent = to.send(item).map_err(|_| Error::Stopped);
+    let sent = pulse.while_waiting(|| to.send(item)).map_err(|_| Error::Stopped);
     *waited += began.elapsed();
     sent
 }

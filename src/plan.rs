@@ -46,6 +46,8 @@ pub struct Request {
     pub verbose: bool,
     /// For a file size: the video bit rate that the plan starts from, until pass 1 has measured the rest.
     pub provisional: Option<BitRate>,
+    /// Whether the encoder is given pictures of two fields.
+    pub interlaced: bool,
     /// HDR10 static metadata of the source, for encoders that write it into the bit stream.
     pub hdr10: Option<Hdr10Data>,
     /// Where the statistics of a second pass are to come from.
@@ -69,6 +71,7 @@ impl Request {
             fast_first: false,
             verbose: false,
             provisional: None,
+            interlaced: false,
             hdr10: None,
             first_pass: FirstPassChoice::default(),
         }

@@ -21,6 +21,11 @@ use crate::plan::Hdr10Data;
 use crate::rate::Seconds;
 use crate::timing::Timing;
 
+mod extent;
+mod identity;
+
+pub use identity::Identity;
+
 /// What to read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Input {
@@ -172,12 +177,24 @@ pub struct DecodedFile {
     partial: Vec<VecDeque<Frame>>,
     packet: Packet,
     state: State,
+    /// The worst of all readings before this one: what is met again is the same damage.
+    before: Damage,
+    /// What this reading met.
+    reading: Reading,
     line: TimeLine,
-    damage: Damage,
-    decode_errors_before: u64,
-    packets: u64,
+    identity: Option<Identity>,
     whole: bool,
     warnings: Vec<String>,
+}
+
+/// What one reading of the file has met.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reading {
+    packets: u64,
+    read_errors: u64,
+    marked: Marked,
+    /// The end of the file was met, and not only that of the wanted part.
+    to_the_end: bool,
 }
 
 /// How far reading has come.
@@ -222,13 +239,14 @@ impl DecodedFile {
             frame_rate: timing.rate,
             ready: VecDeque::new(),
             state: State::Reading,
+            before: Damage::default(),
+            reading: Reading::default(),
             line: TimeLine::default(),
-            damage: Damage::default(),
-            decode_errors_before: 0,
-            packets: 0,
+            identity: None,
             whole: true,
             warnings: Vec::new(),
         };
+        file.identity = Identity::of(&file.input.path);
         file.go_to_start()?;
         while file.unfiltered.is_empty() && file.state == State::Reading {
             file.advance()?;
@@ -249,6 +267,12 @@ impl DecodedFile {
     #[must_use]
     pub fn hdr10(&self) -> Option<Hdr10Data> {
         self.unfiltered.front().and_then(Frame::hdr10)
+    }
+
+    /// Whether the first frame is two fields.
+    #[must_use]
+    pub fn is_interlaced(&self) -> bool {
+        self.unfiltered.front().is_some_and(Frame::is_interlaced)
     }
 
     /// What each branch of a graph makes of the first frame: nothing is filtered yet.
@@ -334,13 +358,13 @@ impl DecodedFile {
     fn read(&mut self) -> Result<(), Error> {
         match self.demuxer.read(&mut self.packet) {
             Ok(Received::Ready) => {
-                self.packets += 1;
+                self.reading.note(&self.packet);
                 self.decoder.send(&self.packet).map_err(|source| self.unreadable(source))?;
             }
             Err(error) if error == crate::av::INTERRUPTED => return Err(Error::Interrupted),
             end => {
                 // What the demuxer cannot go on from ends the stream; the damage is counted, and the policy is the job's.
-                self.damage.read_errors += u64::from(end.is_err());
+                self.reading.end(end.is_err());
                 self.decoder.send_end().map_err(|source| self.unreadable(source))?;
             }
         }
@@ -447,7 +471,8 @@ impl DecodedFile {
     }
 
     fn restart(&mut self) -> Result<(), Error> {
-        self.decode_errors_before += self.decoder.damaged();
+        self.before = self.damage();
+        self.reading = Reading::default();
         self.decoder = Decoder::open(&self.stream, self.threads).map_err(|source| self.unreadable(source))?;
         self.filter = None;
         self.unfiltered.clear();
@@ -455,14 +480,77 @@ impl DecodedFile {
         self.partial.iter_mut().for_each(VecDeque::clear);
         self.state = State::Reading;
         self.line = TimeLine::default();
-        self.packets = 0;
         Ok(())
+    }
+
+    /// How many bytes the file's index or its own boxes promise beyond its end.
+    fn missing_bytes(&self) -> u64 {
+        self.demuxer.missing_bytes().max(extent::missing_bytes(&self.input.path))
+    }
+
+    /// What can be told before anything is decoded: a file that was cut short, where it is wanted to its end.
+    #[must_use]
+    pub fn foreseen(&self) -> Damage {
+        let missing_bytes = if self.input.length.is_none() { self.missing_bytes() } else { 0 };
+        Damage { missing_bytes, ..Damage::default() }
     }
 
     fn unreadable(&self, source: crate::av::AvError) -> Error {
         out_of_memory(&self.input, source)
     }
 }
+
+impl Reading {
+    fn note(&mut self, packet: &Packet) {
+        self.packets += 1;
+        self.marked.note(packet);
+    }
+
+    fn end(&mut self, failed: bool) {
+        self.marked.end();
+        self.read_errors += u64::from(failed);
+        self.to_the_end = true;
+    }
+}
+
+/// Counts the packets of one stream that the demuxer marked as damaged.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Marked {
+    pub(crate) count: u64,
+    /// Marked packets of which it is not yet known whether another stream was joined on behind them.
+    suspects: u64,
+    /// How many packets ago the last of them was.
+    since: u8,
+    last_dts: Option<i64>,
+}
+
+impl Marked {
+    /// Where transport streams are joined the last packet of the first is marked, for its counters do not go on. That the
+    /// times begin again right there tells it from a loss; and what is lost there all the same the decoder meets too.
+    pub(crate) fn note(&mut self, packet: &Packet) {
+        let joined = packet.is_key() && matches!((self.last_dts, packet.dts()), (Some(last), Some(dts)) if dts < last);
+        if joined {
+            self.suspects = 0;
+        }
+        if self.since >= PARSER_LAG {
+            self.end();
+        }
+        self.since = self.since.saturating_add(1);
+        if packet.is_corrupt() {
+            self.suspects += 1;
+            self.since = 0;
+        }
+        self.last_dts = packet.dts().or(self.last_dts);
+    }
+
+    /// Nothing was joined on.
+    pub(crate) fn end(&mut self) {
+        self.count += std::mem::take(&mut self.suspects);
+    }
+}
+
+/// libavformat's parsers give a packet's mark to the picture that it completes, which is the one before.
+const PARSER_LAG: u8 = 2;
 
 fn out_of_memory(input: &Input, source: crate::av::AvError) -> Error {
     Error::Decode { path: input.path.clone(), what: "video".to_owned(), source }
@@ -515,13 +603,32 @@ impl FrameSource for DecodedFile {
         self.filter.as_ref().and_then(|filter| filter.output(branch).sample_aspect_ratio)
     }
 
-    fn damage(&self) -> Damage {
-        let promised = self.demuxer.info().video.frames.filter(|_| self.whole && self.state == State::Done);
-        Damage {
-            decode_errors: self.decode_errors_before + self.decoder.damaged(),
-            missing_packets: promised.map_or(0, |frames| frames.saturating_sub(self.packets)),
-            ..self.damage
+    fn unchanged(&self) -> Result<(), Error> {
+        match (&self.identity, Identity::of(&self.input.path)) {
+            (Some(then), Some(now)) if *then == now => Ok(()),
+            (None, _) => Ok(()),
+            (Some(then), now) => Err(Error::PassesDiffer { why: then.differs(now.as_ref()) }),
         }
+    }
+
+    fn damage(&self) -> Damage {
+        let whole = self.whole && self.reading.to_the_end && self.state != State::Reading;
+        let (sent, received) = self.decoder.packets_and_frames();
+        let one_to_one = whole && self.decoder.gives_a_frame_for_each_packet();
+        // Two fields in packets of their own are one frame.
+        let in_fields = sent == 2 * received && received > 4;
+        let lost = if in_fields { 0 } else { sent.saturating_sub(received) };
+        let promised = self.demuxer.info().video.frames.filter(|_| whole);
+        let now = Damage {
+            decode_errors: self.decoder.damaged(),
+            corrupt_packets: self.reading.marked.count,
+            lost_frames: if one_to_one { lost } else { 0 },
+            read_errors: self.reading.read_errors,
+            missing_packets: promised.map_or(0, |frames| frames.saturating_sub(self.reading.packets)),
+            missing_bytes: if self.reading.to_the_end { self.missing_bytes() } else { 0 },
+            other_streams: 0,
+        };
+        self.before.worst(now)
     }
 
     fn warnings(&mut self) -> Vec<String> {

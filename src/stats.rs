@@ -271,9 +271,6 @@ impl StatsDirectory {
             .or(parents.last())
             .cloned()
             .unwrap_or_else(std::env::temp_dir);
-        for parent in &parents {
-            collect_leftovers(parent);
-        }
         let failed = |source| Error::Scratch { what: "statistics", path: parent.clone(), source };
         let directory = private(tempfile::Builder::new().prefix(PREFIX)).tempdir_in(&parent).map_err(failed)?;
         let lock = File::create(directory.path().join(LOCK)).map_err(failed)?;
@@ -320,8 +317,13 @@ fn private<'b>(builder: &'b mut tempfile::Builder<'static, 'static>) -> &'b mut 
     builder
 }
 
-/// Removes statistics that a killed run left: directories of ours whose lock nobody holds.
-fn collect_leftovers(parent: &Path) {
+/// Removes statistics that killed runs left, wherever they may be.
+pub fn collect_leftovers() {
+    parents().iter().for_each(|parent| collect_leftovers_in(parent));
+}
+
+/// Directories of ours whose lock nobody holds.
+fn collect_leftovers_in(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
         // A directory without a lock file was made this very moment by a run that has not come to lock it yet.
@@ -358,12 +360,14 @@ fn json_lines(content: &[u8], key: &str) -> Result<u64, String> {
 /// Frames described by base64 of equal records, one per frame and one for the whole (libvpx, libaom, SVT-AV1).
 fn records(content: &[u8], frames: u64) -> Result<u64, String> {
     let body = content.strip_suffix(b"==").or(content.strip_suffix(b"=")).unwrap_or(content);
-    if content.len() % 4 != 0 || !body.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')) {
+    if !content.len().is_multiple_of(4)
+        || !body.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+    {
         return Err("not whole base64".to_owned());
     }
     let bytes = body.len() as u64 * 3 / 4;
     let record = bytes / (frames + 1);
-    if bytes % (frames + 1) != 0 || record < SMALLEST_RECORD || record % 4 != 0 {
+    if !bytes.is_multiple_of(frames + 1) || record < SMALLEST_RECORD || !record.is_multiple_of(4) {
         return Err(format!("{bytes} bytes are not {frames} equal records and their sum"));
     }
     Ok(frames)
@@ -402,7 +406,7 @@ mod tests {
         let dead = parent.path().join(format!("{PREFIX}dead"));
         fs::create_dir(&dead).unwrap();
         File::create(dead.join(LOCK)).unwrap();
-        collect_leftovers(parent.path());
+        collect_leftovers_in(parent.path());
         assert!(living.path().exists());
         assert!(!dead.exists());
     }

@@ -75,6 +75,7 @@ fn request(case: &Case, input: &Path, output: &Path, cache: CachePlan) -> JobReq
         cache,
         keep_damaged: false,
         decoder_threads: None,
+        stall_timeout: None,
     }
 }
 

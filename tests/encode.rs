@@ -41,6 +41,7 @@ fn request(encoder: &str, target: Target, input: &Path, output: &Path) -> JobReq
         cache: cache(CacheMode::Ram, 1 << 30),
         keep_damaged: false,
         decoder_threads: None,
+        stall_timeout: None,
     }
 }
 

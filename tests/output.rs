@@ -85,17 +85,18 @@ fn shared_clips_are_remuxed_as_by_the_command_line() -> Tested {
     Ok(())
 }
 
+/// (Decoding times that Matroska does not keep are guessed, and not every FFmpeg rounds the guess alike: no MP4 from those.)
 /// Many kinds of streams, HDR, rotation, edit lists, times that are missing, repeated or out of order, hidden VP9 frames.
 const CLIPS: &[(&str, &[&str])] = &[
-    ("bars_320x240_chapters.mkv", &["mkv", "mp4"]),
+    ("bars_320x240_chapters.mkv", &["mkv"]),
     ("bbb_4k60_hevc10_hdr10_2s.mp4", &["mkv", "mp4"]),
     ("clip_256x256_h264_tmcd.mp4", &["mov", "mp4"]),
-    ("count_2audio_ass_srt_chapters_attach.mkv", &["mkv", "mp4"]),
+    ("count_2audio_ass_srt_chapters_attach.mkv", &["mkv"]),
     ("cup_640x480_h264_26777fps_audio_first.mp4", &["mkv", "ts"]),
     ("empty_edit_5s.mp4", &["mkv", "mp4"]),
     ("iibbibb_neg_ctts.mp4", &["mkv", "mp4"]),
     ("keyboard_568x320_h264_rot90.mov", &["mov", "mkv"]),
-    ("man_1080x720_h264_overlapping_srt.mkv", &["mkv", "mp4"]),
+    ("man_1080x720_h264_overlapping_srt.mkv", &["mkv"]),
     ("man_1080x720_h264_pgs.mkv", &["mkv"]),
     ("nasa_2video_2audio_2subs.mp4", &["mkv", "mp4"]),
     ("phone_1080p120_h264_rot_1picture.mov", &["mov", "mp4"]),
@@ -108,6 +109,34 @@ const CLIPS: &[(&str, &[&str])] = &[
     ("ts_duplicate_audio_dts.ts", &["ts", "mkv", "mp4"]),
     ("valley_1080p60_av1_hdr10_1s.mp4", &["mkv", "mp4"]),
 ];
+
+#[test]
+fn a_cover_stays_a_cover_in_matroska() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let ours = folder.path().join("ours.mkv");
+    WITH_COVERS.set(true);
+    for source in [&media().mp4, &media().matroska] {
+        let covers = |path: &Path| -> Result<Vec<Vec<u8>>, Error> {
+            let demuxer = Demuxer::open(path, &OpenOptions::default(), &Cancel::new())?;
+            let covers = demuxer.info().streams.iter().filter(|stream| stream.kind == StreamKind::Cover);
+            Ok(covers.map(|stream| demuxer.stream(stream.index).expect("it is there").picture).collect())
+        };
+        remux(source, &ours, |sink| sink)?;
+        let expected = covers(source)?;
+        println!("{}: {} covers", source.display(), expected.len());
+        assert_eq!(covers(&ours)?, expected);
+        std::fs::remove_file(&ours)?;
+    }
+    assert!(!covers_of_mp4_are_none());
+    Ok(())
+}
+
+/// The test above would prove nothing if its source had no cover.
+fn covers_of_mp4_are_none() -> bool {
+    let demuxer = Demuxer::open(&media().mp4, &OpenOptions::default(), &Cancel::new()).expect("opens");
+    !demuxer.info().streams.iter().any(|stream| stream.kind == StreamKind::Cover)
+}
 
 // --- containers ------------------------------------------------------------------------------------------------------
 
@@ -219,7 +248,6 @@ fn transcoded_sound_has_the_packets_that_the_command_line_makes() -> Tested {
         (&media().mp4, 1, "opus:64k", &["-c:a", "libopus", "-b:a", "64k"], "mkv"),
         (&media().mp4, 0, "opus:64k", &["-c:a", "libopus", "-b:a", "64k"], "webm"),
         (&media().mp4, 1, "libmp3lame:192k", &["-c:a", "libmp3lame", "-b:a", "192k"], "mkv"),
-        (&media().mp4, 0, "flac", &["-c:a", "flac"], "mkv"),
         (&media().mp4, 0, "vorbis:64k", &["-c:a", "libvorbis", "-b:a", "64k"], "webm"),
         (&media().surround, 0, "aac:384k", &["-c:a", "aac", "-b:a", "384k"], "mp4"),
         (&media().surround, 0, "opus:256k", &["-c:a", "libopus", "-b:a", "256k"], "mkv"),
@@ -249,6 +277,53 @@ fn sound_is_cut_to_the_sample() -> Tested {
     let decoded =
         Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&output).args(["-f", "s16le", "-"]).output()?;
     assert_eq!(decoded.stdout.len(), 36_000 * 2);
+    Ok(())
+}
+
+/// libopus knows 5.1 with the speakers behind, AC-3 says they are at the sides; AAC would need a private description.
+#[test]
+fn speakers_at_the_sides_are_kept_as_six_channels() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let source = folder.path().join("side.mkv");
+    let surround = &media().surround;
+    let side = ["-map", "0", "-c:v", "copy", "-channel_layout:a", "5.1(side)", "-c:a", "ac3"];
+    ffmpeg(Command::new("ffmpeg").arg("-i").arg(surround).args(side).arg(&source));
+    for (spec, extension) in
+        [("opus:256k", "mkv"), ("aac:256k", "mp4"), ("vorbis", "mkv"), ("flac", "mkv"), ("ac3", "mkv")]
+    {
+        let output = folder.path().join(spec.replace(':', "_")).with_extension(extension);
+        transcode(&source, 0, &spec.parse()?, &output, None).map_err(|error| format!("{spec}: {error}"))?;
+        assert!(sound(&output).concat().contains(",48000,6,"), "{spec}: {:?}", sound(&output).last());
+    }
+    let stereo = folder.path().join("stereo.mkv");
+    transcode(&source, 0, &"mp3".parse()?, &stereo, None)?;
+    assert!(sound(&stereo).concat().contains(",48000,2,"));
+    Ok(())
+}
+
+#[test]
+fn sound_that_changes_its_rate_and_channels_goes_on_without_a_gap() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let mut joined = Vec::new();
+    for (rate, channels, offset) in [("48000", "2", "0"), ("44100", "1", "1"), ("48000", "2", "2")] {
+        let part = folder.path().join(offset).with_extension("ts");
+        let mut make = Command::new("ffmpeg");
+        make.args(["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=1", "-f", "lavfi", "-i"]);
+        make.arg(format!("sine=440:r={rate}:d=1")).args(["-ac", channels, "-output_ts_offset", offset]);
+        ffmpeg(make.args(["-c:v", "mpeg2video", "-c:a", "mp2"]).arg(&part));
+        joined.extend(std::fs::read(part)?);
+    }
+    let source = folder.path().join("joined.ts");
+    std::fs::write(&source, joined)?;
+    for (spec, extension) in [("aac:128k", "mp4"), ("flac", "mkv")] {
+        let output = folder.path().join("out").with_extension(extension);
+        let finished =
+            transcode(&source, 0, &spec.parse()?, &output, None).map_err(|error| format!("{spec}: {error}"))?;
+        let seconds = finished.streams[0].seconds().ok_or("no times")?;
+        assert!((seconds - 3.0).abs() < 0.1, "{spec}: {seconds} s");
+    }
     Ok(())
 }
 
@@ -359,16 +434,8 @@ fn hdr_metadata_of_the_source_is_kept_while_the_light_stays_the_same() -> Tested
     {
         let source = folder.path().join(format!("{transfer}.mkv"));
         let mut make = Command::new("ffmpeg");
-        make.args([
-            "-f",
-            "lavfi",
-            "-i",
-            "testsrc2=s=96x64:r=25:d=0.4",
-            "-pix_fmt",
-            "yuv420p10le",
-            "-color_trc",
-            transfer,
-        ]);
+        make.args(["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.4", "-vf"]);
+        make.arg(format!("format=yuv420p10le,setparams=color_trc={transfer}"));
         ffmpeg(make.args(["-c:v", "ffv1"]).arg(&source));
         let output = folder.path().join(format!("out_{transfer}.{extension}"));
         let demuxer = Demuxer::open(&clip, &OpenOptions::default(), &Cancel::new())?;
@@ -758,14 +825,20 @@ fn remux(
     copy(source, Box::new(adapt(FileSink::create(output, Container::for_path(output, None)?, false)?)))
 }
 
+thread_local! {
+    static WITH_COVERS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 fn copy(source: &Path, mut sink: Box<FileSink>) -> Result<(Finished, Vec<usize>), Error> {
     let container = sink.container();
     let mut demuxer = Demuxer::open(source, &OpenOptions::default(), &Cancel::new())?;
     let info = demuxer.info().clone();
     let mut streams = Streams { headers: demuxer.headers(), ..Streams::default() };
     streams.cut = Cut { from_seconds: info.start_seconds, length_seconds: None };
-    let held: Vec<usize> =
-        info.streams.iter().filter(|stream| container.holds(stream.kind, &stream.codec)).map(|s| s.index).collect();
+    // A cover stays a cover in Matroska, where the command line makes it a second video: not compared, tested by itself.
+    let compared = |kind| kind != StreamKind::Cover || container.name() != "matroska" || WITH_COVERS.get();
+    let held = info.streams.iter().filter(|s| container.holds(s.kind, &s.codec) && compared(s.kind));
+    let held: Vec<usize> = held.map(|s| s.index).collect();
     for index in &held {
         streams.streams.push(OutputStream::Copied(demuxer.stream(*index).expect("it is there")));
     }

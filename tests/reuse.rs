@@ -337,6 +337,7 @@ impl Place {
             overwrite: false,
             keep_damaged: false,
             decoder_threads: None,
+            stall_timeout: None,
         }
     }
 
@@ -381,6 +382,7 @@ fn job<P: AsRef<Path>>(input: &Path, renditions: impl IntoIterator<Item = (Reque
         cache: CachePlan { mode: CacheMode::Ram, budget: ByteSize(1 << 30), spill_dir: None },
         keep_damaged: false,
         decoder_threads: None,
+        stall_timeout: None,
     }
 }
 

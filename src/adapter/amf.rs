@@ -48,6 +48,7 @@ const AMF: Adapter = Adapter {
     },
     pixel_formats: &["nv12", "yuv420p"],
     odd_sizes: false,
+    interlaced: &[],
     passes: PassModel::Inside(Inside {
         settings: PREANALYSIS,
         reach: Reach::PerFrame,

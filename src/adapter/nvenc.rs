@@ -46,6 +46,7 @@ const NVENC: Adapter = Adapter {
     },
     pixel_formats: &["yuv420p", "nv12", "p010le"],
     odd_sizes: false,
+    interlaced: &[],
     passes: PassModel::Inside(Inside {
         settings: MULTIPASS,
         reach: Reach::PerFrame,

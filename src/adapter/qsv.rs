@@ -49,6 +49,7 @@ const QSV: Adapter = Adapter {
     },
     pixel_formats: &["nv12", "p010le"],
     odd_sizes: false,
+    interlaced: &[],
     passes: PassModel::Inside(AHEAD),
     threads: Threads::None,
     always: &[],

@@ -28,6 +28,7 @@ const X264: Adapter = Adapter {
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     odd_sizes: false,
+    interlaced: &[Setting::option("flags", "+ildct+ilme")],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::File { option: "stats" }],
         no_quality: Some("CRF/CQP is incompatible with 2pass."),
@@ -85,6 +86,7 @@ const X265: Adapter = Adapter {
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     odd_sizes: false,
+    interlaced: &[],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[
             StatsRoute::File { option: "x265-stats" },
@@ -150,6 +152,7 @@ const VP9: Adapter = Adapter {
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     odd_sizes: true,
+    interlaced: &[],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -189,6 +192,7 @@ const AOM: Adapter = Adapter {
     gop: Gop { ..VP9.gop },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     odd_sizes: true,
+    interlaced: &[],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -245,6 +249,7 @@ const SVT: Adapter = Adapter {
     },
     pixel_formats: &["yuv420p", "yuv420p10le"],
     odd_sizes: false,
+    interlaced: &[],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: Some("CRF does not support multi-pass. Use single pass."),
@@ -307,6 +312,7 @@ const VVENC: Adapter = Adapter {
     },
     pixel_formats: &["yuv420p10le"],
     odd_sizes: false,
+    interlaced: &[],
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::File { option: "stats" }],
         no_quality: Some("A bitrate must be set to use two pass mode."),

@@ -53,6 +53,7 @@ const VIDEOTOOLBOX: Adapter = Adapter {
     },
     pixel_formats: &["nv12", "yuv420p"],
     odd_sizes: false,
+    interlaced: &[],
     passes: PassModel::Refused(Because::VideoToolboxWrapper),
     threads: Threads::None,
     always: &[],

@@ -152,7 +152,12 @@ impl MuxerSetup {
                 parameters.sample_aspect_ratio = raw.sample_aspect_ratio;
             }
             stream.side_data.iter().try_for_each(|entry| side_data::attach(raw, entry))?;
-            set_all(&mut raw.metadata, stream.metadata.iter())
+            set_all(&mut raw.metadata, stream.metadata.iter())?;
+            if stream.kind == StreamKind::Cover && container.attaches_covers() {
+                attach_cover(raw, stream)
+            } else {
+                Ok(())
+            }
         };
         add(self).map_err(|source| self.fault(&format!("cannot add stream {}", stream.index), source))?;
         Ok(self.track(Tally { copied: true, ..Tally::new(stream.kind, stream.codec()) }))
@@ -255,6 +260,12 @@ impl MuxerSetup {
         index
     }
 
+    /// Whether it is a file in the header, which takes no packets.
+    fn stream_is_attached(&mut self, index: usize) -> bool {
+        // SAFETY: a live stream owns its parameters.
+        unsafe { (*self.stream(index).codecpar).codec_type == ffi::AVMediaType::AVMEDIA_TYPE_ATTACHMENT }
+    }
+
     /// A stream that was added.
     fn stream(&mut self, index: usize) -> &mut ffi::AVStream {
         assert!(index < self.tracks.len(), "a stream that was added");
@@ -297,6 +308,31 @@ impl Drop for MuxerSetup {
     }
 }
 
+/// Makes a cover picture what it is in Matroska: an attached image, told by its name. As a stream of one packet it would come
+/// back as a second video.
+fn attach_cover(stream: &mut ffi::AVStream, cover: &StreamParameters) -> Result<(), AvError> {
+    let (codec, bytes) = (cover.codec(), &cover.picture);
+    let (kind, mime) =
+        if codec == "mjpeg" { ("jpg", "image/jpeg".to_owned()) } else { (&*codec, format!("image/{codec}")) };
+    let padded = bytes.len() + ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize;
+    // SAFETY: allocates zeroed memory, or gives null.
+    let copy = NonNull::new(unsafe { ffi::av_mallocz(padded) }.cast::<u8>()).ok_or(OUT_OF_MEMORY)?;
+    // SAFETY: the copy has room for all bytes, and is new.
+    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), copy.as_ptr(), bytes.len()) };
+    // SAFETY: a stream owns its parameters, and these own their extradata.
+    unsafe {
+        ffi::av_freep((&raw mut (*stream.codecpar).extradata).cast());
+        (*stream.codecpar).extradata = copy.as_ptr();
+        (*stream.codecpar).extradata_size = bytes.len() as c_int;
+        (*stream.codecpar).codec_type = ffi::AVMediaType::AVMEDIA_TYPE_ATTACHMENT;
+    }
+    let has = |key: &str| cover.metadata.iter().any(|(known, _)| known.eq_ignore_ascii_case(key));
+    if !has("filename") {
+        set(&mut stream.metadata, "filename", &format!("cover.{kind}"))?;
+    }
+    if has("mimetype") { Ok(()) } else { set(&mut stream.metadata, "mimetype", &mime) }
+}
+
 /// A muxer that has written its header. Dropped without [`Muxer::finish`], it leaves a file without a trailer.
 pub struct Muxer {
     setup: MuxerSetup,
@@ -317,7 +353,7 @@ impl Muxer {
         if index >= self.setup.tracks.len() {
             return Err(self.setup.fault(&format!("no stream {index}"), AvError(ffi::AVERROR(ffi::EINVAL))));
         }
-        if self.setup.tracks[index].leaves_out(&packet) {
+        if self.setup.stream_is_attached(index) || self.setup.tracks[index].leaves_out(&packet) {
             return Ok(());
         }
         let parameters = self.setup.stream(index).codecpar;

@@ -36,10 +36,6 @@ impl Dictionary {
         unsafe { entries(self.0) }
     }
 
-    pub(crate) fn as_ptr(&self) -> *const ffi::AVDictionary {
-        self.0
-    }
-
     pub(crate) fn as_mut(&mut self) -> *mut *mut ffi::AVDictionary {
         &raw mut self.0
     }

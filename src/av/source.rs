@@ -7,7 +7,6 @@ use std::ffi::{CString, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ffmpeg_sys_next as ffi;
 use serde::Serialize;
@@ -18,7 +17,7 @@ use crate::av::packet::{Packet, known};
 use crate::av::source::pipe::Pipe;
 use crate::av::{AvError, OUT_OF_MEMORY, Received, c_string, check, initialise, received, text, versions};
 use crate::error::Error;
-use crate::event::Cancel;
+use crate::event::{Cancel, Flag};
 use crate::media::{Rational, SourceInfo, StreamKind, VideoInfo};
 
 mod decoder;
@@ -526,9 +525,9 @@ fn pointers<T>(first: *mut *mut T, count: u32) -> Vec<NonNull<T>> {
 }
 
 extern "C" fn interrupted(flag: *mut c_void) -> c_int {
-    // SAFETY: set to an atomic that the demuxer keeps alive longer than the context.
-    let flag = unsafe { &*flag.cast::<AtomicBool>() };
-    c_int::from(flag.load(Ordering::Relaxed))
+    // SAFETY: set to what the demuxer's own Cancel shares, which lives longer than the context.
+    let flag = unsafe { &*flag.cast::<Flag>() };
+    c_int::from(flag.is_stopped())
 }
 
 /// How far before a target to look for a key frame, in seconds, one after the other.

@@ -135,6 +135,10 @@ pub(crate) struct AnalyseArgs {
     #[arg(long, help_heading = "Passes")]
     fast_first_pass: bool,
 
+    /// End the pass when a stage makes no progress for so long: seconds or a clock; 0: never
+    #[arg(long, value_name = "TIME", default_value = "30:00", value_parser = time, help_heading = "Output")]
+    stall_timeout: Seconds,
+
     /// The file to keep the statistics in
     #[arg(short = 'o', long, value_name = "STATS", value_hint = ValueHint::FilePath, help_heading = "Output")]
     output: PathBuf,
@@ -348,6 +352,10 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     mux_opt: Vec<(String, String)>,
 
+    /// End the job when a stage makes no progress for so long: seconds or a clock; 0: never
+    #[arg(long, value_name = "TIME", default_value = "30:00", value_parser = time)]
+    stall_timeout: Seconds,
+
     /// Show progress: a bar where stderr is a terminal, a bar always, JSON lines on stdout, or nothing
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(crate) progress: ProgressChoice,
@@ -444,6 +452,7 @@ impl EncodeArgs {
             cache: self.cache.plan(),
             keep_damaged: self.source.keep_damaged,
             decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
+            stall_timeout: Some(self.output.stall_timeout).filter(|limit| limit.0 > 0.0),
         })
     }
 
@@ -484,6 +493,7 @@ impl AnalyseArgs {
             overwrite: self.overwrite,
             keep_damaged: self.source.keep_damaged,
             decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
+            stall_timeout: Some(self.stall_timeout).filter(|limit| limit.0 > 0.0),
         })
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use repass::batch::{self, BatchEvent, BatchRequest, Outcome};
 use repass::cache::default_budget;
 use repass::error::Error;
-use repass::event::Cancel;
+use repass::event::{Cancel, Event};
 use repass::job::JobRequest;
 use repass::rate::{BitRate, ByteSize};
 use repass::report::Report;
@@ -53,7 +53,13 @@ pub(super) fn encode(args: &EncodeArgs, inputs: &[PathBuf], screen: Screen, cli:
     };
     let mut board = Board::new(screen, &files, cancel);
     files.unprepared().for_each(|(file, error)| board.failed(file, error));
-    let outcomes = batch::run(&request, cancel, |job, event| board.take(files.of_job[job], event))?;
+    let outcomes = batch::run(&request, cancel, |job, event| {
+        board.take(files.of_job[job], event);
+        if let BatchEvent::Job(Event::Stuck { stage, seconds }) = event {
+            board.clear();
+            cli.end_at_once(Error::Stalled { stage: *stage, seconds: *seconds });
+        }
+    })?;
     files.take(outcomes);
     let json_lines = matches!(board.screen, Screen::Json);
     if cli.json {
@@ -214,6 +220,11 @@ impl Board {
                 }
             }
         }
+    }
+
+    /// Takes all lines off the terminal.
+    fn clear(&self) {
+        self.running.values().for_each(Progress::end);
     }
 
     /// Told at once, for the rest may take hours.

@@ -203,7 +203,7 @@ impl Progress {
                 self.eta.advance(rendition, frames, Some(frames), seconds);
             }
             Event::Cache { bytes, budget, .. } => self.seen.cached = Some((bytes, budget)),
-            Event::Warning { .. } | Event::Log { .. } => {}
+            Event::Warning { .. } | Event::Log { .. } | Event::Stalled { .. } | Event::Stuck { .. } => {}
         }
         // What is learnt about costs can make the rest longer; a bar that goes back only confuses.
         self.seen.furthest = self.eta.share().unwrap_or(0.0).max(self.seen.furthest);

@@ -33,7 +33,9 @@ pub(crate) fn summary(report: &Report, with_warnings: bool) -> Page {
         page.row("damaged", &format!("{damage}; kept because --keep-damaged was given"));
     }
     page.row("total", &total(report));
-    page.row("FFmpeg", &versions(&report.versions));
+    let plans = report.renditions.iter().map(|rendition| &rendition.plan);
+    let encoders = plans.map(|plan| (plan.encoder, plan.library.as_ref()));
+    page.row("FFmpeg", &versions(&report.versions, encoders));
     if with_warnings {
         report.warnings.iter().for_each(|warning| page.row("warning", warning));
     }
@@ -53,7 +55,8 @@ pub(crate) fn analysis(report: &AnalysisReport, with_warnings: bool) -> Page {
         total.push_str(&format!(", {} of CPU", lasting(cpu)));
     }
     page.row("total", &total);
-    page.row("FFmpeg", &versions(&report.versions));
+    let encoder = (analysed.encoder.as_str(), analysed.library.as_ref());
+    page.row("FFmpeg", &versions(&report.versions, std::iter::once(encoder)));
     if with_warnings {
         report.warnings.iter().for_each(|warning| page.row("warning", warning));
     }
@@ -131,8 +134,12 @@ fn total(report: &Report) -> String {
     text
 }
 
-fn versions(versions: &Versions) -> String {
-    format!("{}, libavcodec {}", versions.ffmpeg, versions.libavcodec)
+/// FFmpeg's version, and those of the encoders, each once.
+fn versions<'p>(ffmpeg: &Versions, encoders: impl Iterator<Item = (&'p str, Option<&'p String>)>) -> String {
+    let mut versions = vec![ffmpeg.ffmpeg.clone(), format!("libavcodec {}", ffmpeg.libavcodec)];
+    versions.extend(encoders.filter_map(|(encoder, library)| Some(format!("{encoder} {}", library?))));
+    versions.dedup();
+    versions.join(", ")
 }
 
 /// A share of a pass's time below which waiting is not mentioned.

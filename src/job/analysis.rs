@@ -4,6 +4,7 @@
 //! job must have in common with this one.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -19,15 +20,15 @@ use crate::job::run::Usage;
 use crate::job::{Picture, pictures};
 use crate::media::SourceInfo;
 use crate::pipeline::encode::{EncodeStage, Encoded};
-use crate::pipeline::{Frames, Lane, run as run_pipeline};
+use crate::pipeline::{Lane, Terms, run as run_pipeline};
 use crate::plan::{EncoderPlan, FirstPassOf, Passes, Request, StatsUse, compile};
 use crate::probe::capabilities;
-use crate::rate::{ByteSize, Target};
+use crate::rate::{ByteSize, Seconds, Target};
 use crate::report::AnalysisReport;
 use crate::sink::WholeFile;
 use crate::source::{Branch, DecodedFile, Graph, Input};
 use crate::stats::artefact::{self, Header};
-use crate::stats::{Made, StatsStore};
+use crate::stats::{Made, StatsStore, collect_leftovers};
 use crate::timing::Timing;
 
 /// What is asked for: one source, one encoder, and where its statistics are to be kept.
@@ -47,6 +48,8 @@ pub struct AnalysisRequest {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
+    /// How long a stage may make no progress; `None`: for ever.
+    pub stall_timeout: Option<Seconds>,
 }
 
 /// An analysis as it will be run.
@@ -70,6 +73,8 @@ pub struct AnalysisPlan {
     pub overwrite: bool,
     /// Whether statistics of a damaged input are kept.
     pub keep_damaged: bool,
+    /// How long a stage may make no progress; `None`: for ever.
+    pub stall_timeout: Option<Seconds>,
     /// Everything that deserves to be known.
     pub warnings: Vec<String>,
     /// The adapter's row.
@@ -97,7 +102,13 @@ impl Analysis {
             let why = "a size is known only with sound and container; analyse at a bit rate (-b)".to_owned();
             return Err(Refusal::Target { encoder: adapter.name.to_owned(), why }.into());
         }
+        // One that stalls is stopped alone.
+        let cancel = &cancel.child();
         let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, cancel)?;
+        let foreseen = file.foreseen();
+        if foreseen.any() && !request.keep_damaged {
+            return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });
+        }
         let source = file.info().clone();
         let encoder = Request { hdr10: file.hdr10(), passes: Passes::Two, ..request.encoder.clone() };
         let encoder = compile(&encoder, &capabilities(adapter))?;
@@ -121,6 +132,7 @@ impl Analysis {
             output: request.output.clone(),
             overwrite: request.overwrite,
             keep_damaged: request.keep_damaged,
+            stall_timeout: request.stall_timeout,
             pictures,
             warnings,
             adapter,
@@ -140,6 +152,7 @@ impl Analysis {
     /// The first thing that went wrong, with its place; there is no file then.
     pub fn run(mut self, mut observe: impl FnMut(Event)) -> Result<AnalysisReport, Error> {
         let began = Usage::now();
+        collect_leftovers();
         let file = WholeFile::create(&self.plan.output, self.plan.overwrite)?;
         self.source.prime()?;
         let mut header = self.header();
@@ -192,14 +205,16 @@ impl Analysis {
         // Nobody comes after this run.
         let nothing = CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None };
         let mut cache = FrameCache::new(nothing);
-        let frames = Frames { source: &mut self.source, cache: &mut cache, list, last: true, analysed: &[] };
+        let terms = Terms {
+            last: true,
+            analysed: &[],
+            refuses_damage: (!self.plan.keep_damaged).then_some(self.plan.input.path.as_path()),
+            stall: self.plan.stall_timeout.map(|seconds| Duration::from_secs_f64(seconds.0)),
+            cancel: &self.cancel,
+        };
         observe(Event::Run { run: 1, of: 1 });
         let lanes = vec![Lane { rendition: 0, branch: 0, encode, mux: None, other: None }];
-        let result = run_pipeline(frames, lanes, &self.cancel, observe)?;
-        let damage = self.source.damage();
-        if damage.any() && !self.plan.keep_damaged {
-            return Err(Error::Damaged { path: self.plan.input.path.clone(), what: damage.to_string() });
-        }
+        let result = run_pipeline(&mut self.source, &mut cache, list, lanes, &terms, observe)?;
         result.lanes.into_iter().next().map(|lane| lane.encoded).ok_or(Error::Stopped)
     }
 

@@ -1,7 +1,7 @@
 //! Doing what a plan says: runs, lanes, proofs, the report. Makes no choice of its own.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
@@ -10,20 +10,21 @@ use crate::av::versions;
 use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
-use crate::frames::{FrameList, FrameSource};
+use crate::frames::{Damage, FrameList, FrameSource};
 use crate::job::size::{self, Overhead};
 use crate::job::{FirstPass, Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::feed::Analysed;
 use crate::pipeline::mux::{MuxStage, Muxed};
 use crate::pipeline::other::{OtherStage, Tally};
-use crate::pipeline::{Frames, Lane, LaneResult, run as run_pipeline};
+use crate::pipeline::{Lane, LaneResult, Terms, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
 use crate::rate::{BitRate, Target};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
+use crate::sink::{FileSink, Sink};
 use crate::source::DecodedFile;
 use crate::stats::artefact::Artefact;
-use crate::stats::{Made, Stats, StatsStore};
+use crate::stats::{Made, Stats, StatsStore, collect_leftovers};
 use crate::timing::OutputTimes;
 
 /// What a rendition has come to.
@@ -34,6 +35,8 @@ struct Progress {
     others: Option<Tally>,
     /// Whether all frames are known to be on the grid before the first run, from an earlier analysis.
     on_grid: bool,
+    /// Where the last pass will write. Made before the first, so that a place that takes no file is known at once.
+    sink: Option<Box<dyn Sink>>,
     /// The bit rate of a size target, once measured.
     rate: Option<BitRate>,
 }
@@ -45,29 +48,31 @@ pub(super) fn run(
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let began = Usage::now();
+    collect_leftovers();
+    let mut progress = plan.renditions.iter().map(Progress::begin).collect::<Result<Vec<_>, Error>>()?;
     source.prime()?;
     let mut cache = FrameCache::new(plan.cache.clone());
     let mut list = FrameList::default();
-    let mut progress: Vec<Progress> = plan
-        .renditions
-        .iter()
-        .map(|_| Progress { stats: None, passes: Vec::new(), muxed: None, others: None, on_grid: false, rate: None })
-        .collect();
     let kept = open_kept(plan, &source, &mut progress)?;
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
-        let lanes = lanes(plan, number, &source, &list, &progress, cancel)?;
+        source.unchanged()?;
+        let lanes = lanes(plan, number, &source, &list, &mut progress, cancel)?;
         let usage = Usage::now();
-        let last = number == plan.runs;
-        let frames = Frames { source: &mut source, cache: &mut cache, list: &mut list, last, analysed: &kept };
-        let result = run_pipeline(frames, lanes, cancel, observe)?;
+        let terms = Terms {
+            last: number == plan.runs,
+            analysed: &kept,
+            refuses_damage: (!plan.keep_damaged).then_some(plan.input.path.as_path()),
+            stall: plan.stall_timeout.map(|seconds| Duration::from_secs_f64(seconds.0)),
+            cancel,
+        };
+        let result = run_pipeline(&mut source, &mut cache, &mut list, lanes, &terms, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
         }
-        refuse_damage(plan, &source)?;
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
             take(plan, number, lane, &mut progress, &list, &source)?;
@@ -97,13 +102,23 @@ fn open_kept(plan: &Plan, source: &DecodedFile, progress: &mut [Progress]) -> Re
     Ok(analysed)
 }
 
+impl Progress {
+    fn begin(rendition: &RenditionPlan) -> Result<Self, Error> {
+        let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
+        let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
+        let sink = sink.with_options(rendition.mux_options.clone());
+        let sink: Option<Box<dyn Sink>> = Some(Box::new(sink));
+        Ok(Progress { stats: None, passes: Vec::new(), muxed: None, others: None, on_grid: false, sink, rate: None })
+    }
+}
+
 /// The renditions that have a pass left, set up for it.
 fn lanes(
     plan: &Plan,
     run: u8,
     source: &DecodedFile,
     list: &FrameList,
-    progress: &[Progress],
+    progress: &mut [Progress],
     cancel: &Cancel,
 ) -> Result<Vec<Lane>, Error> {
     let mut lanes = Vec::new();
@@ -120,10 +135,11 @@ fn lane(
     step: &PassStep,
     source: &DecodedFile,
     list: &FrameList,
-    progress: &[Progress],
+    progress: &mut [Progress],
     cancel: &Cancel,
 ) -> Result<Lane, Error> {
     let rendition = &plan.renditions[index];
+    let sink = progress[index].sink.take_if(|_| step.output);
     let store = store(plan, rendition, step)?;
     // Each second pass reads them with its own handle, or has its own copy.
     let stats = match rendition.first_pass {
@@ -155,7 +171,7 @@ fn lane(
     };
     let kept = matches!(rendition.first_pass, FirstPass::Kept { .. }).then(|| stats.map(Stats::frames)).flatten();
     let expected = (!list.is_empty()).then_some(list.len() as u64).or(kept);
-    let mux = step.output.then(|| MuxStage::create(plan, rendition, container, source)).transpose()?;
+    let mux = sink.map(|sink| MuxStage::new(plan, rendition, sink, source)).transpose()?;
     let measures = !step.output && matches!(rendition.encoder.target, Target::Size(_));
     let other = (step.output || measures)
         .then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone()))
@@ -189,14 +205,6 @@ fn store(
     let frames = plan.frames().unwrap_or(0);
     let made = Made { encoder: rendition.encoder.encoder, model, step, frames };
     StatsStore::for_route(route, made.expected_bytes(picture.width, picture.height)).map(|store| Some((model, store)))
-}
-
-fn refuse_damage(plan: &Plan, source: &DecodedFile) -> Result<(), Error> {
-    let damage = source.damage();
-    if damage.any() && !plan.keep_damaged {
-        return Err(Error::Damaged { path: plan.input.path.clone(), what: damage.to_string() });
-    }
-    Ok(())
 }
 
 /// Takes over what a lane brought.
@@ -266,11 +274,13 @@ fn finish(
     began: &Usage,
 ) -> Result<Report, Error> {
     let seconds = duration(list, source);
+    let damaged = |progress: &Progress| progress.others.map_or(0, |tally| tally.damaged);
+    let others = Damage { other_streams: progress.iter().map(damaged).max().unwrap_or(0), ..Damage::default() };
     let mut renditions = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
         renditions.push(rendition_report(rendition, progress, seconds)?);
     }
-    let damage = source.damage();
+    let damage = source.damage().worst(others);
     Ok(Report {
         versions: versions(),
         input: plan.input.path.clone(),

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::media::Rational;
 use crate::pipeline::feed::Fed;
+use crate::pipeline::watch::Pulse;
 use crate::pipeline::{receive_timed, send_timed};
 use crate::plan::PassStep;
 use crate::stats::{Made, Stats, StatsStore};
@@ -66,6 +67,7 @@ impl EncodeStage {
         frames: Receiver<Fed>,
         packets: Option<Sender<Coded>>,
         events: &Sender<Event>,
+        pulse: &Pulse,
     ) -> Result<Encoded, Error> {
         let EncodeStage { setup, step, stats, expected, total, times } = self;
         let mut pass = Pass {
@@ -83,6 +85,7 @@ impl EncodeStage {
                 stats: None,
             },
             progress: Progress { rendition, pass: step.number, total, began: Instant::now(), told: None, events },
+            pulse,
         };
         let (encoder_name, pass_number) = (setup.encoder.clone(), step.number);
         let Some(mut encoder) = pass.open(setup, &frames)? else {
@@ -98,7 +101,7 @@ impl EncodeStage {
         encoder.send_end()?;
         pass.drain(&mut encoder)?;
         if let Some(out) = &pass.out {
-            send_timed(out, Coded::End, &mut pass.done.blocked)?;
+            send_timed(out, Coded::End, pulse, &mut pass.done.blocked)?;
         }
         let text = encoder.into_stats();
         if let Some((model, store)) = stats {
@@ -117,6 +120,7 @@ struct Pass<'p> {
     packet: Packet,
     done: Encoded,
     progress: Progress<'p>,
+    pulse: &'p Pulse,
 }
 
 impl Pass<'_> {
@@ -129,14 +133,14 @@ impl Pass<'_> {
         if let Some(out) = &self.out {
             let time_base = self.retime.as_ref().map_or(self.grid, |(_, times)| times.time_base);
             let stream = encoder.stream()?.with_time_base(time_base).with_light_of(&light);
-            send_timed(out, Coded::Start(Box::new(stream)), &mut self.done.blocked)?;
+            send_timed(out, Coded::Start(Box::new(stream)), self.pulse, &mut self.done.blocked)?;
         }
         self.receive(&mut encoder)?;
         Ok(Some(encoder))
     }
 
     fn next(&mut self, frames: &Receiver<Fed>) -> Result<Option<(Frame, Moment)>, Error> {
-        match receive_timed(frames, &mut self.done.starved)? {
+        match receive_timed(frames, self.pulse, &mut self.done.starved)? {
             Fed::Frame(frame, moment) => Ok(Some((frame, moment))),
             Fed::End => Ok(None),
         }
@@ -160,7 +164,9 @@ impl Pass<'_> {
     /// Takes what the encoder has ready.
     fn receive(&mut self, encoder: &mut Encoder) -> Result<Received, Error> {
         loop {
-            match encoder.receive(&mut self.packet)? {
+            let received = encoder.receive(&mut self.packet)?;
+            self.pulse.beat();
+            match received {
                 Received::Ready => self.pass_on()?,
                 state => return Ok(state),
             }
@@ -191,7 +197,7 @@ impl Pass<'_> {
                 times.time_base
             }
         };
-        send_timed(out, Coded::Packet(packet, time_base), &mut self.done.blocked)
+        send_timed(out, Coded::Packet(packet, time_base), self.pulse, &mut self.done.blocked)
     }
 
     fn end(mut self) -> Encoded {

@@ -2,15 +2,19 @@
 //!
 //! Invariant: a later run hands out exactly the frames of the list, or ends with [`Error::PassesDiffer`].
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use crate::av::frame::Frame;
+use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event};
-use crate::frames::Listed;
-use crate::pipeline::{FRAMES_IN_FLIGHT, Frames, send_timed};
+use crate::frames::{FrameList, FrameSource, Listed};
+use crate::pipeline::watch::Pulse;
+use crate::pipeline::{FRAMES_IN_FLIGHT, send_timed};
 use crate::stats::artefact::Artefact;
 use crate::timing::{Clock, Moment};
 
@@ -42,23 +46,35 @@ pub(crate) struct Analysed {
 }
 
 pub(crate) struct FeedStage<'r> {
-    pub(crate) frames: Frames<'r>,
+    pub(crate) source: &'r mut dyn FrameSource,
+    pub(crate) cache: &'r mut FrameCache,
+    pub(crate) list: &'r mut FrameList,
     /// For each lane: the branch it wants, and its queue.
     pub(crate) outlets: Vec<(usize, Sender<Fed>)>,
+    /// Whether nobody needs the frames after this run.
+    pub(crate) last: bool,
+    /// What was analysed in earlier jobs: the source must be the same frames.
+    pub(crate) analysed: &'r [Analysed],
+    /// The input's name, where its damage ends the run.
+    pub(crate) refuses_damage: Option<&'r Path>,
     pub(crate) cancel: &'r Cancel,
     pub(crate) events: Sender<Event>,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 impl FeedStage<'_> {
     pub(crate) fn run(mut self) -> Result<Feeding, Error> {
         let mut feeding = Feeding::default();
-        if self.frames.list.is_empty() {
+        if self.list.is_empty() {
             self.first(&mut feeding)?;
         } else {
             self.again(&mut feeding)?;
         }
+        // Before anybody is told of the end, or the output would be finished.
+        self.refuse_damage()?;
+        self.source.unchanged()?;
         for (_, outlet) in &self.outlets {
-            send_timed(outlet, Fed::End, &mut feeding.blocked)?;
+            send_timed(outlet, Fed::End, &self.pulse, &mut feeding.blocked)?;
         }
         Ok(feeding)
     }
@@ -67,65 +83,63 @@ impl FeedStage<'_> {
     fn first(&mut self, feeding: &mut Feeding) -> Result<(), Error> {
         let mut clock = None;
         let in_flight = (FRAMES_IN_FLIGHT * self.outlets.len()) as u64;
-        while let Some(frames) = self.made(feeding, |stage| stage.frames.source.next())? {
-            let clock = clock.get_or_insert_with(|| {
-                Clock::new(self.frames.source.time_base(), self.frames.source.frame_rate(), 0.0)
-            });
+        while let Some(frames) = self.made(feeding, |stage| stage.source.next())? {
+            let clock = clock.get_or_insert_with(|| Clock::new(self.source.time_base(), self.source.frame_rate(), 0.0));
             let pts = frames.first().and_then(Frame::pts);
             let hashes = self.made(feeding, |_| hashes(&frames))?;
             let listed = Listed { pts, moment: clock.next(pts), hash: of_all(&hashes) };
-            self.hold_to_analysis(self.frames.list.len(), listed.moment, &hashes)?;
-            self.frames.list.push(listed);
+            self.hold_to_analysis(self.list.len(), listed.moment, &hashes)?;
+            self.list.push(listed);
             // With nobody to come after, nothing is kept.
-            if !self.frames.last && self.frames.cache.keep(&frames, in_flight)? {
+            if !self.last && self.cache.keep(&frames, in_flight)? {
                 self.tell_cache();
             }
             self.hand_out(&frames, listed.moment, feeding)?;
         }
-        let frames = self.frames.list.len();
-        self.frames.analysed.iter().try_for_each(|analysed| analysed.artefact.ends_with(frames))
+        let frames = self.list.len();
+        self.analysed.iter().try_for_each(|analysed| analysed.artefact.ends_with(frames))
     }
 
     /// Before an encoder sees a frame that its statistics do not know: libaom would end the process in the end.
     fn hold_to_analysis(&self, index: usize, moment: Moment, hashes: &[u64]) -> Result<(), Error> {
-        let mut analysed = self.frames.analysed.iter();
-        analysed
+        self.analysed
+            .iter()
             .try_for_each(|analysed| analysed.artefact.has(index, moment, hashes[analysed.branch], analysed.same_ticks))
     }
 
     /// Hands out what the cache keeps, then decodes the rest again and holds it to the list.
     fn again(&mut self, feeding: &mut Feeding) -> Result<(), Error> {
-        let kept = self.frames.cache.len();
+        let kept = self.cache.len();
         for index in 0..kept {
-            let frames = self.frames.cache.frames(index, self.frames.last)?;
-            self.hand_out(&frames, self.frames.list.entries()[index].moment, feeding)?;
+            let frames = self.cache.frames(index, self.last)?;
+            self.hand_out(&frames, self.list.entries()[index].moment, feeding)?;
             feeding.from_cache += 1;
         }
-        if kept == self.frames.list.len() {
+        if kept == self.list.len() {
             return Ok(());
         }
         let mut sought = self.made(feeding, |stage| stage.go_to(kept))?;
-        for index in kept..self.frames.list.len() {
+        for index in kept..self.list.len() {
             let frames = match self.made(feeding, |stage| stage.decoded_again(index, &mut sought))? {
                 Ok(frames) => frames,
                 Err(why) => return Err(Error::PassesDiffer { why }),
             };
-            self.hand_out(&frames, self.frames.list.entries()[index].moment, feeding)?;
+            self.hand_out(&frames, self.list.entries()[index].moment, feeding)?;
         }
-        match self.made(feeding, |stage| stage.frames.source.next())? {
+        match self.made(feeding, |stage| stage.source.next())? {
             None => Ok(()),
-            Some(_) => Err(Error::PassesDiffer { why: format!("there are more than {} now", self.frames.list.len()) }),
+            Some(_) => Err(Error::PassesDiffer { why: format!("there are more than {} now", self.list.len()) }),
         }
     }
 
     /// Puts the source before frame `index`; returns the frame that a seek found there, or `None` after decoding from the
     /// beginning. A decoder that joined in the middle may make other pixels, so what it makes is compared.
     fn go_to(&mut self, index: usize) -> Result<Option<Vec<Frame>>, Error> {
-        let listed = self.frames.list.entries()[index];
-        let seconds = listed.pts.map(|pts| pts as f64 * self.frames.source.time_base().value() - PREROLL_SECONDS);
+        let listed = self.list.entries()[index];
+        let seconds = listed.pts.map(|pts| pts as f64 * self.source.time_base().value() - PREROLL_SECONDS);
         let seekable = seconds.filter(|seconds| index > 0 && *seconds > 0.0);
         if let Some(seconds) = seekable
-            && self.frames.source.seek(seconds)?
+            && self.source.seek(seconds)?
         {
             while let Some(frames) = self.next_uncancelled()? {
                 let pts = frames.first().and_then(Frame::pts);
@@ -142,7 +156,7 @@ impl FeedStage<'_> {
     }
 
     fn start_over(&mut self, index: usize) -> Result<(), Error> {
-        self.frames.source.rewind()?;
+        self.source.rewind()?;
         for skipped in 0..index {
             if self.next_uncancelled()?.is_none() {
                 return Err(Error::PassesDiffer { why: format!("there are only {skipped} now") });
@@ -157,12 +171,12 @@ impl FeedStage<'_> {
         index: usize,
         sought: &mut Option<Vec<Frame>>,
     ) -> Result<Result<Vec<Frame>, String>, Error> {
-        let listed = self.frames.list.entries()[index];
+        let listed = self.list.entries()[index];
         if let Some(frames) = sought.take() {
             return Ok(Ok(frames));
         }
-        let Some(frames) = self.frames.source.next()? else {
-            return Ok(Err(format!("there are only {index} now, of {}", self.frames.list.len())));
+        let Some(frames) = self.source.next()? else {
+            return Ok(Err(format!("there are only {index} now, of {}", self.list.len())));
         };
         let pts = frames.first().and_then(Frame::pts);
         if pts != listed.pts {
@@ -174,14 +188,26 @@ impl FeedStage<'_> {
         Ok(Ok(frames))
     }
 
+    /// Ends the run at the first damage: an hour of encoding for a file that is not kept helps nobody.
+    fn refuse_damage(&self) -> Result<(), Error> {
+        let Some(path) = self.refuses_damage else { return Ok(()) };
+        let damage = self.source.damage();
+        if !damage.any() {
+            return Ok(());
+        }
+        let frames = self.list.len();
+        Err(Error::Damaged { path: path.to_owned(), what: format!("{damage}, seen after {frames} frames") })
+    }
+
     fn hand_out(&mut self, frames: &[Frame], moment: Moment, feeding: &mut Feeding) -> Result<(), Error> {
         self.stop_if_asked()?;
+        self.refuse_damage()?;
         for (branch, outlet) in &self.outlets {
             let mut frame = frames[*branch].share().map_err(|_| Error::Stopped)?;
             frame.set_pts(moment.grid);
             frame.set_duration(1);
             frame.set_picture_type(false);
-            send_timed(outlet, Fed::Frame(frame, moment), &mut feeding.blocked)?;
+            send_timed(outlet, Fed::Frame(frame, moment), &self.pulse, &mut feeding.blocked)?;
         }
         feeding.frames += 1;
         Ok(())
@@ -189,7 +215,8 @@ impl FeedStage<'_> {
 
     fn next_uncancelled(&mut self) -> Result<Option<Vec<Frame>>, Error> {
         self.stop_if_asked()?;
-        self.frames.source.next()
+        self.pulse.beat();
+        self.source.next()
     }
 
     fn stop_if_asked(&self) -> Result<(), Error> {
@@ -199,16 +226,17 @@ impl FeedStage<'_> {
     fn made<T>(&mut self, feeding: &mut Feeding, make: impl FnOnce(&mut Self) -> T) -> T {
         let began = Instant::now();
         let made = make(self);
+        self.pulse.beat();
         feeding.making += began.elapsed();
         made
     }
 
     fn tell_cache(&self) {
-        if self.frames.cache.len().is_multiple_of(CACHE_EVENT_EVERY) {
+        if self.cache.len().is_multiple_of(CACHE_EVENT_EVERY) {
             let cache = Event::Cache {
-                bytes: self.frames.cache.held_bytes(),
-                budget: self.frames.cache.plan().budget.0,
-                frames: self.frames.cache.len() as u64,
+                bytes: self.cache.held_bytes(),
+                budget: self.cache.plan().budget.0,
+                frames: self.cache.len() as u64,
             };
             let _ = self.events.try_send(cache);
         }

@@ -5,7 +5,7 @@
 
 use crossbeam_channel::Receiver;
 
-use crate::av::muxer::{Container, Cut};
+use crate::av::muxer::Cut;
 use crate::av::packet::Packet;
 use crate::av::source::{FileHeaders, StreamParameters};
 use crate::error::Error;
@@ -13,7 +13,8 @@ use crate::job::{Fate, Plan, RenditionPlan};
 use crate::media::Rational;
 use crate::pipeline::encode::Coded;
 use crate::pipeline::other::{Along, Other};
-use crate::sink::{FileSink, Finished, OutputStream, Sink, Streams};
+use crate::pipeline::watch::Pulse;
+use crate::sink::{Finished, OutputStream, Sink, Streams};
 use crate::source::DecodedFile;
 
 /// What the stage did.
@@ -34,19 +35,18 @@ pub(crate) struct MuxStage {
 }
 
 impl MuxStage {
-    /// A stage that writes the file of a rendition.
+    /// A stage that writes a rendition to `sink`.
     ///
     /// # Errors
-    /// A name that cannot be written to.
-    pub(crate) fn create(
+    /// Out of memory.
+    pub(crate) fn new(
         plan: &Plan,
         rendition: &RenditionPlan,
-        container: Container,
+        sink: Box<dyn Sink>,
         source: &DecodedFile,
     ) -> Result<Self, Error> {
-        let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
         Ok(MuxStage {
-            sink: Box::new(sink.with_options(rendition.mux_options.clone())),
+            sink,
             order: order(rendition),
             video: plan.source.video.index,
             like: source.stream()?,
@@ -59,10 +59,15 @@ impl MuxStage {
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "the queue closes when the stage ends")]
-    pub(crate) fn run(self, coded: Receiver<Coded>, along: Option<Receiver<Other>>) -> Result<Muxed, Error> {
-        let mut muxing = self.start(&coded, along)?;
+    pub(crate) fn run(
+        self,
+        coded: Receiver<Coded>,
+        along: Option<Receiver<Other>>,
+        pulse: &Pulse,
+    ) -> Result<Muxed, Error> {
+        let mut muxing = self.start(&coded, along, pulse)?;
         loop {
-            match coded.recv().map_err(|_| Error::Stopped)? {
+            match pulse.while_waiting(|| coded.recv()).map_err(|_| Error::Stopped)? {
                 Coded::Packet(packet, time_base) => muxing.video(packet, time_base)?,
                 Coded::Start(_) => return Err(Error::Stopped),
                 Coded::End => break,
@@ -73,9 +78,15 @@ impl MuxStage {
     }
 
     /// Waits until every stream is known, and tells the sink.
-    fn start(self, coded: &Receiver<Coded>, along: Option<Receiver<Other>>) -> Result<Muxing, Error> {
-        let Coded::Start(video) = coded.recv().map_err(|_| Error::Stopped)? else { return Err(Error::Stopped) };
-        let mut known: Vec<Along> = match along.as_ref().map(Receiver::recv) {
+    fn start<'p>(
+        self,
+        coded: &Receiver<Coded>,
+        along: Option<Receiver<Other>>,
+        pulse: &'p Pulse,
+    ) -> Result<Muxing<'p>, Error> {
+        let first = pulse.while_waiting(|| coded.recv()).map_err(|_| Error::Stopped)?;
+        let Coded::Start(video) = first else { return Err(Error::Stopped) };
+        let mut known: Vec<Along> = match along.as_ref().map(|along| pulse.while_waiting(|| along.recv())) {
             None => Vec::new(),
             Some(Ok(Other::Start(known))) => known,
             Some(_) => return Err(Error::Stopped),
@@ -91,11 +102,11 @@ impl MuxStage {
         };
         let mut sink = self.sink;
         sink.start(&streams)?;
-        Ok(Muxing { sink, inputs, video: self.video, along, waiting: None })
+        Ok(Muxing { sink, inputs, video: self.video, along, waiting: None, pulse })
     }
 }
 
-struct Muxing {
+struct Muxing<'p> {
     sink: Box<dyn Sink>,
     /// Index in the source of each of the output's streams.
     inputs: Vec<usize>,
@@ -103,9 +114,10 @@ struct Muxing {
     along: Option<Receiver<Other>>,
     /// A packet of another stream whose time has not come.
     waiting: Option<(Packet, usize, Rational)>,
+    pulse: &'p Pulse,
 }
 
-impl Muxing {
+impl Muxing<'_> {
     fn video(&mut self, packet: Packet, time_base: Rational) -> Result<(), Error> {
         let seconds = seconds(&packet, time_base);
         self.others_until(seconds)?;
@@ -138,7 +150,7 @@ impl Muxing {
 
     fn next_other(&mut self) -> Result<Option<(Packet, usize, Rational)>, Error> {
         let Some(along) = &self.along else { return Ok(None) };
-        match along.recv().map_err(|_| Error::Stopped)? {
+        match self.pulse.while_waiting(|| along.recv()).map_err(|_| Error::Stopped)? {
             Other::Packet { packet, input, time_base } => Ok(Some((packet, input, time_base))),
             Other::End => {
                 self.along = None;

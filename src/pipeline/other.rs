@@ -11,10 +11,12 @@ use crate::av::packet::Packet;
 use crate::av::source::{Demuxer, StreamParameters};
 use crate::error::Error;
 use crate::event::Cancel;
+use crate::frames::Damage;
 use crate::job::{Fate, Others, Plan, RenditionPlan};
 use crate::media::{Rational, StreamKind};
+use crate::pipeline::watch::Pulse;
 use crate::sink::OutputStream;
-use crate::source::Input;
+use crate::source::{Input, Marked};
 
 /// What a mux stage is given of the other streams. A queue that closes without `End` was cut off.
 pub(crate) enum Other {
@@ -41,7 +43,7 @@ pub(crate) struct Along {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) others: Others,
-    /// Decode errors of transcoded audio.
+    /// Packets marked as damaged, and decode errors of transcoded audio.
     pub(crate) damaged: u64,
 }
 
@@ -50,6 +52,7 @@ pub(crate) struct OtherStage {
     /// Index in the source, and what becomes of it.
     streams: Vec<(usize, Fate)>,
     global_header: bool,
+    keep_damaged: bool,
     cancel: Cancel,
 }
 
@@ -58,19 +61,30 @@ impl OtherStage {
     pub(crate) fn new(plan: &Plan, rendition: &RenditionPlan, global_header: bool, cancel: Cancel) -> Option<Self> {
         let carried = rendition.streams.iter().filter(|plan| plan.fate.is_carried());
         let streams: Vec<_> = carried.map(|plan| (plan.stream.index, plan.fate.clone())).collect();
-        (!streams.is_empty()).then(|| OtherStage { input: plan.input.clone(), streams, global_header, cancel })
+        (!streams.is_empty()).then(|| OtherStage {
+            input: plan.input.clone(),
+            streams,
+            global_header,
+            keep_damaged: plan.keep_damaged,
+            cancel,
+        })
     }
 
-    pub(crate) fn run(self, out: Option<Sender<Other>>) -> Result<Tally, Error> {
+    pub(crate) fn run(self, out: Option<Sender<Other>>, pulse: &Pulse) -> Result<Tally, Error> {
         let mut demuxer = self.input.open(&self.cancel)?;
         demuxer.only(&self.streams.iter().map(|(index, _)| *index).collect::<Vec<_>>());
         let tracks = self.tracks(&demuxer)?;
         let along = tracks.iter().map(|track| self.along(track, &demuxer)).collect::<Result<Vec<_>, Error>>()?;
-        let mut reading = Reading { out, tracks, tally: Tally::default() };
+        let mut reading = Reading { out, tracks, tally: Tally::default(), pulse };
         reading.send(Other::Start(along))?;
         self.go_to_start(&mut demuxer)?;
         self.read(&mut demuxer, &mut reading)?;
         reading.finish()?;
+        // Before anybody is told of the end, or the output would be finished.
+        if reading.tally.damaged > 0 && !self.keep_damaged {
+            let damage = Damage { other_streams: reading.tally.damaged, ..Damage::default() };
+            return Err(Error::Damaged { path: self.input.path.clone(), what: damage.to_string() });
+        }
         reading.send(Other::End)?;
         Ok(reading.tally)
     }
@@ -88,7 +102,7 @@ impl OtherStage {
             let start = (begins / time_base.value()).round() as i64;
             let kind = demuxer.info().streams.iter().find(|stream| stream.index == *index).map(|stream| stream.kind);
             let still = matches!(kind, Some(StreamKind::Cover | StreamKind::Attachment));
-            Ok(Track { input: *index, route, start, time_base, still, over: still })
+            Ok(Track { input: *index, route, start, time_base, still, over: still, marked: Marked::default() })
         };
         self.streams.iter().map(open).collect()
     }
@@ -116,9 +130,10 @@ impl OtherStage {
         }
     }
 
-    fn read(&self, demuxer: &mut Demuxer, reading: &mut Reading) -> Result<(), Error> {
+    fn read(&self, demuxer: &mut Demuxer, reading: &mut Reading<'_>) -> Result<(), Error> {
         let mut packet = Packet::new().map_err(|source| self.failed("packet", source))?;
         while !reading.tracks.iter().all(|track| track.over) || self.input.length.is_none() {
+            reading.pulse.beat();
             match demuxer.read(&mut packet) {
                 Ok(Received::Ready) => {}
                 Err(error) if error == crate::av::INTERRUPTED => return Err(Error::Interrupted),
@@ -148,6 +163,7 @@ struct Track {
     still: bool,
     /// Whether the end of the wanted part has passed.
     over: bool,
+    marked: Marked,
 }
 
 enum Route {
@@ -155,13 +171,14 @@ enum Route {
     Transcode(Box<AudioTranscoder>),
 }
 
-struct Reading {
+struct Reading<'p> {
     out: Option<Sender<Other>>,
     tracks: Vec<Track>,
     tally: Tally,
+    pulse: &'p Pulse,
 }
 
-impl Reading {
+impl Reading<'_> {
     /// Moves a packet to the output's time, cuts what lies outside the wanted part, and passes it on.
     fn take(&mut self, mut packet: Packet, cut_before: bool, length: Option<f64>) -> Result<(), Error> {
         let Some(track) = self.tracks.iter_mut().find(|track| track.input == packet.stream()) else { return Ok(()) };
@@ -176,6 +193,7 @@ impl Reading {
                 track.over = true;
                 return Ok(());
             }
+            track.marked.note(&packet);
             packet.set_times(pts, dts, duration);
         }
         let (input, time_base) = (track.input, track.time_base);
@@ -191,6 +209,8 @@ impl Reading {
     fn finish(&mut self) -> Result<(), Error> {
         for index in 0..self.tracks.len() {
             let track = &mut self.tracks[index];
+            track.marked.end();
+            self.tally.damaged += track.marked.count;
             if let Route::Transcode(transcoder) = &mut track.route {
                 transcoder.push_end()?;
                 self.tally.damaged += transcoder.damaged();
@@ -226,7 +246,7 @@ impl Reading {
 
     fn send(&self, other: Other) -> Result<(), Error> {
         match &self.out {
-            Some(out) => out.send(other).map_err(|_| Error::Stopped),
+            Some(out) => self.pulse.while_waiting(|| out.send(other)).map_err(|_| Error::Stopped),
             None => Ok(()),
         }
     }

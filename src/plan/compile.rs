@@ -318,6 +318,7 @@ impl<'a> Compiler<'a> {
             settings.extend(self.present(aim.analysis, Origin::Adapter));
         }
         settings.extend(self.hdr10());
+        settings.extend(self.interlaced());
         settings.extend(own);
         self.refuse_cancelled_analysis(&settings)?;
         self.refuse_impossible_groups(&settings)?;
@@ -390,6 +391,21 @@ impl<'a> Compiler<'a> {
         let light = light.map(|(greatest, average)| (route.light, format!("{greatest},{average}")));
         let values = [display, light].into_iter().flatten();
         values.map(|(key, value)| planned(route.option, Some(key), &value, Origin::Source)).collect()
+    }
+
+    /// Two fields stay two fields where the encoder can code them; else it is said, for the picture will show combs.
+    fn interlaced(&mut self) -> Vec<PlannedSetting> {
+        if !self.request.interlaced {
+            return Vec::new();
+        }
+        let settings = self.present(self.adapter.interlaced, Origin::Source);
+        if settings.is_empty() {
+            let encoder = self.adapter.name;
+            self.warn(format!(
+                "the source is interlaced, and {encoder} codes it as if it were progressive: --vf bwdif deinterlaces it"
+            ));
+        }
+        settings
     }
 
     /// An analysis that the speed switches off again would be one in name only.

@@ -4,12 +4,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::mpsc;
 use std::time::Duration;
 
 /// Runs `test` under a deadline: what hangs in libav cannot be stopped, so the process ends with a message.
 pub fn within(seconds: u64, test: impl FnOnce() + Send + 'static) {
-    let (done, wait) = mpsc::sync_channel(1);
+    let (done, wait) = crossbeam_channel::bounded(1);
     let worker = std::thread::Builder::new()
         .name(std::thread::current().name().unwrap_or("test").to_owned())
         .spawn(move || {
@@ -18,7 +17,7 @@ pub fn within(seconds: u64, test: impl FnOnce() + Send + 'static) {
             result
         })
         .expect("a thread");
-    if wait.recv_timeout(Duration::from_secs(seconds)) == Err(mpsc::RecvTimeoutError::Timeout) {
+    if wait.recv_timeout(Duration::from_secs(seconds)) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
         eprintln!("a test did not end within {seconds} s: {:?}", std::thread::current().name());
         std::process::abort();
     }
@@ -125,4 +124,21 @@ pub fn footage() -> Option<PathBuf> {
 /// A path as text.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
+}
+
+/// A generator of numbers that look random and are the same in every run.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end.max(1)
+    }
 }

@@ -57,6 +57,11 @@ impl AudioEncoder {
         if global_header {
             raw.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as c_int;
         }
+        // The last packet is then as long as its sound, and not as its padded frame.
+        #[cfg(ffmpeg_6_1)]
+        {
+            raw.flags |= ffi::AV_CODEC_FLAG_FRAME_DURATION as c_int;
+        }
         // SAFETY: the context was allocated for this codec and is not yet open.
         check(unsafe { ffi::avcodec_open2(encoder.context.as_ptr(), codec, ptr::null_mut()) })?;
         Ok(encoder)
@@ -120,6 +125,12 @@ impl AudioEncoder {
         if let Some(pts) = frame.pts() {
             // SAFETY: pure arithmetic.
             frame.set_pts(unsafe { ffi::av_rescale_q(pts, time_base.into(), self.raw().time_base) });
+        }
+        #[cfg(ffmpeg_6_1)]
+        {
+            // A filter that cuts frames leaves them the length of the frame they were cut from.
+            let samples = i64::from(frame.raw().nb_samples);
+            frame.raw_mut().duration = samples;
         }
         // SAFETY: both are live; libavcodec takes its own reference.
         check(unsafe { ffi::avcodec_send_frame(self.context.as_ptr(), frame.as_ptr()) }).map(drop)

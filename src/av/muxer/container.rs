@@ -78,10 +78,7 @@ impl Container {
         match kind {
             StreamKind::Attachment => self.is_any(&["matroska"]),
             StreamKind::Data => self.is_any(&["mpegts"]) && MPEGTS_DATA.contains(&codec),
-            StreamKind::Cover => {
-                let as_picture = self.is_any(COVER_AS_PICTURE) && COVER_CODECS.contains(&codec);
-                as_picture || self.is_any(&["matroska"]) && self.holds(StreamKind::Video, codec)
-            }
+            StreamKind::Cover => self.keeps_covers_apart() && COVER_CODECS.contains(&codec),
             StreamKind::Video => self.holds_codec(codec, ffi::AVMediaType::AVMEDIA_TYPE_VIDEO),
             StreamKind::Audio => self.holds_codec(codec, ffi::AVMediaType::AVMEDIA_TYPE_AUDIO),
             StreamKind::Subtitle => self.holds_codec(codec, ffi::AVMediaType::AVMEDIA_TYPE_SUBTITLE),
@@ -138,7 +135,12 @@ impl Container {
     /// Whether a cover picture comes back as a cover picture, and not as one more video stream.
     #[must_use]
     pub fn keeps_covers_apart(&self) -> bool {
-        self.is_any(COVER_AS_PICTURE)
+        self.is_any(COVER_AS_PICTURE) || self.attaches_covers()
+    }
+
+    /// Whether a cover picture is a file that is attached, and not a stream with one packet.
+    pub(super) fn attaches_covers(&self) -> bool {
+        self.is_any(&["matroska"])
     }
 
     /// The demuxer that reads it; null where it must be probed.

@@ -90,7 +90,7 @@ pub(super) struct Track {
     /// In which sample the last audio packet began: `av_rescale_delta`'s memory.
     rescaled: i64,
     last_dts: Option<i64>,
-    /// Where the next packet begins if it does not say so itself.
+    /// When the next packet is decoded if it does not say so itself, in ticks of its source.
     next_dts: Option<i64>,
     /// How long the codec holds a picture back to reorder it: how far the first decoding time is before its picture's.
     delay_seconds: f64,
@@ -137,6 +137,7 @@ impl Track {
     /// Brings a packet's times into the container's clock, makes them grow, and counts the packet. Says whether a time had
     /// to be moved or made up.
     pub(super) fn fit(&mut self, packet: &mut Packet, from: Rational, parameters: &mut ffi::AVCodecParameters) -> bool {
+        let made_up = self.keeps_times && self.make_up(packet, from);
         if self.tally.copied && self.kind() == StreamKind::Audio && parameters.sample_rate > 0 {
             self.rescale_sound(packet, from, parameters);
         } else {
@@ -144,7 +145,20 @@ impl Track {
         }
         let moved = self.keeps_times && self.make_grow(packet);
         self.tally.add(packet, self.time_base);
-        moved
+        made_up || moved
+    }
+
+    /// Gives a packet without a decoding time the one that the ffmpeg command line guesses: Matroska keeps none. In ticks of
+    /// its source, so that it is rounded as the other times are.
+    fn make_up(&mut self, packet: &mut Packet, from: Rational) -> bool {
+        let delay = (self.delay_seconds / from.value()).round() as i64;
+        let missing = packet.dts().is_none();
+        let dts = packet.dts().or(self.next_dts).unwrap_or(packet.pts().unwrap_or(0) - delay);
+        self.next_dts = Some(dts.saturating_add(packet.duration().max(0)));
+        if missing {
+            packet.set_times(packet.pts(), Some(dts), packet.duration());
+        }
+        missing
     }
 
     /// As the ffmpeg command line rescales copied sound: a container with coarse times (Matroska's milliseconds) is made
@@ -174,9 +188,6 @@ impl Track {
             let middle = middle(shown, decoded, self.last_dts.map_or(i64::MIN, |last| last + 1));
             (pts, dts) = (Some(middle), Some(middle));
         }
-        // As the command line guesses for a container that keeps no decoding times (Matroska).
-        let delay = (self.delay_seconds / self.time_base.value()).round() as i64;
-        dts = dts.or(self.next_dts).or(Some(pts.unwrap_or(0) - delay));
         if let (Some(step), Some(last), Some(decoded)) = (self.step, self.last_dts, dts)
             && decoded < last + step
         {
@@ -184,7 +195,6 @@ impl Track {
             dts = Some(last + step);
         }
         self.last_dts = dts.or(self.last_dts);
-        self.next_dts = dts.map(|dts| dts + packet.duration().max(0));
         if (pts, dts) == given {
             return false;
         }

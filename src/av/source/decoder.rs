@@ -142,6 +142,19 @@ impl Decoder {
         (self.packets, self.frames)
     }
 
+    /// Whether every packet of this codec gives one frame: all that code pictures by themselves, H.264 and HEVC. VP8, VP9
+    /// and AV1 hide pictures, and MPEG-2 may begin with pictures that lean on ones before the beginning.
+    #[must_use]
+    pub fn gives_a_frame_for_each_packet(&self) -> bool {
+        // SAFETY: owned, non-null; the descriptor is static or null.
+        let (id, descriptor) = unsafe {
+            let id = self.context.as_ref().codec_id;
+            (id, ffi::avcodec_descriptor_get(id).as_ref())
+        };
+        let intra = descriptor.is_some_and(|descriptor| descriptor.props & ffi::AV_CODEC_PROP_INTRA_ONLY as c_int != 0);
+        intra || matches!(id, ffi::AVCodecID::AV_CODEC_ID_H264 | ffi::AVCodecID::AV_CODEC_ID_HEVC)
+    }
+
     /// Forgets everything inside, for going on elsewhere after a seek, or again after the end. Counts stay.
     pub fn flush(&mut self) {
         // SAFETY: the context is live and open.

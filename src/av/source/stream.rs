@@ -28,6 +28,8 @@ pub struct StreamParameters {
     pub disposition: i32,
     /// Tags in their order. Text that is not UTF-8 has replacement characters.
     pub metadata: Vec<(String, String)>,
+    /// The picture itself, for a cover picture; else empty.
+    pub picture: Vec<u8>,
     /// What holds for the whole stream: display matrix, mastering display, content light level and the like.
     pub side_data: Vec<SideData>,
     /// Nominal frames per second as libavformat guesses them, where it can.
@@ -38,6 +40,16 @@ pub struct StreamParameters {
     pub base_rate: Option<Rational>,
     /// Shape of a pixel, width to height, where known; the container's word wins over the codec's.
     pub sample_aspect_ratio: Option<Rational>,
+}
+
+/// The bytes of a cover picture; empty for other streams.
+fn attached_picture(stream: &ffi::AVStream) -> Vec<u8> {
+    let packet = &stream.attached_pic;
+    if packet.data.is_null() || packet.size <= 0 {
+        return Vec::new();
+    }
+    // SAFETY: libavformat keeps `size` readable bytes at `data` while the stream lives.
+    unsafe { std::slice::from_raw_parts(packet.data, packet.size as usize) }.to_vec()
 }
 
 impl StreamParameters {
@@ -56,6 +68,7 @@ impl StreamParameters {
             codec: unsafe { CodecParameters::copy(raw.codecpar) }?,
             index: facts.info.index,
             kind: facts.info.kind,
+            picture: attached_picture(raw),
             time_base: facts.time_base,
             start: known(raw.start_time),
             duration: known(raw.duration).filter(|ticks| *ticks > 0),
