@@ -5,11 +5,12 @@
 //! packet by packet where the encoder is deterministic. Real footage is taken from `REPASS_CLIPS` (or `../shared/clips`);
 //! without it the sources are made with ffmpeg, and the table says so.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+mod pairs;
 
-use wait4::Wait4;
+use std::path::Path;
+use std::process::Command;
+
+use pairs::{Cost, Pairs, Source, packets, text, timed};
 
 /// One job, for both sides.
 struct Scenario {
@@ -27,17 +28,12 @@ struct Scenario {
     goal: f64,
 }
 
-/// Where frames come from: footage of this name, or else a made clip of this size and length.
-struct Source {
-    footage: &'static str,
-    seconds: &'static str,
-    made: (&'static str, &'static str),
-}
-
-const FILM: Source = Source { footage: "bbb_1080p24_h264_51aac_20s.mp4", seconds: "6", made: ("1920x1080", "libx264") };
-const SHORT_FILM: Source = Source { seconds: "2", ..FILM };
+const FILM: Source =
+    Source { footage: "bbb_1080p24_h264_51aac_20s.mp4", part: ("0", "6"), made: ("1920x1080", "libx264") };
+const SHORT_FILM: Source = Source { part: ("0", "2"), ..FILM };
 const CITY: Source = Source { footage: "city_aerial_1080p24_h264_12s.mp4", ..FILM };
-const UHD: Source = Source { footage: "bbb_4k60_hevc10_hdr10_2s.mp4", seconds: "2", made: ("3840x2160", "libx265") };
+const UHD: Source =
+    Source { footage: "bbb_4k60_hevc10_hdr10_2s.mp4", part: ("0", "2"), made: ("3840x2160", "libx265") };
 
 const TONEMAP: &str = "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,\
                        zscale=t=bt709:m=bt709:r=tv,scale=1920:1080,format=yuv420p";
@@ -82,7 +78,7 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "libaom cpu-used 6, 1080p H.264",
-        source: Source { seconds: "1", ..FILM },
+        source: Source { part: ("0", "1"), ..FILM },
         encoder: "libaom-av1",
         target: ["-b:v", "2M"],
         theirs: &["-cpu-used", "6", "-row-mt", "1"],
@@ -127,49 +123,20 @@ const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// What a run took.
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    wall: f64,
-    cpu: f64,
-    peak: f64,
-}
-
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let runs: usize = std::env::var("REPASS_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(5);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    println!("{}", versions());
-    println!("{runs} pairs each, in turn; ratios are repass / ffmpeg, median (least to greatest)\n");
-    println!("{:<42} {:>20} {:>20} {:>14}  {:>5}  bits", "", "wall", "CPU", "peak memory", "goal");
-    for scenario in SCENARIOS.iter().filter(|s| wanted.is_empty() || wanted.iter().any(|word| s.name.contains(word))) {
-        measure(scenario, runs, folder.path());
+    pairs::print_head("bits");
+    for scenario in SCENARIOS.iter().filter(|scenario| pairs::is_wanted(scenario.name)) {
+        measure(scenario, folder.path());
     }
 }
 
-fn measure(scenario: &Scenario, runs: usize, folder: &Path) {
-    let input = source(&scenario.source, folder);
+fn measure(scenario: &Scenario, folder: &Path) {
+    let input = scenario.source.clip(folder);
     let (one, two) = (folder.join(format!("theirs-{}", scenario.output)), folder.join(scenario.output));
-    let mut pairs = Vec::new();
-    for _ in 0..runs {
-        pairs.push((ours(scenario, &input, &two), theirs(scenario, &input, folder, &one)));
-    }
-    let ratio = |part: fn(&Cost) -> f64| {
-        let mut ratios: Vec<f64> = pairs.iter().map(|(ours, theirs)| part(ours) / part(theirs)).collect();
-        ratios.sort_by(f64::total_cmp);
-        (ratios[ratios.len() / 2], ratios[0], ratios[ratios.len() - 1])
-    };
-    let shown = |(median, least, greatest): (f64, f64, f64)| format!("{median:.2} ({least:.2} to {greatest:.2})");
-    let more = pairs.iter().map(|(ours, theirs)| (ours.peak - theirs.peak) / 1024.0).fold(f64::MIN, f64::max);
+    let pairs = Pairs::run(|| ours(scenario, &input, &two), || theirs(scenario, &input, folder, &one));
     let same = if packets(&one) == packets(&two) { "same" } else { "differ" };
-    println!(
-        "{:<42} {:>20} {:>20} {:>+10.0} MiB  {:>5.2}  {same}",
-        scenario.name,
-        shown(ratio(|cost| cost.wall)),
-        shown(ratio(|cost| cost.cpu)),
-        more,
-        scenario.goal
-    );
+    pairs.print(scenario.name, scenario.goal, same);
 }
 
 fn ours(scenario: &Scenario, input: &Path, output: &Path) -> Cost {
@@ -209,75 +176,7 @@ fn theirs(scenario: &Scenario, input: &Path, folder: &Path, output: &Path) -> Co
         }
         let last = pass == scenario.passes;
         command.args(if last { vec![text(output)] } else { vec!["-f", "null", "-"] });
-        let cost = timed(&mut command);
-        all = Cost { wall: all.wall + cost.wall, cpu: all.cpu + cost.cpu, peak: all.peak.max(cost.peak) };
+        all = all.then(timed(&mut command));
     }
     all
-}
-
-fn timed(command: &mut Command) -> Cost {
-    let began = Instant::now();
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the command starts");
-    let ended = child.wait4().expect("the command ends");
-    assert!(ended.status.success(), "{command:?}");
-    let used = ended.rusage;
-    Cost {
-        wall: began.elapsed().as_secs_f64(),
-        cpu: (used.utime + used.stime).as_secs_f64(),
-        // Linux counts in KiB, macOS in bytes.
-        peak: used.maxrss as f64 / if cfg!(target_os = "macos") { 1024.0 } else { 1.0 },
-    }
-}
-
-fn source(source: &Source, folder: &Path) -> PathBuf {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/clips");
-    let footage = std::env::var_os("REPASS_CLIPS").map_or(beside, PathBuf::from).join(source.footage);
-    let path = folder.join(format!("{}-{}.mp4", source.seconds, source.footage));
-    if path.exists() {
-        return path;
-    }
-    if footage.is_file() {
-        ffmpeg(&["-i", text(&footage), "-t", source.seconds, "-map", "0:v:0", "-c", "copy", text(&path)]);
-        return path;
-    }
-    println!("(no footage: {} is made)", source.footage);
-    let graph = format!("testsrc2=s={}:r=24,noise=alls=8:allf=t", source.made.0);
-    ffmpeg(&[
-        "-f",
-        "lavfi",
-        "-i",
-        &graph,
-        "-t",
-        source.seconds,
-        "-c:v",
-        source.made.1,
-        "-preset",
-        "veryfast",
-        text(&path),
-    ]);
-    path
-}
-
-fn packets(path: &Path) -> Vec<u8> {
-    let output = Command::new("ffmpeg")
-        .args(["-v", "error", "-i", text(path), "-map", "0:v", "-c", "copy", "-f", "framehash", "-hash", "md5", "-"])
-        .output();
-    let printed = output.expect("ffmpeg").stdout;
-    // The header names the software.
-    printed.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"#")).flatten().copied().collect()
-}
-
-fn ffmpeg(arguments: &[&str]) {
-    let status =
-        Command::new("ffmpeg").args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y"]).args(arguments).status();
-    assert!(status.expect("ffmpeg").success(), "ffmpeg {arguments:?}");
-}
-
-fn versions() -> String {
-    let printed = Command::new(env!("CARGO_BIN_EXE_repass")).arg("--version").output().expect("repass").stdout;
-    String::from_utf8_lossy(&printed).trim().to_owned()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("bench paths are UTF-8")
 }
