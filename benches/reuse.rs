@@ -14,7 +14,7 @@ use pairs::{Cost, Pairs, Source, packets, text, timed};
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan, default_budget};
 use repass::event::Cancel;
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, SubtitleChoice};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Size, SubtitleChoice};
 use repass::plan::Request;
 use repass::rate::{BitRate, Target};
 use repass::source::Input;
@@ -145,7 +145,9 @@ fn three_rates(rates: &Rates) {
             preset: Some(rates.preset.to_owned()),
             ..Request::new(adapter::named(rates.encoder).expect("a row"), Target::Average(BitRate(kilobits * 1000)))
         },
-        size: None,
+        filters: None,
+        size: Size::Source,
+        gop: None,
         audio: AudioChoice::None,
         subtitles: SubtitleChoice::None,
         mux_options: Vec::new(),
@@ -157,6 +159,7 @@ fn three_rates(rates: &Rates) {
         cache: CachePlan { mode: CacheMode::Ram, budget: default_budget(), spill_dir: None },
         keep_damaged: false,
         decoder_threads: None,
+        enlarge: false,
         stall_timeout: None,
     };
     let job = Job::prepare(&request, &Cancel::new()).expect("a plan");

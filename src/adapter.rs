@@ -43,6 +43,9 @@ pub struct Adapter {
     pub odd_sizes: bool,
     /// Settings with which pictures of two fields are coded as such; empty: it codes them as if they were progressive.
     pub interlaced: &'static [Setting],
+    /// Where the library reads memory that nobody wrote, so that its bits depend on what the process did before: at widths
+    /// that are no multiple of this many pixels. `None`: nowhere.
+    pub unwritten_unless: Option<u32>,
     /// How it analyses before it decides.
     pub passes: PassModel,
     /// How its number of threads is set.
@@ -221,6 +224,8 @@ pub struct Gop {
     pub fixed: &'static [Setting],
     /// Settings with which a frame marked as a key frame becomes one that a player can start at.
     pub forced: &'static [Setting],
+    /// Whether these lengths and `fixed` put every key frame exactly where it is expected; else each is forced as well.
+    pub exact: bool,
 }
 
 /// How the number of threads is set.

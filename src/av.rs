@@ -7,6 +7,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt;
 use std::io;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ffmpeg_sys_next as ffi;
 
@@ -151,17 +152,24 @@ pub fn versions() -> Versions {
     }
 }
 
-/// Makes fresh memory of this process zero, whatever it held before: glibc's `M_PERTURB` at 0xff. x264's AVX-512 code for the
-/// macroblock tree reads memory that nobody wrote where the picture's width is not a multiple of 128, so that without this
-/// the bits of a pass depend on what the process did before (seen with builds 164 and 165; `vendor-notes.md`). For programs
-/// that promise repeatable output; it costs about one per cent of CPU. Does nothing without glibc.
-pub fn start_memory_from_zero() {
+/// Lets jobs make fresh memory of this process zero where an encoder's bits depend on it
+/// ([`crate::adapter::Adapter::unwritten_unless`]): glibc's `M_PERTURB` at 0xff, for about one per cent of CPU. It changes
+/// the whole process, so a library's caller decides; without it, or without glibc, such encodes are valid but may differ
+/// from run to run.
+pub fn let_jobs_zero_memory() {
+    MAY_ZERO_MEMORY.store(true, Ordering::Relaxed);
+}
+
+/// Does so, where it is allowed.
+pub(crate) fn zero_fresh_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets one number inside the allocator; allowed at any time.
-    unsafe {
-        libc::mallopt(libc::M_PERTURB, 0xff);
+    if MAY_ZERO_MEMORY.load(Ordering::Relaxed) {
+        // SAFETY: sets one number inside the allocator; allowed at any time.
+        unsafe { libc::mallopt(libc::M_PERTURB, 0xff) };
     }
 }
+
+static MAY_ZERO_MEMORY: AtomicBool = AtomicBool::new(false);
 
 /// Makes libav's demuxers and protocols ready; called by every constructor here, does its work once.
 pub(crate) fn initialise() {

@@ -41,7 +41,15 @@ pub struct CachePlan {
     pub spill_dir: Option<PathBuf>,
 }
 
-/// Frames of one or more branches of a filter graph, kept index by index: an index is kept for every branch or for none.
+impl Default for CachePlan {
+    /// Memory alone, as much as [`default_budget`] allows.
+    fn default() -> Self {
+        CachePlan { mode: CacheMode::Ram, budget: default_budget(), spill_dir: None }
+    }
+}
+
+/// Frames of one or more branches of a filter graph, kept index by index: an index is kept for every branch that is wanted
+/// later, or for none.
 pub struct FrameCache {
     plan: CachePlan,
     slots: Vec<Vec<Slot>>,
@@ -53,6 +61,8 @@ pub struct FrameCache {
 enum Slot {
     Ram(Frame),
     Disk(Spilled),
+    /// Of a branch that nobody wants later.
+    Gone,
 }
 
 impl FrameCache {
@@ -63,38 +73,48 @@ impl FrameCache {
         FrameCache { plan, slots: Vec::new(), spill: None, held: 0, closed }
     }
 
-    /// Keeps the next index: one frame per branch. `in_flight` is what queues hold at most beside it, in frames of this
-    /// size. Returns whether it was kept; after the first refusal nothing is kept any more.
+    /// Keeps the next index: the frames of those branches that are `wanted` later. `in_flight` is how many frames of each
+    /// branch queues hold at most beside it. Returns whether it was kept; after the first refusal nothing is kept any more.
     ///
     /// # Errors
     /// [`Error::Scratch`] where the spill file cannot be written.
-    pub fn keep(&mut self, frames: &[Frame], in_flight: u64) -> Result<bool, Error> {
+    pub fn keep(&mut self, frames: &[Frame], wanted: &[bool], in_flight: u64) -> Result<bool, Error> {
         if self.closed {
             return Ok(false);
         }
-        let bytes: u64 = frames.iter().map(Frame::held_bytes).sum();
-        let kept = if self.held + bytes * (1 + in_flight) <= self.plan.budget.0 {
-            self.held += bytes;
-            frames.iter().map(|frame| frame.share().map(Slot::Ram)).collect::<Result<Vec<_>, _>>().ok()
+        let all: u64 = frames.iter().map(Frame::held_bytes).sum();
+        let kept: u64 =
+            frames.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(frame, _)| frame.held_bytes()).sum();
+        let slots = if self.held + kept + all * in_flight <= self.plan.budget.0 {
+            self.held += kept;
+            let share = |(frame, wanted): (&Frame, &bool)| match wanted {
+                true => frame.share().map(Slot::Ram),
+                false => Ok(Slot::Gone),
+            };
+            frames.iter().zip(wanted).map(share).collect::<Result<Vec<_>, _>>().ok()
         } else if self.plan.mode == CacheMode::Disk {
-            self.store(frames)?
+            self.store(frames, wanted)?
         } else {
             None
         };
-        match kept {
+        match slots {
             Some(slots) => self.slots.push(slots),
             None => self.closed = true,
         }
         Ok(!self.closed)
     }
 
-    fn store(&mut self, frames: &[Frame]) -> Result<Option<Vec<Slot>>, Error> {
+    fn store(&mut self, frames: &[Frame], wanted: &[bool]) -> Result<Option<Vec<Slot>>, Error> {
         if self.spill.is_none() {
             self.spill = Some(Spill::create(self.plan.spill_dir.as_deref())?);
         }
         let Some(spill) = &mut self.spill else { return Ok(None) };
         let mut slots = Vec::with_capacity(frames.len());
-        for frame in frames {
+        for (frame, wanted) in frames.iter().zip(wanted) {
+            if !wanted {
+                slots.push(Slot::Gone);
+                continue;
+            }
             match spill.store(frame)? {
                 Some(spilled) => slots.push(Slot::Disk(spilled)),
                 None => return Ok(None),
@@ -133,7 +153,8 @@ impl FrameCache {
         &self.plan
     }
 
-    /// The frames of an index, shared; with `last` their memory is given up, for nobody comes after.
+    /// The frames of an index, shared; an empty one for a branch that was not wanted. With `last` their memory is given up,
+    /// for nobody comes after.
     ///
     /// # Errors
     /// [`Error::Scratch`] where the spill file cannot be read; [`Error::Stopped`] for an index that is not kept.
@@ -148,6 +169,7 @@ impl FrameCache {
                     frame.share().map_err(|_| Error::Stopped)?
                 }
                 Slot::Disk(spilled) => self.spill.as_mut().ok_or(Error::Stopped)?.load(spilled)?,
+                Slot::Gone => Frame::new().map_err(|_| Error::Stopped)?,
             });
         }
         if last {

@@ -80,7 +80,7 @@ impl Cli {
     }
 
     fn encode_one(&self, args: &EncodeArgs, input: &Path, screen: Screen, cancel: &Cancel) -> Result<()> {
-        let job = Job::prepare(&args.request(input, self.verbose > 0, cancel)?, cancel)?;
+        let job = Job::prepare(&args.request(input, self.verbose > 0)?, cancel)?;
         let mut progress = Progress::new(screen.clone(), Work::of(job.plan()), cancel);
         let report = job.run(|event| {
             progress.take(&event);
@@ -96,7 +96,7 @@ impl Cli {
 
     fn analyse(&self, args: &AnalyseArgs, cancel: &Cancel) -> Result<()> {
         let screen = self.screen(args.progress);
-        let analysis = Analysis::prepare(&args.request(self.verbose > 0, cancel)?, cancel)?;
+        let analysis = Analysis::prepare(&args.request(self.verbose > 0)?, cancel)?;
         let mut progress = Progress::new(screen.clone(), Work::of_analysis(analysis.plan()), cancel);
         let report = analysis.run(|event| {
             progress.take(&event);
@@ -134,7 +134,7 @@ impl Cli {
     }
 
     fn plan_one(&self, args: &PlanArgs, input: &Path, cancel: &Cancel) -> Result<()> {
-        let job = Job::prepare(&args.job.request(input, self.verbose > 0, cancel)?, cancel)?;
+        let job = Job::prepare(&args.job.request(input, self.verbose > 0)?, cancel)?;
         let plan = job.plan();
         if !self.json {
             return Ok(plan::page(plan, args.argv).print()?);

@@ -438,6 +438,28 @@ pub enum Refusal {
         /// Everything that differs, as `preset: medium then, slow now`.
         differences: Vec<String>,
     },
+    /// Renditions of which none fits the source.
+    #[error("no rendition fits the source of {picture}: {renditions} are larger; --allow-upscale makes them")]
+    Ladder {
+        /// Their names.
+        renditions: String,
+        /// The size of the source.
+        picture: String,
+    },
+    /// Filters of one rendition that would give it other frames than the others have.
+    #[error("filters {filters:?} change the frame rate of one rendition: use --vf, which all renditions share")]
+    RenditionFilters {
+        /// The filters.
+        filters: String,
+    },
+    /// A job file that cannot be read.
+    #[error("{path}: {why}")]
+    JobFile {
+        /// The file.
+        path: String,
+        /// The reason, with the place.
+        why: String,
+    },
     /// A file size that cannot be met.
     #[error("a file of {wanted} bytes cannot be met: {why}")]
     Size {

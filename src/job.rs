@@ -9,29 +9,33 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::adapter::Adapter;
-use crate::av::filter::FilterOutput;
-use crate::av::frame::{chroma_step, picture_bytes};
+use crate::av::frame::picture_bytes;
 use crate::av::log;
 use crate::av::muxer::Container;
 use crate::cache::CachePlan;
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::media::SourceInfo;
-use crate::plan::{EncoderPlan, PassStep, Request, compile};
-use crate::probe::capabilities;
-use crate::rate::{BitRate, Seconds, Target};
+use crate::plan::{EncoderPlan, PassStep, Request};
+use crate::rate::{BitRate, GopLength, Seconds};
 use crate::report::Report;
-use crate::source::{Branch, DecodedFile, Graph, Input};
+use crate::source::{DecodedFile, Graph, Input};
 use crate::timing::Timing;
 
 mod analysis;
 mod first_pass;
+mod ladder;
+mod naming;
 mod run;
+mod rung;
 mod size;
 mod streams;
 
-pub use analysis::{Analysis, AnalysisPlan, AnalysisRequest};
+pub use analysis::{Analysis, AnalysisRequest};
 pub use first_pass::FirstPass;
+use ladder::{Built, Ladder};
+pub use naming::{output_name, tells_renditions_apart};
+pub use rung::Size;
 pub(crate) use size::Others;
 pub use streams::{AudioChoice, Fate, StreamPlan, SubtitleChoice};
 
@@ -52,6 +56,25 @@ pub struct JobRequest {
     pub decoder_threads: Option<u16>,
     /// How long a stage may make no progress before the job is ended; `None`: for ever.
     pub stall_timeout: Option<Seconds>,
+    /// Whether renditions larger than the source are made; else they are left out, with a warning.
+    pub enlarge: bool,
+}
+
+impl JobRequest {
+    /// A job over this input with nothing to make yet, and everything else as `repass encode` has it.
+    #[must_use]
+    pub fn new(input: Input) -> Self {
+        JobRequest {
+            input,
+            filters: None,
+            renditions: Vec::new(),
+            cache: CachePlan::default(),
+            keep_damaged: false,
+            decoder_threads: None,
+            stall_timeout: None,
+            enlarge: false,
+        }
+    }
 }
 
 /// One output of a job.
@@ -59,22 +82,46 @@ pub struct JobRequest {
 pub struct RenditionRequest {
     /// Its name in plans, progress and reports.
     pub name: String,
-    /// The file; its extension chooses the container.
+    /// The file; its extension chooses the container. Renditions with the same `.m3u8` or `.mpd` are one package.
     pub output: PathBuf,
     /// libavformat's name of the container, where the extension does not tell.
     pub container: Option<String>,
     /// Whether an existing file is replaced.
     pub overwrite: bool,
-    /// The encoder and what it aims at.
+    /// The encoder and what it aims at. Its `gop_frames` is filled in from `gop`.
     pub encoder: Request,
-    /// Width and height in pixels; `None`: those of the source, upright.
-    pub size: Option<(u32, u32)>,
+    /// Filters of this rendition alone, behind those of the job and before scaling. They keep every frame.
+    pub filters: Option<String>,
+    /// The size of its picture.
+    pub size: Size,
+    /// Fixed distance of key frames; `None`: the encoder's own choice, in a package two seconds.
+    pub gop: Option<GopLength>,
     /// What to do with audio.
     pub audio: AudioChoice,
     /// What to do with subtitles.
     pub subtitles: SubtitleChoice,
     /// Options of the muxer, for instance `movflags=+faststart`.
     pub mux_options: Vec<(String, String)>,
+}
+
+impl RenditionRequest {
+    /// A file of the source's size, sound and subtitles copied.
+    #[must_use]
+    pub fn new(name: impl Into<String>, output: impl Into<PathBuf>, encoder: Request) -> Self {
+        RenditionRequest {
+            name: name.into(),
+            output: output.into(),
+            container: None,
+            overwrite: false,
+            encoder,
+            filters: None,
+            size: Size::Source,
+            gop: None,
+            audio: AudioChoice::Copy,
+            subtitles: SubtitleChoice::Copy,
+            mux_options: Vec::new(),
+        }
+    }
 }
 
 /// A job as it will be run.
@@ -92,6 +139,9 @@ pub struct Plan {
     pub pictures: Vec<Picture>,
     /// The outputs.
     pub renditions: Vec<RenditionPlan>,
+    /// Renditions that go into one HLS or DASH output together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<PackagePlan>,
     /// How often the frames are gone through.
     pub runs: u8,
     /// Where frames are kept between the runs.
@@ -140,6 +190,8 @@ pub struct RenditionPlan {
     pub overwrite: bool,
     /// Which branch of the graph it encodes.
     pub branch: usize,
+    /// The run in which its first pass happens, from 1: one pass of a package waits for the second passes of the others.
+    pub first_run: u8,
     /// The passes of its encoder.
     pub encoder: EncoderPlan,
     /// Where the statistics of its second pass come from.
@@ -154,22 +206,41 @@ pub struct RenditionPlan {
 }
 
 impl RenditionPlan {
-    /// What it does in this run of the job; `None` where it waits for another's first pass, or is done.
+    /// The run in which its last pass happens, from 1.
     #[must_use]
-    pub fn step_in(&self, run: u8) -> Option<&PassStep> {
-        let number = match self.first_pass {
-            FirstPass::Own => run,
-            FirstPass::Another { .. } => Some(run).filter(|run| *run > 1)?,
-            FirstPass::Kept { .. } => run + 1,
-        };
-        self.encoder.steps.iter().find(|step| step.number == number)
+    pub fn last_run(&self) -> u8 {
+        self.first_run + self.encoder.steps.len() as u8 - self.kept_passes() - 1
     }
 
-    /// The run after which it is done.
-    fn runs(&self) -> u8 {
-        let passes = self.encoder.steps.len() as u8;
-        if matches!(self.first_pass, FirstPass::Kept { .. }) { passes - 1 } else { passes }
+    /// What it does in a run of the job; `None` where it waits, for its turn or for another's first pass, or is done.
+    #[must_use]
+    pub fn step_in(&self, run: u8) -> Option<&PassStep> {
+        let number = run.checked_sub(self.first_run)? + self.kept_passes();
+        let waits = number == 0 && matches!(self.first_pass, FirstPass::Another { .. });
+        self.encoder.steps.get(usize::from(number)).filter(|_| !waits)
     }
+
+    /// Passes that happened in an earlier job.
+    fn kept_passes(&self) -> u8 {
+        u8::from(matches!(self.first_pass, FirstPass::Kept { .. }))
+    }
+}
+
+/// One HLS or DASH output: a manifest, and the segments of several renditions beside it.
+#[derive(Debug, Clone, Serialize)]
+pub struct PackagePlan {
+    /// The manifest.
+    pub manifest: PathBuf,
+    /// libavformat's name of the muxer: `hls` or `dash`.
+    pub container: String,
+    /// Indices of its renditions, in the manifest's order.
+    pub renditions: Vec<usize>,
+    /// Frames of a segment: the distance of key frames in all renditions.
+    pub gop_frames: u32,
+    /// Seconds of a segment.
+    pub segment_seconds: f64,
+    /// Whether nobody asked for this distance.
+    pub by_default: bool,
 }
 
 /// A prepared job.
@@ -183,7 +254,8 @@ impl Job {
     /// Opens the source, asks the linked libav what it has, and plans everything.
     ///
     /// # Errors
-    /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running.
+    /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running,
+    /// [`Error::Filter`] for filters that cannot be.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
         log::capture();
         // A job that stalls is stopped alone.
@@ -193,22 +265,20 @@ impl Job {
         if foreseen.any() && !request.keep_damaged {
             return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });
         }
+        let mut ladder = Ladder::over(request, &file)?;
+        let fitting = ladder.fitting()?;
+        let mut renditions = Vec::with_capacity(fitting.len());
+        for (rendition, scaled) in &fitting {
+            renditions.push(ladder.rendition(rendition, *scaled)?);
+        }
+        let choices: Vec<_> = fitting.iter().map(|(rendition, _)| &rendition.encoder.first_pass).collect();
+        first_pass::take_kept(&choices, &mut renditions)?;
+        let packages = ladder.packages(&fitting, &mut renditions)?;
+        distinct_outputs(&renditions, &packages)?;
         let source = file.info().clone();
-        let timing = Timing::of(&source.video);
-        let mut graph = Graph { rotation: source.video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
-        let mut renditions = request
-            .renditions
-            .iter()
-            .map(|rendition| plan_rendition(rendition, &request.input, &file, timing, &mut graph))
-            .collect::<Result<Vec<_>, Error>>()?;
-        distinct_outputs(&renditions)?;
-        let choices: Vec<_> = request.renditions.iter().map(|rendition| &rendition.encoder.first_pass).collect();
-        let said = first_pass::assign(&choices, &mut renditions)?;
-        let mut warnings: Vec<String> =
-            renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()).chain(said).collect();
-        let encoders: Vec<_> = renditions.iter().map(|rendition| (rendition.branch, rendition.adapter)).collect();
-        let pictures = pictures(&file, &mut graph, &encoders, &mut warnings)?;
-        let runs = renditions.iter().map(RenditionPlan::runs).max().unwrap_or(1);
+        let Built { timing, graph, pictures, mut warnings } = ladder.build(&mut renditions)?;
+        warnings.extend(first_pass::share(&choices, &mut renditions));
+        let runs = renditions.iter().map(RenditionPlan::last_run).max().unwrap_or(1);
         if !source.rereadable {
             refuse_rereading(&source.path, runs, &renditions)?;
         }
@@ -219,6 +289,7 @@ impl Job {
             graph,
             pictures,
             renditions,
+            packages,
             runs,
             cache: request.cache.clone(),
             cached_share: None,
@@ -275,6 +346,14 @@ impl Plan {
         Some(self.frames()? * per_index)
     }
 
+    /// Whether some encoder's bits would depend on what this process did before.
+    pub(crate) fn reads_unwritten_memory(&self) -> bool {
+        self.renditions.iter().any(|rendition| {
+            let width = self.pictures[rendition.branch].width;
+            rendition.adapter.unwritten_unless.is_some_and(|multiple| !width.is_multiple_of(multiple))
+        })
+    }
+
     fn cached_share(&self) -> Option<f64> {
         let needed = self.frame_bytes()? as f64;
         match self.cache.mode {
@@ -285,92 +364,12 @@ impl Plan {
     }
 }
 
-fn plan_rendition(
-    request: &RenditionRequest,
-    input: &Input,
-    file: &DecodedFile,
-    timing: Timing,
-    graph: &mut Graph,
-) -> Result<RenditionPlan, Error> {
-    let source = file.info();
-    check_output(request, &input.path)?;
-    let container = Container::for_path(&request.output, request.container.as_deref())?;
-    let adapter = request.encoder.adapter;
-    let capabilities = capabilities(adapter);
-    let holds = |kind, codec: &str| container.holds(kind, codec);
-    let holder = streams::Holder { name: container.name(), holds: &holds };
-    if !container.holds(crate::media::StreamKind::Video, adapter.codec) {
-        return Err(Refusal::Container {
-            container: container.name().to_owned(),
-            what: format!("{} video", adapter.codec),
-            remedy: "choose .mkv, or another encoder".to_owned(),
-        }
-        .into());
-    }
-    let (streams, left_out) = streams::decide(source, &request.audio, request.subtitles, &holder)?;
-    // Filters and scaling may or may not know of fields; whoever gives them says by them what the fields become.
-    let interlaced = file.is_interlaced() && graph.trunk.is_none() && request.size.is_none();
-    let mut encoder_request = Request { hdr10: file.hdr10(), interlaced, ..request.encoder.clone() };
-    if let Target::Size(size) = encoder_request.target {
-        encoder_request.provisional = Some(provisional(size, input, source, &streams, &container, timing, adapter)?);
-    }
-    let mut encoder = compile(&encoder_request, &capabilities)?;
-    encoder.warnings.extend(left_out);
-    let branch = Branch { size: request.size, filters: None, pixel_formats: encoder.pixel_formats.clone() };
-    let number = graph.branches.iter().position(|known| *known == branch).unwrap_or_else(|| {
-        graph.branches.push(branch);
-        graph.branches.len() - 1
-    });
-    Ok(RenditionPlan {
-        name: request.name.clone(),
-        output: request.output.clone(),
-        container: container.name().to_owned(),
-        overwrite: request.overwrite,
-        branch: number,
-        encoder,
-        first_pass: FirstPass::Own,
-        streams,
-        mux_options: request.mux_options.clone(),
-        adapter,
-    })
-}
-
-/// The video rate of a size target before anything is measured: from the length and rates that the container tells.
-fn provisional(
-    size: crate::rate::ByteSize,
-    input: &Input,
-    source: &SourceInfo,
-    streams: &[StreamPlan],
-    container: &Container,
-    timing: Timing,
-    adapter: &Adapter,
-) -> Result<BitRate, Error> {
-    let unknown = || Refusal::Source {
-        path: input.path.display().to_string(),
-        why: "a size target needs the length, which this container does not tell: use -b".to_owned(),
-    };
-    let rest = source.seconds.ok_or_else(unknown)? - input.start.map_or(0.0, |start| start.0);
-    let seconds = input.length.map_or(rest, |length| length.0.min(rest));
-    let others: f64 = streams
-        .iter()
-        .map(|plan| match &plan.fate {
-            Fate::Copy => plan.stream.bitrate.unwrap_or(0) as f64,
-            Fate::Transcode(spec) => spec.bitrate(plan.stream.channels.unwrap_or(2)).map_or(0.0, |rate| rate.0 as f64),
-            _ => 0.0,
-        })
-        .sum();
-    let others = size::Others { packets: 0, bytes: (others * seconds / 8.0) as u64 };
-    let frames = (seconds * timing.rate.value()) as u64;
-    let overhead = size::Overhead::of(container.name());
-    Ok(size::video_rate(size, others, overhead, frames, seconds, least_rate(adapter))?)
-}
-
 /// The least bit rate that the adapter's encoder takes.
 pub(crate) fn least_rate(adapter: &Adapter) -> BitRate {
     BitRate(adapter.bitrate.map_or(1, |bitrate| bitrate.range.0))
 }
 
-fn check_output(request: &RenditionRequest, input: &Path) -> Result<(), Error> {
+fn check_output(request: &RenditionRequest, container: Container, input: &Path) -> Result<(), Error> {
     let path = request.output.display().to_string();
     if same_file(&request.output, input) {
         return Err(Refusal::SameFile { path }.into());
@@ -381,7 +380,11 @@ fn check_output(request: &RenditionRequest, input: &Path) -> Result<(), Error> {
     if request.output.exists() && !request.overwrite {
         return Err(Refusal::Exists { path }.into());
     }
-    let folder = request.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut folder = request.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if container.is_package() && !folder.exists() {
+        // A package has a folder of its own mostly, which is made in the one around it.
+        folder = folder.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    }
     if !folder.is_dir() {
         return Err(Refusal::Output { path, why: format!("there is no folder {}", folder.display()) }.into());
     }
@@ -418,14 +421,21 @@ fn same_inode(_one: &Path, _other: &Path) -> bool {
     false
 }
 
-fn distinct_outputs(renditions: &[RenditionPlan]) -> Result<(), Refusal> {
-    let mut seen = BTreeMap::new();
-    for rendition in renditions {
-        if let Some(other) = seen.insert(&rendition.output, &rendition.name) {
-            let path = rendition.output.display().to_string();
+fn distinct_outputs(renditions: &[RenditionPlan], packages: &[PackagePlan]) -> Result<(), Refusal> {
+    let together = |one: usize, other: usize| {
+        packages.iter().any(|package| package.renditions.contains(&one) && package.renditions.contains(&other))
+    };
+    let mut seen: BTreeMap<&Path, usize> = BTreeMap::new();
+    for (index, rendition) in renditions.iter().enumerate() {
+        let path = || rendition.output.display().to_string();
+        if renditions[..index].iter().any(|other| other.name == rendition.name) {
+            return Err(Refusal::Output { path: path(), why: format!("two renditions are named {}", rendition.name) });
+        }
+        if let Some(other) = seen.insert(&rendition.output, index).filter(|other| !together(*other, index)) {
+            let (one, other) = (&renditions[other].name, &rendition.name);
             return Err(Refusal::Output {
-                path,
-                why: format!("{other} and {} would both be written there", rendition.name),
+                path: path(),
+                why: format!("{one} and {other} would both be written there"),
             });
         }
     }
@@ -443,40 +453,4 @@ fn refuse_rereading(path: &Path, runs: u8, renditions: &[RenditionPlan]) -> Resu
     };
     let why = format!("a pipe can be read only once: save it to a file first, or {remedy}");
     Err(Refusal::Source { path: path.display().to_string(), why })
-}
-
-/// What each branch gives; where an encoder needs whole chroma samples and the picture has none for its last column or row,
-/// that is cut off and said.
-fn pictures(
-    file: &DecodedFile,
-    graph: &mut Graph,
-    encoders: &[(usize, &'static Adapter)],
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Picture>, Error> {
-    let outputs = file.pictures(graph)?;
-    let mut cut = false;
-    for (number, output) in outputs.iter().enumerate() {
-        let strict = encoders.iter().find(|(branch, adapter)| *branch == number && !adapter.odd_sizes);
-        let Some((_, adapter)) = strict else { continue };
-        let (across, down) = chroma_step(&output.pixel_format);
-        let (width, height) = (output.width - output.width % across, output.height - output.height % down);
-        if (width, height) == (output.width, output.height) {
-            continue;
-        }
-        let encoder = adapter.name;
-        let odd = format!("{}x{} in {}", output.width, output.height, output.pixel_format);
-        if width == 0 || height == 0 {
-            let why = format!("does not take pictures of {odd}; --vf scale=… makes them larger");
-            return Err(Refusal::Target { encoder: encoder.to_owned(), why }.into());
-        }
-        warnings.push(format!("{encoder} does not take pictures of {odd}: they are cropped to {width}x{height}"));
-        graph.branches[number].filters = Some(format!("crop={width}:{height}:0:0"));
-        cut = true;
-    }
-    let outputs = if cut { file.pictures(graph)? } else { outputs };
-    let picture = |output: FilterOutput| {
-        let FilterOutput { width, height, pixel_format, .. } = output;
-        Picture { width, height, pixel_format }
-    };
-    Ok(outputs.into_iter().map(picture).collect())
 }

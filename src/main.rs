@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use cli::Cli;
 
 fn main() -> ExitCode {
-    repass::av::start_memory_from_zero();
+    repass::av::let_jobs_zero_memory();
     let typed: Vec<OsString> = std::env::args_os().collect();
     match Cli::read(typed.iter().cloned()) {
         Ok(cli) => cli::end_of_run(cli.run(), cli.json),

@@ -1,11 +1,13 @@
 //! The threads and queues of one run: spawned, joined and drawn here only.
 //!
 //! ```text
-//!                 ┌──frames (8)──▶ encode ──packets (32)──▶ mux ──▶ sink     rendition A
+//!                 ┌──frames (8)──▶ encode ──packets (32)──▶ mux ──▶ sink     a file: rendition A
 //!  feed ──────────┤                                          ▲
 //!  (decode+filter │                            other ────────┘ packets (64): audio, subtitles, attachments
-//!   or replay)    └──frames (8)──▶ encode ──packets (32)──▶ mux ──▶ sink     rendition B
-//!    │                               │
+//!   or replay)    ├──frames (8)──▶ encode ──packets (32)──┐
+//!    │            │                                       ├▶ mux ──▶ sink    a package: renditions B and C
+//!    │            └──frames (8)──▶ encode ──packets (32)──┘   ▲
+//!    │                               │         other ─────────┘ packets (64): audio, once
 //!    └─ shares into FrameCache       └─ stats_out into StatsStore (pass 1)
 //!
 //!  start: mux, other, encode, feed.   end: feed says End; each stage drains, says End, and is joined.
@@ -14,9 +16,12 @@
 //!
 //! The thread that spawned them listens, and watches that each stage moves or waits for another ([`watch`]).
 //!
-//! Every lane has its own reader of the other streams, and its mux stage pulls them up to the time of its video: so no
-//! queue can fill up because another is waiting, whatever the encoders' delays.
+//! Every output has its own reader of the other streams, and its mux stage pulls them up to the time of its video; of
+//! several encoders it takes what comes first. So no queue can fill up because another is waiting, whatever the encoders'
+//! delays. Frames go to all encoders in step, so a slow one holds the others back and not their frames: each queue has at
+//! most 8, shared with the cache and between lanes of one branch.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
@@ -28,6 +33,7 @@ use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event, Stage};
 use crate::frames::{FrameList, FrameSource};
+use crate::sink::Sink;
 
 pub(crate) mod encode;
 pub(crate) mod feed;
@@ -36,8 +42,8 @@ pub(crate) mod other;
 pub(crate) mod watch;
 
 use encode::{Coded, EncodeStage, Encoded};
-use feed::{Analysed, Fed, FeedStage, Feeding};
-use mux::{MuxStage, Muxed};
+use feed::{Analysed, Fed, FeedStage, Feeding, Outlet};
+use mux::MuxStage;
 use other::{Other, OtherStage, Tally};
 use watch::{Pulse, Watch};
 
@@ -47,11 +53,20 @@ pub(crate) struct Lane {
     pub(crate) rendition: usize,
     /// Which output of the filter graph it encodes.
     pub(crate) branch: usize,
+    /// Distance in frames of those that are marked as key frames.
+    pub(crate) forced_keyframes: Option<u32>,
     /// Its encoder.
     pub(crate) encode: EncodeStage,
-    /// Its way out, in the pass that has one.
-    pub(crate) mux: Option<MuxStage>,
-    /// The streams that go along; in a pass without a way out they are only counted, for a size target.
+    /// The streams that would go along, counted for a size target in a pass without a way out.
+    pub(crate) measure: Option<OtherStage>,
+}
+
+/// A way out: a file of one rendition, or a package of several.
+pub(crate) struct Output {
+    /// The renditions whose packets it takes, in the order of its video streams.
+    pub(crate) renditions: Vec<usize>,
+    pub(crate) mux: MuxStage,
+    /// The streams that go along.
     pub(crate) other: Option<OtherStage>,
 }
 
@@ -59,7 +74,6 @@ pub(crate) struct Lane {
 pub(crate) struct LaneResult {
     pub(crate) rendition: usize,
     pub(crate) encoded: Encoded,
-    pub(crate) muxed: Option<Muxed>,
     pub(crate) tally: Option<Tally>,
 }
 
@@ -67,12 +81,14 @@ pub(crate) struct LaneResult {
 pub(crate) struct RunResult {
     pub(crate) feeding: Feeding,
     pub(crate) lanes: Vec<LaneResult>,
+    /// The outputs' sinks, complete and not yet under their final names, with their renditions.
+    pub(crate) outputs: Vec<(Vec<usize>, Box<dyn Sink>)>,
 }
 
 /// What holds for a whole run.
 pub(crate) struct Terms<'r> {
-    /// Whether nobody needs the frames after this run.
-    pub(crate) last: bool,
+    /// For each branch of the graph, whether somebody needs its frames after this run.
+    pub(crate) keep: Vec<bool>,
     /// What was analysed in earlier jobs: the source must be the same frames.
     pub(crate) analysed: &'r [Analysed],
     /// The input's name, where its damage ends the run before any output is finished.
@@ -91,26 +107,35 @@ pub(crate) fn run(
     cache: &mut FrameCache,
     list: &mut FrameList,
     lanes: Vec<Lane>,
+    outputs: Vec<Output>,
     terms: &Terms<'_>,
     observe: &mut dyn FnMut(Event),
 ) -> Result<RunResult, Error> {
     let (events, heard) = bounded(EVENTS_IN_FLIGHT);
     let mut watch = Watch::new(terms);
     let result = scope(|scope| {
-        let mut running = Vec::with_capacity(lanes.len());
+        let mut spawning = Spawning { scope, events: events.clone(), watch: &mut watch, running: Running::default() };
+        let mut ways_out = BTreeMap::new();
+        for output in outputs {
+            spawning.output(output, &mut ways_out)?;
+        }
         let mut outlets = Vec::with_capacity(lanes.len());
         for lane in lanes {
             let (frames, taken) = bounded(FRAMES_IN_FLIGHT);
-            outlets.push((lane.branch, frames));
-            running.push(spawn_lane(scope, lane, taken, &events, &mut watch)?);
+            outlets.push(Outlet { branch: lane.branch, forced_keyframes: lane.forced_keyframes, frames });
+            let packets = ways_out.remove(&lane.rendition);
+            spawning.lane(lane, taken, packets)?;
         }
+        // Taken apart whole: a sender of events that stayed behind would keep the listener waiting for ever.
+        let Spawning { scope: _, events: own, watch, running } = spawning;
+        drop(own);
         let pulse = watch.pulse(Stage::Feed);
         let stage = FeedStage {
             source,
             cache,
             list,
             outlets,
-            last: terms.last,
+            keep: &terms.keep,
             analysed: terms.analysed,
             refuses_damage: terms.refuses_damage,
             cancel: terms.cancel,
@@ -160,49 +185,71 @@ pub(crate) fn side_by_side<I: Send, E: Send>(
     })
 }
 
+type Handle<'scope, T> = ScopedJoinHandle<'scope, Result<T, Error>>;
+
+/// Everything that is spawned beside the feed.
+#[derive(Default)]
 struct Running<'scope> {
-    rendition: usize,
-    encode: ScopedJoinHandle<'scope, Result<Encoded, Error>>,
-    mux: Option<ScopedJoinHandle<'scope, Result<Muxed, Error>>>,
-    other: Option<ScopedJoinHandle<'scope, Result<Tally, Error>>>,
+    lanes: Vec<(usize, Handle<'scope, Encoded>, Option<Handle<'scope, Tally>>)>,
+    outputs: Vec<(Vec<usize>, Handle<'scope, Box<dyn Sink>>, Option<Handle<'scope, Tally>>)>,
 }
 
-fn spawn_lane<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    lane: Lane,
-    frames: Receiver<Fed>,
-    events: &Sender<Event>,
-    watch: &mut Watch<'_>,
-) -> Result<Running<'scope>, Error> {
-    let Lane { rendition, encode, mux, other, .. } = lane;
-    let name = |stage: &str| format!("{stage} {rendition}");
-    let (packets, coded) = bounded::<Coded>(PACKETS_IN_FLIGHT);
-    let (others, along) = bounded::<Other>(OTHERS_IN_FLIGHT);
-    let with_mux = mux.is_some();
-    let mux = mux.map(|stage| {
+/// A run whose stages are being spawned.
+struct Spawning<'scope, 'env, 'w, 'r> {
+    scope: &'scope Scope<'scope, 'env>,
+    events: Sender<Event>,
+    watch: &'w mut Watch<'r>,
+    running: Running<'scope>,
+}
+
+impl<'scope> Spawning<'scope, '_, '_, '_> {
+    fn output(&mut self, output: Output, ways_out: &mut BTreeMap<usize, Sender<Coded>>) -> Result<(), Error> {
+        let Output { renditions, mux, other } = output;
+        let number = renditions[0];
+        let mut coded = Vec::with_capacity(renditions.len());
+        for rendition in &renditions {
+            let (packets, taken) = bounded(PACKETS_IN_FLIGHT);
+            ways_out.insert(*rendition, packets);
+            coded.push(taken);
+        }
+        let (others, along) = bounded::<Other>(OTHERS_IN_FLIGHT);
         let along = other.is_some().then_some(along);
-        let (pulse, told) = (watch.pulse(Stage::Mux(rendition)), watch.pulse_of_last());
-        let watched = events.clone();
-        spawn(scope, name("mux"), pulse, move || {
-            // While a sender is alive, the watch goes on.
+        let mux = self.stage("mux", Stage::Mux(number), number, move |pulse| mux.run(coded, along, pulse))?;
+        let other = other.map(|stage| {
+            self.stage("other", Stage::Other(number), number, move |pulse| stage.run(Some(others), pulse))
+        });
+        self.running.outputs.push((renditions, mux, other.transpose()?));
+        Ok(())
+    }
+
+    fn lane(&mut self, lane: Lane, frames: Receiver<Fed>, packets: Option<Sender<Coded>>) -> Result<(), Error> {
+        let Lane { rendition, encode, measure, .. } = lane;
+        let measure = measure.map(|stage| {
+            self.stage("measure", Stage::Other(rendition), rendition, move |pulse| stage.run(None, pulse))
+        });
+        let events = self.events.clone();
+        let encode = self.stage("encode", Stage::Encode(rendition), rendition, move |pulse| {
+            encode.run(rendition, frames, packets, &events, pulse)
+        })?;
+        self.running.lanes.push((rendition, encode, measure.transpose()?));
+        Ok(())
+    }
+
+    fn stage<T: Send + 'scope>(
+        &mut self,
+        name: &str,
+        stage: Stage,
+        number: usize,
+        run: impl FnOnce(&Pulse) -> T + Send + 'scope,
+    ) -> Result<ScopedJoinHandle<'scope, T>, Error> {
+        let (pulse, told) = (self.watch.pulse(stage), self.watch.pulse_of_last());
+        // While a sender is alive, the watch goes on.
+        let watched = self.events.clone();
+        spawn(self.scope, format!("{name} {number}"), pulse, move || {
             let _watched = watched;
-            stage.run(coded, along, &told)
+            run(&told)
         })
-    });
-    let other = other.map(|stage| {
-        let out = with_mux.then_some(others);
-        let (pulse, told) = (watch.pulse(Stage::Other(rendition)), watch.pulse_of_last());
-        let watched = events.clone();
-        spawn(scope, name("other"), pulse, move || {
-            let _watched = watched;
-            stage.run(out, &told)
-        })
-    });
-    let events = events.clone();
-    let packets = with_mux.then_some(packets);
-    let (pulse, told) = (watch.pulse(Stage::Encode(rendition)), watch.pulse_of_last());
-    let encode = spawn(scope, name("encode"), pulse, move || encode.run(rendition, frames, packets, &events, &told))?;
-    Ok(Running { rendition, encode, mux: mux.transpose()?, other: other.transpose()? })
+    }
 }
 
 fn spawn<'scope, T: Send + 'scope>(
@@ -230,28 +277,26 @@ fn named<'scope, T: Send + 'scope>(
     spawned.map_err(|error| Error::Exhausted { doing: format!("{doing}: {error}") })
 }
 
-fn join_all(feed: ScopedJoinHandle<'_, Result<Feeding, Error>>, running: Vec<Running<'_>>) -> Result<RunResult, Error> {
+fn join_all(feed: Handle<'_, Feeding>, running: Running<'_>) -> Result<RunResult, Error> {
     let mut errors = Vec::new();
     let feeding = keep(join(feed), &mut errors);
     let mut lanes = Vec::new();
-    for lane in running {
-        let encoded = keep(join(lane.encode), &mut errors);
-        let muxed = lane.mux.map(|mux| keep(join(mux), &mut errors));
-        let tally = lane.other.map(|other| keep(join(other), &mut errors));
-        if let Some(encoded) = encoded {
-            lanes.push(LaneResult {
-                rendition: lane.rendition,
-                encoded,
-                muxed: muxed.flatten(),
-                tally: tally.flatten(),
-            });
-        }
+    for (rendition, encode, measure) in running.lanes {
+        let encoded = keep(join(encode), &mut errors);
+        let tally = measure.and_then(|measure| keep(join(measure), &mut errors));
+        lanes.extend(encoded.map(|encoded| LaneResult { rendition, encoded, tally }));
+    }
+    let mut outputs = Vec::new();
+    for (renditions, mux, other) in running.outputs {
+        let sink = keep(join(mux), &mut errors);
+        other.and_then(|other| keep(join(other), &mut errors));
+        outputs.extend(sink.map(|sink| (renditions, sink)));
     }
     // A stage that lost its neighbour says Stopped; the neighbour's own error is the one to read.
     errors.sort_by_key(|error| matches!(error, Error::Stopped));
     match (errors.into_iter().next(), feeding) {
         (Some(error), _) => Err(error),
-        (None, Some(feeding)) => Ok(RunResult { feeding, lanes }),
+        (None, Some(feeding)) => Ok(RunResult { feeding, lanes, outputs }),
         (None, None) => Err(Error::Stopped),
     }
 }

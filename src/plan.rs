@@ -161,6 +161,9 @@ pub struct EncoderPlan {
     pub analysis: Option<Analysis>,
     /// The passes, in order; at least one.
     pub steps: Vec<PassStep>,
+    /// Distance in frames of those that are marked as key frames, for encoders whose own groups may fall elsewhere; `None`:
+    /// the settings alone decide.
+    pub forced_keyframes: Option<u32>,
     /// What differs from the request, or deserves to be known.
     pub warnings: Vec<String>,
     /// Pixel formats to offer to the filter graph, in order; empty: whatever comes.

@@ -121,6 +121,40 @@ impl fmt::Display for Seconds {
     }
 }
 
+/// Distance of key frames: a number of frames, or a time that becomes one at the video's frame rate. Reads `48`, `2s`,
+/// `500ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GopLength {
+    /// Frames; at least 1.
+    Frames(u32),
+    /// Seconds; above 0.
+    Seconds(f64),
+}
+
+impl GopLength {
+    /// The distance in frames at `fps` frames per second; at least 1.
+    #[must_use]
+    pub fn frames(self, fps: f64) -> u32 {
+        match self {
+            GopLength::Frames(frames) => frames.max(1),
+            GopLength::Seconds(seconds) => (seconds * fps).round().max(1.0) as u32,
+        }
+    }
+}
+
+impl FromStr for GopLength {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let frames = text.parse::<u32>().ok().filter(|frames| *frames > 0).map(GopLength::Frames);
+        let timed = || text.strip_suffix('s').and_then(|_| clock(text)).filter(|seconds| *seconds > 0.0);
+        frames.or_else(|| timed().map(GopLength::Seconds)).ok_or_else(|| {
+            usage("key frame distance", text, "expected a time, like 2s or 500ms, or a number of frames, like 48")
+        })
+    }
+}
+
 fn usage(what: &'static str, text: &str, why: &str) -> Error {
     Error::Usage { what, text: text.to_owned(), why: why.to_owned() }
 }
@@ -193,6 +227,19 @@ mod tests {
         for text in ["", ":", "1:2:3:4", "1:75", "-3", "1:-3", "abc"] {
             assert!(text.parse::<Seconds>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_gop_is_a_time_only_with_a_unit() {
+        for (text, gop) in
+            [("48", GopLength::Frames(48)), ("2s", GopLength::Seconds(2.0)), ("500ms", GopLength::Seconds(0.5))]
+        {
+            assert_eq!(text.parse::<GopLength>().unwrap(), gop, "{text}");
+        }
+        for text in ["0", "0s", "", "s", "2.5", "-1", "1:30"] {
+            assert!(text.parse::<GopLength>().is_err(), "{text}");
+        }
+        assert_eq!(GopLength::Seconds(2.0).frames(24000.0 / 1001.0), 48);
     }
 
     #[test]

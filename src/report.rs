@@ -37,7 +37,8 @@ pub struct Report {
     pub cache: CachePlan,
     /// Frames that it kept.
     pub cached_frames: u64,
-    /// Seconds from beginning to end.
+    /// Seconds from beginning to end. What the renditions would have taken one by one is not here: side by side they share
+    /// decoder, caches and cores, and only running them tells (`benches/ladder.rs`).
     pub wall_seconds: f64,
     /// CPU seconds, user and system, of the whole process meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,7 +83,7 @@ pub struct RenditionReport {
     pub first_pass: FirstPass,
     /// The passes, in order; without a first one where its statistics came from elsewhere.
     pub passes: Vec<PassReport>,
-    /// Bytes of the whole file.
+    /// Bytes of the whole file; in a package, of the rendition's own segments.
     pub bytes: u64,
     /// Bytes of its video packets.
     pub video_bytes: u64,
@@ -115,9 +116,12 @@ pub struct PassReport {
     /// Bit rate that the encoder was given, in bits per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_bps: Option<u64>,
+    /// Average bit rate of what came out in bits per second; absent for a pass that only analyses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bps: Option<f64>,
     /// Seconds from beginning to end.
     pub wall_seconds: f64,
-    /// Seconds of waiting for frames.
+    /// Seconds of waiting for frames: of the encoder for the decoder, the filters, or slower renditions.
     pub starved_seconds: f64,
     /// Seconds of waiting for the output.
     pub blocked_seconds: f64,

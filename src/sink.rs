@@ -1,7 +1,7 @@
-//! Where packets go: a file that appears whole or not at all, a digest, nowhere, or a sink of your own.
+//! Where packets go: a file or a package that appears whole or not at all, a digest, nowhere, or a sink of your own.
 //!
-//! Invariants: a sink is started once, then written to, then finished; one that is dropped unfinished leaves nothing behind;
-//! [`Finished`] is returned only for output that is complete and, for files, verified.
+//! Invariants: a sink is started once, then written to, then sealed and finished; one that is dropped unfinished leaves
+//! nothing behind; [`Finished`] is returned only for output that is complete and, for files, verified.
 
 use std::path::PathBuf;
 
@@ -14,16 +14,22 @@ use crate::av::source::{FileHeaders, StreamParameters};
 use crate::error::Error;
 use crate::media::{Rational, StreamKind};
 
+mod codec_string;
 mod file;
+mod manifest;
+mod package;
+mod place;
 mod verify;
+mod whole;
 
 pub use file::FileSink;
-pub(crate) use file::WholeFile;
+pub use package::PackageSink;
+pub(crate) use whole::WholeFile;
 
 /// Takes the packets of one rendition's final pass.
 ///
-/// Calls come in this order, from one thread at a time: [`Sink::start`] once, [`Sink::write`] for each packet, then
-/// [`Sink::finish`]. A job that fails or is cancelled drops the sink instead of finishing it.
+/// Calls come in this order, from one thread at a time: [`Sink::start`] once, [`Sink::write`] for each packet,
+/// [`Sink::seal`] once, and [`Sink::finish`] when every output of the run is sealed. A job that fails or is cancelled drops the sink instead of finishing it.
 pub trait Sink: Send {
     /// Learns which streams are to come.
     ///
@@ -38,10 +44,18 @@ pub trait Sink: Send {
     /// What keeps the sink from taking it.
     fn write(&mut self, packet: Packet, stream: usize, time_base: Rational) -> Result<(), Error>;
 
-    /// Completes the output.
+    /// Completes and proves the output, where it is not seen yet.
     ///
     /// # Errors
     /// What keeps the output from being complete; there is none then.
+    fn seal(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Lets the output be seen; seals it first where nobody has.
+    ///
+    /// # Errors
+    /// As for [`Sink::seal`], and what keeps it from being seen.
     fn finish(self: Box<Self>) -> Result<Finished, Error>;
 }
 
@@ -106,6 +120,9 @@ pub struct Finished {
     pub nudged: u64,
     /// What each stream was given, in the order of [`Streams::streams`].
     pub streams: Vec<Tally>,
+    /// Bytes of each stream's own files in a package, in the same order; empty elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stream_bytes: Vec<u64>,
     /// xxh3 (64 bits, hexadecimal) of the video packets, from [`Digest`].
     pub digest: Option<String>,
 }
@@ -123,6 +140,7 @@ impl Finished {
             duration_seconds: video.and_then(Tally::seconds),
             nudged: 0,
             digest: None,
+            stream_bytes: Vec::new(),
             streams,
         }
     }

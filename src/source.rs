@@ -96,8 +96,10 @@ pub struct Graph {
 pub struct Branch {
     /// Width and height in pixels; `None`: as they come.
     pub size: Option<(u32, u32)>,
-    /// Further filters of this branch alone.
+    /// Further filters of this branch alone, before it is scaled.
     pub filters: Option<String>,
+    /// Shape of a pixel, width to height, that scaled frames are given; `None`: what scaling makes of it.
+    pub shape: Option<Rational>,
     /// Pixel formats that may come out, in the encoder's order; empty: any.
     pub pixel_formats: Vec<String>,
 }
@@ -116,6 +118,7 @@ impl Graph {
         let branch = |branch: &Branch| {
             let mut steps: Vec<String> = branch.filters.iter().cloned().collect();
             steps.extend(branch.size.map(|(width, height)| format!("scale={width}:{height}")));
+            steps.extend(branch.shape.map(|shape| format!("setsar={shape}")));
             if !branch.pixel_formats.is_empty() {
                 steps.push(format!("format=pix_fmts={}", branch.pixel_formats.join("|")));
             }
@@ -465,9 +468,25 @@ impl DecodedFile {
             }
         }
         while self.partial.iter().all(|waiting| !waiting.is_empty()) {
-            self.ready.push_back(self.partial.iter_mut().filter_map(VecDeque::pop_front).collect());
+            let frames: Vec<Frame> = self.partial.iter_mut().filter_map(VecDeque::pop_front).collect();
+            if frames.iter().any(|frame| frame.pts() != frames[0].pts()) {
+                return Err(self.out_of_step());
+            }
+            self.ready.push_back(frames);
         }
-        Ok(())
+        // A branch that drops frames would let those of the others pile up.
+        if self.partial.iter().any(|waiting| waiting.len() > MOST_OUT_OF_STEP) {
+            Err(self.out_of_step())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn out_of_step(&self) -> Error {
+        let graph = self.graph.as_ref().map(Graph::describe).unwrap_or_default();
+        let log =
+            "the renditions' filters do not give the same frames; what drops or doubles frames belongs before them all";
+        Error::Filter { graph, source: crate::av::AvError::invalid(), log: log.to_owned() }
     }
 
     fn restart(&mut self) -> Result<(), Error> {
@@ -636,6 +655,9 @@ impl FrameSource for DecodedFile {
     }
 }
 
+/// How many frames one branch may be ahead of another: filters that look ahead hold some back.
+const MOST_OUT_OF_STEP: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -645,6 +667,7 @@ mod tests {
         let branch = |size, formats: &[&str]| Branch {
             size,
             filters: None,
+            shape: None,
             pixel_formats: formats.iter().map(|format| (*format).to_owned()).collect(),
         };
         let one = Graph { rotation: 90, trunk: Some("hqdn3d".to_owned()), branches: vec![branch(None, &["yuv420p"])] };

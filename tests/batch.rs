@@ -16,7 +16,7 @@ use repass::batch::{self, BatchEvent, BatchRequest, Outcome};
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
 use repass::event::{Cancel, Event};
-use repass::job::{AudioChoice, JobRequest, RenditionRequest, SubtitleChoice};
+use repass::job::{AudioChoice, JobRequest, RenditionRequest, Size, SubtitleChoice};
 use repass::plan::Request;
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::source::Input;
@@ -115,7 +115,7 @@ fn what_is_done_is_skipped_only_while_source_request_and_output_are_the_same() {
         let place = Place::with_clips(3);
         let first = place.batch("out", 2);
         assert_eq!(states(&first), ["done", "done", "done"]);
-        let again = BatchRequest { resume: true, ..first.clone() };
+        let again = BatchRequest { resume: true, ..first };
         assert_eq!(states(&again), ["before", "before", "before"]);
         // An output that was touched, a source that changed, one that is gone: made anew, where they may be replaced.
         fs::write(place.path("out/0.mp4"), "cut short").unwrap();
@@ -126,7 +126,7 @@ fn what_is_done_is_skipped_only_while_source_request_and_output_are_the_same() {
         let replacing = BatchRequest { jobs: again.jobs.iter().cloned().map(replacing).collect(), ..again.clone() };
         assert_eq!(states(&replacing), ["done", "done", "before"]);
         assert_eq!(states(&again), ["before", "before", "before"]);
-        let mut other = replacing.clone();
+        let mut other = replacing;
         other.jobs[0].renditions[0].encoder.target = Target::Average(BitRate(100_000));
         assert_eq!(states(&other), ["done", "before", "before"]);
     });
@@ -255,7 +255,6 @@ struct Place {
 impl Place {
     /// With `0.mp4`, `1.mp4` and so on, a second each, and an empty folder `out`.
     fn with_clips(count: usize) -> Self {
-        repass::av::start_memory_from_zero();
         let folder = tempfile::tempdir().unwrap();
         let clips =
             (0..count).map(|number| clip(folder.path(), &format!("{number}.mp4"), "176x144", "24", 24)).collect();
@@ -302,7 +301,9 @@ fn job(input: &Path, output: &Path) -> JobRequest {
             container: None,
             overwrite: false,
             encoder,
-            size: None,
+            filters: None,
+            size: Size::Source,
+            gop: None,
             audio: AudioChoice::Copy,
             subtitles: SubtitleChoice::Copy,
             mux_options: Vec::new(),
@@ -310,6 +311,7 @@ fn job(input: &Path, output: &Path) -> JobRequest {
         cache: CachePlan { mode: CacheMode::Ram, budget: ByteSize(1 << 28), spill_dir: None },
         keep_damaged: false,
         decoder_threads: None,
+        enlarge: false,
         stall_timeout: None,
     }
 }

@@ -8,7 +8,7 @@ use media::{clip, ffmpeg, has_encoder, packets, text, within};
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::event::Cancel;
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, SubtitleChoice};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Size, SubtitleChoice};
 use repass::plan::{Passes, Request};
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::report::Report;
@@ -67,7 +67,9 @@ fn request(case: &Case, input: &Path, output: &Path, cache: CachePlan) -> JobReq
             container: None,
             overwrite: true,
             encoder,
-            size: None,
+            filters: None,
+            size: Size::Source,
+            gop: None,
             audio: AudioChoice::None,
             subtitles: SubtitleChoice::None,
             mux_options: Vec::new(),
@@ -75,6 +77,7 @@ fn request(case: &Case, input: &Path, output: &Path, cache: CachePlan) -> JobReq
         cache,
         keep_damaged: false,
         decoder_threads: None,
+        enlarge: false,
         stall_timeout: None,
     }
 }
@@ -115,7 +118,7 @@ fn compare(case: &'static Case) {
     }
     within(300, move || {
         // x264 reads memory that nobody wrote; both sides are given zeros (`media::ffmpeg` for the program).
-        repass::av::start_memory_from_zero();
+        repass::av::let_jobs_zero_memory();
         let folder = tempfile::tempdir().unwrap();
         let input = clip(folder.path(), "in.mp4", case.size, "24", case.frames);
         let (one, two): (PathBuf, PathBuf) =

@@ -11,7 +11,7 @@ use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::Error;
 use repass::event::Cancel;
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, SubtitleChoice};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Size, SubtitleChoice};
 use repass::plan::Request;
 use repass::rate::{ByteSize, Target};
 use repass::report::Report;
@@ -32,7 +32,9 @@ fn request(input: &Path, output: &Path) -> JobRequest {
             container: None,
             overwrite: true,
             encoder,
-            size: None,
+            filters: None,
+            size: Size::Source,
+            gop: None,
             audio: AudioChoice::Copy,
             subtitles: SubtitleChoice::None,
             mux_options: Vec::new(),
@@ -41,6 +43,7 @@ fn request(input: &Path, output: &Path) -> JobRequest {
         keep_damaged: false,
         decoder_threads: None,
         stall_timeout: None,
+        enlarge: false,
     }
 }
 

@@ -9,7 +9,7 @@ use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::Error;
 use repass::event::{Cancel, Event};
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, SubtitleChoice};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Size, SubtitleChoice};
 use repass::plan::{Passes, Request};
 use repass::rate::{BitRate, ByteSize, Seconds, Target};
 use repass::report::Report;
@@ -33,7 +33,9 @@ fn request(encoder: &str, target: Target, input: &Path, output: &Path) -> JobReq
             container: None,
             overwrite: false,
             encoder,
-            size: None,
+            filters: None,
+            size: Size::Source,
+            gop: None,
             audio: AudioChoice::Copy,
             subtitles: SubtitleChoice::Copy,
             mux_options: Vec::new(),
@@ -41,12 +43,13 @@ fn request(encoder: &str, target: Target, input: &Path, output: &Path) -> JobReq
         cache: cache(CacheMode::Ram, 1 << 30),
         keep_damaged: false,
         decoder_threads: None,
+        enlarge: false,
         stall_timeout: None,
     }
 }
 
 fn run(request: &JobRequest) -> Result<Report, Error> {
-    repass::av::start_memory_from_zero();
+    repass::av::let_jobs_zero_memory();
     Job::prepare(request, &Cancel::new())?.run(|_| {})
 }
 

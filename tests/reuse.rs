@@ -13,7 +13,7 @@ use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
 use repass::event::Cancel;
 use repass::job::{
-    Analysis, AnalysisRequest, AudioChoice, FirstPass, Job, JobRequest, RenditionRequest, SubtitleChoice,
+    Analysis, AnalysisRequest, AudioChoice, FirstPass, Job, JobRequest, RenditionRequest, Size, SubtitleChoice,
 };
 use repass::plan::{FirstPassChoice, Passes, Request};
 use repass::rate::{BitRate, ByteSize, Target};
@@ -314,7 +314,6 @@ struct Place {
 
 impl Place {
     fn with_clip(encoder: &'static str, frames: u32) -> Self {
-        repass::av::start_memory_from_zero();
         let folder = tempfile::tempdir().unwrap();
         let input = clip(folder.path(), "in.mp4", "320x180", "24", frames);
         let stats = folder.path().join("in.stats");
@@ -332,11 +331,14 @@ impl Place {
         AnalysisRequest {
             input: Input::file(&self.input),
             filters: None,
+            size: Size::Source,
             encoder: request(encoder, rate(300)),
+            gop: None,
             output: self.stats.clone(),
             overwrite: false,
             keep_damaged: false,
             decoder_threads: None,
+            enlarge: false,
             stall_timeout: None,
         }
     }
@@ -370,7 +372,9 @@ fn job<P: AsRef<Path>>(input: &Path, renditions: impl IntoIterator<Item = (Reque
         container: None,
         overwrite: true,
         encoder,
-        size: None,
+        filters: None,
+        size: Size::Source,
+        gop: None,
         audio: AudioChoice::None,
         subtitles: SubtitleChoice::None,
         mux_options: Vec::new(),
@@ -382,12 +386,12 @@ fn job<P: AsRef<Path>>(input: &Path, renditions: impl IntoIterator<Item = (Reque
         cache: CachePlan { mode: CacheMode::Ram, budget: ByteSize(1 << 30), spill_dir: None },
         keep_damaged: false,
         decoder_threads: None,
+        enlarge: false,
         stall_timeout: None,
     }
 }
 
 fn run(request: &JobRequest) -> Result<Report, Error> {
-    repass::av::start_memory_from_zero();
     Job::prepare(request, &Cancel::new())?.run(|_| {})
 }
 

@@ -45,10 +45,12 @@ const AMF: Adapter = Adapter {
         default_length: None,
         fixed: &[Setting::option("forced_idr", "1").where_there()],
         forced: &[Setting::option("forced_idr", "1").where_there()],
+        exact: false,
     },
     pixel_formats: &["nv12", "yuv420p"],
     odd_sizes: false,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::Inside(Inside {
         settings: PREANALYSIS,
         reach: Reach::PerFrame,

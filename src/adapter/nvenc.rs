@@ -43,10 +43,12 @@ const NVENC: Adapter = Adapter {
         default_length: None,
         fixed: &[Setting::option("no-scenecut", "1").where_there(), Setting::option("forced-idr", "1")],
         forced: &[Setting::option("forced-idr", "1")],
+        exact: false,
     },
     pixel_formats: &["yuv420p", "nv12", "p010le"],
     odd_sizes: false,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::Inside(Inside {
         settings: MULTIPASS,
         reach: Reach::PerFrame,

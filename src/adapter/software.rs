@@ -25,10 +25,13 @@ const X264: Adapter = Adapter {
         default_length: Some(250),
         fixed: &[Setting::option("sc_threshold", "0"), Setting::option("flags", "+cgop")],
         forced: &[Setting::option("forced-idr", "1")],
+        exact: true,
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     odd_sizes: false,
     interlaced: &[Setting::option("flags", "+ildct+ilme")],
+    // AVX-512 code of the macroblock tree, eight macroblocks at a time; see vendor-notes.md.
+    unwritten_unless: Some(128),
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::File { option: "stats" }],
         no_quality: Some("CRF/CQP is incompatible with 2pass."),
@@ -83,10 +86,12 @@ const X265: Adapter = Adapter {
         default_length: Some(250),
         fixed: &[Setting::param("x265-params", "scenecut", "0"), Setting::param("x265-params", "open-gop", "0")],
         forced: &[Setting::option("forced-idr", "1")],
+        exact: true,
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     odd_sizes: false,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[
             StatsRoute::File { option: "x265-stats" },
@@ -149,10 +154,12 @@ const VP9: Adapter = Adapter {
         default_length: None,
         fixed: &[],
         forced: &[],
+        exact: true,
     },
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     odd_sizes: true,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -193,6 +200,7 @@ const AOM: Adapter = Adapter {
     pixel_formats: &["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"],
     odd_sizes: true,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: None,
@@ -246,10 +254,12 @@ const SVT: Adapter = Adapter {
         default_length: None,
         fixed: &[Setting::option("flags", "+cgop")],
         forced: &[],
+        exact: true,
     },
     pixel_formats: &["yuv420p", "yuv420p10le"],
     odd_sizes: false,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::Context],
         no_quality: Some("CRF does not support multi-pass. Use single pass."),
@@ -309,10 +319,12 @@ const VVENC: Adapter = Adapter {
         default_length: None,
         fixed: &[Setting::param("vvenc-params", "decodingrefreshtype", "idr")],
         forced: &[],
+        exact: true,
     },
     pixel_formats: &["yuv420p10le"],
     odd_sizes: false,
     interlaced: &[],
+    unwritten_unless: None,
     passes: PassModel::TwoRuns(TwoRuns {
         routes: &[StatsRoute::File { option: "stats" }],
         no_quality: Some("A bitrate must be set to use two pass mode."),

@@ -3,6 +3,7 @@
 //! Invariant: nothing is decoded or repaired; packets are counted as the container holds them, or, where it holds none (bare
 //! streams, MPEG-TS), as libavformat's parsers find them.
 
+use std::ffi::{CStr, CString};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
@@ -28,7 +29,27 @@ pub struct Inspection {
 /// # Errors
 /// libav's own: a file that is not of this container, without an index, or that ends early.
 pub fn inspect(path: &Path, container: &Container) -> Result<Inspection, AvError> {
-    let mut input = Input::open(path, container)?;
+    read(Input::open(&c_path(path)?, container)?)
+}
+
+/// The same of one stream's segments, as if they were one MP4 file. `list` is a file with the path of each on a line of its
+/// own, the initialisation segment first, as [`crate::av::inspect::quoted`] spells it.
+///
+/// # Errors
+/// As for [`inspect`].
+pub(crate) fn inspect_segments(list: &Path) -> Result<Inspection, AvError> {
+    let container = Container::of_segments().ok_or(AvError(ffi::AVERROR_DEMUXER_NOT_FOUND))?;
+    let url = [b"concatf:", c_path(list)?.as_bytes()].concat();
+    let url = CString::new(url).map_err(|_| AvError::invalid())?;
+    read(Input::open(&url, &container)?)
+}
+
+/// A path as libavformat's concatf reads it from a line.
+pub(crate) fn quoted(path: &str) -> String {
+    format!("'{}'", path.replace('\'', r"'\''"))
+}
+
+fn read(mut input: Input) -> Result<Inspection, AvError> {
     let seconds = input.raw().duration;
     let seconds = (seconds > 0).then(|| seconds as f64 / f64::from(ffi::AV_TIME_BASE));
     let mut streams = Vec::new();
@@ -47,12 +68,11 @@ pub fn inspect(path: &Path, container: &Container) -> Result<Inspection, AvError
 struct Input(NonNull<ffi::AVFormatContext>);
 
 impl Input {
-    fn open(path: &Path, container: &Container) -> Result<Self, AvError> {
+    fn open(url: &CStr, container: &Container) -> Result<Self, AvError> {
         initialise();
-        let url = c_path(path)?;
         let mut options = Dictionary::new();
-        // Nothing but this file, whatever it refers to; every sample, also those that an edit list hides.
-        options.set("protocol_whitelist", "file")?;
+        // Nothing but these files, whatever they refer to; every sample, also those that an edit list hides.
+        options.set("protocol_whitelist", "file,concatf")?;
         options.set("ignore_editlist", "1")?;
         if container.keeps_packets() {
             options.set("fflags", "+noparse+nofillin")?;

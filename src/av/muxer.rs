@@ -59,7 +59,8 @@ impl Cut {
 /// A muxer before its header: streams are added here, in the order of their indices.
 pub struct MuxerSetup {
     context: NonNull<ffi::AVFormatContext>,
-    writer: Writer,
+    /// `None` for a package, whose files libavformat opens itself.
+    writer: Option<Writer>,
     container: Container,
     /// The final name, for errors.
     path: PathBuf,
@@ -81,6 +82,25 @@ impl MuxerSetup {
         url: Option<&Path>,
         media: Box<dyn Media>,
     ) -> Result<Self, Error> {
+        let writer = Writer::new(media).map_err(|source| cannot_start(path, source))?;
+        let mut setup = Self::allocate(container, path, url, Some(writer))?;
+        let pb = setup.writer.as_mut().map_or(NO_CONTEXT, Writer::as_mut_ptr);
+        let raw = setup.raw_mut();
+        raw.pb = pb;
+        raw.flags |= ffi::AVFMT_FLAG_CUSTOM_IO;
+        Ok(setup)
+    }
+
+    /// A muxer of a package ([`Container::is_package`]) that makes its files itself, the manifest at `url` and the others
+    /// beside it. `path` is the manifest's final name, for errors.
+    ///
+    /// # Errors
+    /// Out of memory, or a `url` with a NUL in it.
+    pub fn create_package(container: &Container, path: &Path, url: &Path) -> Result<Self, Error> {
+        Self::allocate(container, path, Some(url), None)
+    }
+
+    fn allocate(container: &Container, path: &Path, url: Option<&Path>, writer: Option<Writer>) -> Result<Self, Error> {
         let create = || {
             initialise();
             let url = url.map_or_else(|| Ok(CString::default()), c_path)?;
@@ -91,17 +111,10 @@ impl MuxerSetup {
             })?;
             NonNull::new(context).ok_or(OUT_OF_MEMORY)
         };
-        let fault =
-            |source| Error::Mux { path: path.to_owned(), what: "cannot start".into(), source, log: String::new() };
-        let writer = Writer::new(media).map_err(fault)?;
-        let context = create().map_err(fault)?;
+        let context = create().map_err(|source| cannot_start(path, source))?;
         let mut setup =
             MuxerSetup { context, writer, container: *container, path: path.to_owned(), tracks: Vec::new() };
-        let pb = setup.writer.as_mut_ptr();
-        let raw = setup.raw_mut();
-        raw.pb = pb;
-        raw.flags |= ffi::AVFMT_FLAG_CUSTOM_IO;
-        raw.max_delay = MAX_DELAY_MICROSECONDS;
+        setup.raw_mut().max_delay = MAX_DELAY_MICROSECONDS;
         Ok(setup)
     }
 
@@ -111,13 +124,15 @@ impl MuxerSetup {
     /// # Errors
     /// Out of memory.
     pub fn add_encoded(&mut self, stream: &EncodedStream, like: Option<&StreamParameters>) -> Result<usize, Error> {
+        // Players of packages want HEVC's headers out of the stream, which they are, and want to be told so.
+        let tag = if self.container.is_package() && stream.codec() == "hevc" { HVC1 } else { 0 };
         let add = |setup: &mut Self| {
             let raw = setup.new_stream(stream.parameters())?;
             raw.time_base = stream.time_base().into();
             raw.avg_frame_rate = stream.frame_rate().unwrap_or(UNKNOWN).into();
             raw.sample_aspect_ratio = stream.sample_aspect_ratio().unwrap_or(UNKNOWN).into();
             // SAFETY: a stream owns its parameters. A tag would be the encoder's; the container has its own.
-            unsafe { (*raw.codecpar).codec_tag = 0 };
+            unsafe { (*raw.codecpar).codec_tag = tag };
             stream.side_data().iter().try_for_each(|entry| side_data::attach(raw, entry))?;
             if let Some(like) = like {
                 raw.disposition = like.disposition;
@@ -280,8 +295,13 @@ impl MuxerSetup {
 
     /// A libav return code, unless the writer failed meanwhile: its error says more.
     fn outcome(&self, code: c_int, what: fmt::Arguments<'_>, since: LogMark) -> Result<(), Error> {
-        match (self.writer.error(), check(code)) {
+        let failed = self.writer.as_ref().and_then(Writer::error);
+        match (failed, check(code)) {
             (Some(error), _) => Err(self.write_error(error)),
+            // A package's files are libavformat's, and so are the system's errors about them.
+            (None, Err(source)) if self.writer.is_none() && is_about_files(source) => {
+                Err(self.write_error(source.os().unwrap_or_else(|| io::Error::other(source))))
+            }
             (None, Err(source)) => {
                 let (path, what) = (self.path.clone(), what.to_string());
                 Err(Error::Mux { path, what, source, log: since.lines_of(self.container.name()) })
@@ -301,7 +321,8 @@ impl MuxerSetup {
 
 impl Drop for MuxerSetup {
     fn drop(&mut self) {
-        // libavformat would flush into the writer; the bytes of a muxer that was not finished are not wanted.
+        // libavformat would flush into the writer; the bytes of a muxer that was not finished are not wanted. A package has
+        // none here.
         self.raw_mut().pb = NO_CONTEXT;
         // SAFETY: owned and freed once; the writer goes after it.
         unsafe { ffi::avformat_free_context(self.context.as_ptr()) };
@@ -373,10 +394,10 @@ impl Muxer {
         self.nudged
     }
 
-    /// Bytes from the beginning of the output to the furthest byte that has left the buffer.
+    /// Bytes from the beginning of the output to the furthest byte that has left the buffer; 0 for a package.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.setup.writer.bytes()
+        self.setup.writer.as_ref().map_or(0, Writer::bytes)
     }
 
     /// What each stream was given so far.
@@ -394,25 +415,38 @@ impl Muxer {
         let log = LogMark::now();
         // SAFETY: the header is written and no trailer yet, since this consumes the muxer.
         let code = unsafe { ffi::av_write_trailer(setup.context.as_ptr()) };
-        setup.writer.flush();
+        if let Some(writer) = &mut setup.writer {
+            writer.flush();
+        }
         setup.outcome(code, format_args!("cannot write the trailer"), log)?;
-        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let mut media = setup.writer.take().ok_or_else(|| setup.write_error(gone()))?;
-        media.flush().map_err(|source| setup.write_error(source))?;
+        let mut media = setup.writer.as_mut().and_then(Writer::take);
+        if let Some(media) = &mut media {
+            media.flush().map_err(|source| setup.write_error(source))?;
+        }
         Ok(Written { media, bytes: self.bytes(), tallies: self.tallies(), nudged: self.nudged })
     }
 }
 
 /// A finished output.
 pub struct Written {
-    /// The writer, flushed but not synced.
-    pub media: Box<dyn Media>,
+    /// The writer, flushed but not synced; `None` for a package.
+    pub media: Option<Box<dyn Media>>,
     /// Bytes of the whole output.
     pub bytes: u64,
     /// What each stream was given, in the order they were added.
     pub tallies: Vec<Tally>,
     /// Packets whose decoding time was moved or made up.
     pub nudged: u64,
+}
+
+fn cannot_start(path: &Path, source: AvError) -> Error {
+    Error::Mux { path: path.to_owned(), what: "cannot start".into(), source, log: String::new() }
+}
+
+/// Whether the system said it of a file, and not libavformat of its arguments.
+fn is_about_files(error: AvError) -> bool {
+    use io::ErrorKind::{InvalidInput, OutOfMemory};
+    error.os().is_some_and(|error| !matches!(error.kind(), InvalidInput | OutOfMemory))
 }
 
 pub(crate) fn kind_of(parameters: &ffi::AVCodecParameters, disposition: c_int) -> StreamKind {
@@ -479,6 +513,9 @@ pub(crate) fn c_path(path: &Path) -> Result<CString, AvError> {
 pub(crate) fn c_path(path: &Path) -> Result<CString, AvError> {
     c_string(&path.to_string_lossy())
 }
+
+/// `hvc1`: HEVC in MP4 with its headers in the sample description alone.
+const HVC1: u32 = u32::from_le_bytes(*b"hvc1");
 
 /// libav's "not known" for rates and ratios.
 const UNKNOWN: Rational = Rational::new(0, 1);

@@ -133,7 +133,7 @@ mod tests {
         let one = noise(1, "yuv420p").held_bytes();
         let plan = CachePlan { mode: CacheMode::Ram, budget: ByteSize(one * 5), spill_dir: None };
         let mut cache = FrameCache::new(plan);
-        let kept: Vec<bool> = (0..10).map(|seed| cache.keep(&[noise(seed, "yuv420p")], 2).unwrap()).collect();
+        let kept: Vec<bool> = (0..10).map(|seed| cache.keep(&[noise(seed, "yuv420p")], &[true], 2).unwrap()).collect();
         assert_eq!(kept, [true, true, true, false, false, false, false, false, false, false]);
         assert_eq!(cache.held_bytes(), one * 3);
         assert_eq!(cache.frames(2, true).unwrap()[0].hash().unwrap(), noise(2, "yuv420p").hash().unwrap());
@@ -141,11 +141,27 @@ mod tests {
     }
 
     #[test]
+    fn branches_that_nobody_wants_later_take_no_place_and_all_share_one_budget() {
+        let (large, small) = (noise(1, "yuv444p"), noise(2, "yuv420p"));
+        let (first, second) = (large.held_bytes(), small.held_bytes());
+        let frames = [large, small];
+        let budget = |bytes| CachePlan { mode: CacheMode::Ram, budget: ByteSize(bytes), spill_dir: None };
+        // Nine of each in flight, and room for four.
+        let mut both = FrameCache::new(budget((first + second) * 9 + (first + second) * 4));
+        assert_eq!((0..9).filter(|_| both.keep(&frames, &[true, true], 9).unwrap()).count(), 4);
+        let mut one = FrameCache::new(budget((first + second) * 9 + second * 4));
+        assert_eq!((0..9).filter(|_| one.keep(&frames, &[false, true], 9).unwrap()).count(), 4);
+        assert_eq!(one.held_bytes(), second * 4);
+        let given = one.frames(0, true).unwrap();
+        assert_eq!((given[0].held_bytes(), given[1].held_bytes()), (0, second));
+    }
+
+    #[test]
     fn what_does_not_fit_in_memory_goes_to_disk_when_asked() {
         let one = noise(1, "yuv420p").held_bytes();
         let plan = CachePlan { mode: CacheMode::Disk, budget: ByteSize(one * 2), spill_dir: None };
         let mut cache = FrameCache::new(plan);
-        assert!((0..6).all(|seed| cache.keep(&[noise(seed, "yuv420p")], 0).unwrap()));
+        assert!((0..6).all(|seed| cache.keep(&[noise(seed, "yuv420p")], &[true], 0).unwrap()));
         assert_eq!((cache.len(), cache.held_bytes()), (6, one * 2));
         for seed in 0..6 {
             assert_eq!(

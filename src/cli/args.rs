@@ -1,6 +1,5 @@
 //! The command line as types, and jobs from them. The help texts are here: one line each, with units.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
@@ -9,13 +8,11 @@ use clap_complete::Shell;
 
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan, default_budget};
-use repass::error::{Error, Refusal};
-use repass::event::Cancel;
-use repass::job::{AnalysisRequest, AudioChoice, JobRequest, RenditionRequest, SubtitleChoice};
+use repass::error::Error;
+use repass::job::{AnalysisRequest, AudioChoice, JobRequest, RenditionRequest, Size, SubtitleChoice, output_name};
 use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request};
-use repass::rate::{BitRate, ByteSize, Cap, Seconds, Target};
+use repass::rate::{BitRate, ByteSize, Cap, GopLength, Seconds, Target};
 use repass::source::Input;
-use repass::timing::Timing;
 
 /// Encodes video in one pass or two, in process: one decode feeds every pass.
 #[derive(Debug, Parser)]
@@ -401,12 +398,6 @@ enum Where {
     None,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum GopLength {
-    Frames(u32),
-    Seconds(f64),
-}
-
 impl EncodeArgs {
     /// The files to read, patterns filled in.
     ///
@@ -433,9 +424,10 @@ impl EncodeArgs {
     /// The job that these arguments ask for with one of the inputs.
     ///
     /// # Errors
-    /// [`Refusal::NoAdapter`]; and for a `--gop` in seconds, whatever reading the frame rate of the input meets.
-    pub(crate) fn request(&self, input: &Path, verbose: bool, cancel: &Cancel) -> Result<JobRequest, Error> {
-        let output = filled(&self.output.output, input);
+    /// [`NoAdapter`](repass::error::Refusal::NoAdapter); and an output name that cannot be made.
+    pub(crate) fn request(&self, input: &Path, verbose: bool) -> Result<JobRequest, Error> {
+        let stem = input.file_stem().unwrap_or(input.as_os_str()).to_string_lossy();
+        let output = output_name(&self.output.output, &stem, input)?;
         let input = self.source.input(input);
         let encoder = Request {
             passes: self.passes.passes(),
@@ -443,7 +435,7 @@ impl EncodeArgs {
             cap: self.cap.cap(),
             fast_first: self.passes.fast_first_pass,
             first_pass: self.passes.first_pass(),
-            ..self.encoder.request(self.target.target(), &input, verbose, cancel)?
+            ..self.encoder.request(self.target.target(), verbose)?
         };
         Ok(JobRequest {
             input,
@@ -452,6 +444,7 @@ impl EncodeArgs {
             cache: self.cache.plan(),
             keep_damaged: self.source.keep_damaged,
             decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
+            enlarge: false,
             stall_timeout: Some(self.output.stall_timeout).filter(|limit| limit.0 > 0.0),
         })
     }
@@ -463,7 +456,9 @@ impl EncodeArgs {
             container: self.output.format.clone(),
             overwrite: self.output.overwrite,
             encoder,
-            size: None,
+            filters: None,
+            size: Size::Source,
+            gop: self.encoder.gop,
             audio: self.streams.audio.clone(),
             subtitles: self.streams.subs.into(),
             mux_options: self.output.mux_opt.clone(),
@@ -476,19 +471,18 @@ impl AnalyseArgs {
     ///
     /// # Errors
     /// As for [`EncodeArgs::request`].
-    pub(crate) fn request(&self, verbose: bool, cancel: &Cancel) -> Result<AnalysisRequest, Error> {
-        let input = self.source.input(&self.input);
+    pub(crate) fn request(&self, verbose: bool) -> Result<AnalysisRequest, Error> {
         let bitrate = self.target.bitrate.map(Target::Average);
         let target = bitrate.or(self.target.crf.map(Target::Quality)).expect("clap requires one of the group");
-        let encoder = Request {
-            cap: self.cap.cap(),
-            fast_first: self.fast_first_pass,
-            ..self.encoder.request(target, &input, verbose, cancel)?
-        };
+        let encoder =
+            Request { cap: self.cap.cap(), fast_first: self.fast_first_pass, ..self.encoder.request(target, verbose)? };
         Ok(AnalysisRequest {
-            input,
+            input: self.source.input(&self.input),
             filters: self.encoder.vf.clone(),
+            size: Size::Source,
+            enlarge: false,
             encoder,
+            gop: self.encoder.gop,
             output: self.output.clone(),
             overwrite: self.overwrite,
             keep_damaged: self.source.keep_damaged,
@@ -499,12 +493,11 @@ impl AnalyseArgs {
 }
 
 impl EncoderArgs {
-    fn request(&self, target: Target, input: &Input, verbose: bool, cancel: &Cancel) -> Result<Request, Error> {
+    fn request(&self, target: Target, verbose: bool) -> Result<Request, Error> {
         Ok(Request {
             preset: self.preset.clone(),
             options: self.opt.clone(),
             threads: self.threads.filter(|threads| *threads > 0),
-            gop_frames: self.gop.map(|gop| gop.frames(input, cancel)).transpose()?,
             verbose,
             ..Request::new(adapter::named(&self.encoder)?, target)
         })
@@ -567,23 +560,6 @@ impl CacheArgs {
     }
 }
 
-impl GopLength {
-    /// The distance in frames. Encoders count frames, so a time needs the source's frame rate.
-    fn frames(self, input: &Input, cancel: &Cancel) -> Result<u32, Error> {
-        let seconds = match self {
-            GopLength::Frames(frames) => return Ok(frames),
-            GopLength::Seconds(seconds) => seconds,
-        };
-        let source = input.open(cancel)?;
-        let source = source.info();
-        if !source.rereadable {
-            let why = "a pipe does not tell its frame rate ahead: give --gop in frames".to_owned();
-            return Err(Refusal::Source { path: source.path.display().to_string(), why }.into());
-        }
-        Ok((seconds * Timing::of(&source.video).rate.value()).round().max(1.0) as u32)
-    }
-}
-
 impl From<Unsupported> for OnUnsupported {
     fn from(choice: Unsupported) -> Self {
         match choice {
@@ -612,18 +588,6 @@ fn matching(pattern: &Path) -> Result<Vec<PathBuf>, Error> {
     let found = glob::glob(&text).map_err(|error| usage(error.msg))?;
     let files: Vec<PathBuf> = found.filter_map(Result::ok).filter(|path| path.is_file()).collect();
     if files.is_empty() { Err(usage("no file matches")) } else { Ok(files) }
-}
-
-/// The output's name for an input.
-fn filled(output: &Path, input: &Path) -> PathBuf {
-    let Some(template) = output.to_str() else { return output.to_owned() };
-    let mut parts = template.split(STEM);
-    let mut name = OsString::from(parts.next().unwrap_or_default());
-    for part in parts {
-        name.push(input.file_stem().unwrap_or_default());
-        name.push(part);
-    }
-    PathBuf::from(name)
 }
 
 fn encoder_names() -> PossibleValuesParser {
@@ -664,11 +628,7 @@ fn passes(text: &str) -> Result<Passes, String> {
 }
 
 fn gop(text: &str) -> Result<GopLength, String> {
-    let frames = text.parse::<u32>().ok().filter(|frames| *frames > 0).map(GopLength::Frames);
-    let timed = || text.strip_suffix('s').and_then(|_| text.parse::<Seconds>().ok()).filter(|time| time.0 > 0.0);
-    frames
-        .or_else(|| timed().map(|time| GopLength::Seconds(time.0)))
-        .ok_or_else(|| "expected a time, like 2s or 500ms, or a number of frames, like 48".to_owned())
+    text.parse().map_err(reason)
 }
 
 fn audio(text: &str) -> Result<AudioChoice, String> {
@@ -742,32 +702,9 @@ mod tests {
     }
 
     #[test]
-    fn a_gop_is_a_time_only_with_a_unit() {
-        assert!(matches!(gop("48"), Ok(GopLength::Frames(48))));
-        assert!(matches!(gop("2s"), Ok(GopLength::Seconds(2.0))));
-        assert!(matches!(gop("500ms"), Ok(GopLength::Seconds(0.5))));
-        for text in ["0", "0s", "", "s", "2.5", "-1", "1:30"] {
-            assert!(gop(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn an_option_keeps_what_follows_its_first_equals_sign() {
         assert_eq!(pair("x265-params=a=1:b=2").unwrap(), ("x265-params".to_owned(), "a=1:b=2".to_owned()));
         assert!(pair("=x").is_err() && pair("x").is_err());
-    }
-
-    #[test]
-    fn a_stem_is_filled_in_once_and_never_leaves_the_folder() {
-        for (output, input, name) in [
-            ("done/{stem}.mp4", "raw/a b.mov", "done/a b.mp4"),
-            ("{stem}/{stem}.mkv", "x.y.mov", "x.y/x.y.mkv"),
-            ("out.mp4", "in.mov", "out.mp4"),
-            ("{stem}.mp4", "{stem}.mov", "{stem}.mp4"),
-            ("done/{stem}.mp4", "../..", "done/.mp4"),
-        ] {
-            assert_eq!(filled(Path::new(output), Path::new(input)), Path::new(name));
-        }
     }
 
     #[test]

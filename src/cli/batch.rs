@@ -45,7 +45,7 @@ impl std::error::Error for NotAllDone {}
 /// Arguments that make no sense together; and [`NotAllDone`], after everything that could be done is done.
 pub(super) fn encode(args: &EncodeArgs, inputs: &[PathBuf], screen: Screen, cli: &Cli, cancel: &Cancel) -> Result<()> {
     let began = Instant::now();
-    let mut files = Files::new(args, inputs, cli.verbose > 0, cancel);
+    let mut files = Files::new(args, inputs, cli.verbose > 0);
     let request = BatchRequest {
         jobs: std::mem::take(&mut files.jobs),
         side_by_side: usize::from(args.batch.jobs.unwrap_or(SIDE_BY_SIDE)),
@@ -80,10 +80,10 @@ struct Files {
 }
 
 impl Files {
-    fn new(args: &EncodeArgs, inputs: &[PathBuf], verbose: bool, cancel: &Cancel) -> Self {
+    fn new(args: &EncodeArgs, inputs: &[PathBuf], verbose: bool) -> Self {
         let mut files = Files { inputs: inputs.to_vec(), outcomes: Vec::new(), jobs: Vec::new(), of_job: Vec::new() };
         for (file, input) in inputs.iter().enumerate() {
-            match args.request(input, verbose, cancel) {
+            match args.request(input, verbose) {
                 Ok(job) => {
                     files.jobs.push(job);
                     files.of_job.push(file);

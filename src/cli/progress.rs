@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use repass::av::log::{self, LogLevel, LogLine};
 use repass::event::{Cancel, Event};
-use repass::job::{AnalysisPlan, Plan};
+use repass::job::Plan;
 use repass::rate::BitRate;
 
 use super::args::ProgressChoice;
@@ -112,9 +112,8 @@ impl<'p> Work<'p> {
     }
 
     /// What an analysis is going to do: one pass, whose packets are thrown away.
-    pub(crate) fn of_analysis(plan: &'p AnalysisPlan) -> Self {
-        let frames = plan.source.video.frames;
-        Work { name: None, warnings: &plan.warnings, runs: 1, frames, last_passes: vec![usize::MAX] }
+    pub(crate) fn of_analysis(plan: &'p Plan) -> Self {
+        Work { runs: 1, ..Work::of(plan) }
     }
 }
 

@@ -37,16 +37,21 @@ pub enum FirstPass {
     },
 }
 
-/// Decides for every rendition; returns warnings where that changes the result.
+/// Takes statistics from files where that is asked for.
 ///
 /// # Errors
-/// [`Refusal::OtherStats`] for kept statistics of another encode, [`Error::Artefact`] for a damaged file.
-pub(super) fn assign(choices: &[&FirstPassChoice], renditions: &mut [RenditionPlan]) -> Result<Vec<String>, Error> {
+/// [`Refusal::OtherStats`] for statistics of another encode, [`Error::Artefact`] for a damaged file.
+pub(super) fn take_kept(choices: &[&FirstPassChoice], renditions: &mut [RenditionPlan]) -> Result<(), Error> {
     for (choice, rendition) in choices.iter().zip(renditions.iter_mut()) {
         if let FirstPassChoice::Kept(path) = choice {
             rendition.first_pass = kept(path, rendition)?;
         }
     }
+    Ok(())
+}
+
+/// Lets first passes serve several renditions where they can; returns warnings where that changes the result.
+pub(super) fn share(choices: &[&FirstPassChoice], renditions: &mut [RenditionPlan]) -> Vec<String> {
     let may_share =
         |index: &usize| *choices[*index] == FirstPassChoice::Shared && renditions[*index].encoder.two_pass();
     let mut order: Vec<usize> = (0..renditions.len()).filter(may_share).collect();
@@ -59,13 +64,14 @@ pub(super) fn assign(choices: &[&FirstPassChoice], renditions: &mut [RenditionPl
             None => leaders.push(index),
         }
     }
-    Ok(leaders.into_iter().filter_map(|leader| warning(leader, renditions)).collect())
+    leaders.into_iter().filter_map(|leader| warning(leader, renditions)).collect()
 }
 
 /// Whether the first pass of `leader` gives statistics that `other` can take.
 fn serves(leader: &RenditionPlan, other: &RenditionPlan) -> bool {
     // A size target measures the other streams during its own first pass.
-    if matches!(other.encoder.target, Target::Size(_)) || leader.branch != other.branch {
+    let too_late = leader.first_run > other.first_run;
+    if matches!(other.encoder.target, Target::Size(_)) || leader.branch != other.branch || too_late {
         return false;
     }
     let (Some(made), Some(wanted)) = (leader.encoder.steps.first(), FirstPassOf::plan(&other.encoder, other.adapter))
@@ -73,7 +79,9 @@ fn serves(leader: &RenditionPlan, other: &RenditionPlan) -> bool {
         return false;
     };
     let same_encoder = leader.adapter.name == other.adapter.name && made.stats == wanted.step.stats;
-    same_encoder && differences(&made.settings, &wanted).is_empty()
+    same_encoder
+        && leader.encoder.forced_keyframes == other.encoder.forced_keyframes
+        && differences(&made.settings, &wanted).is_empty()
 }
 
 fn rate(rendition: &RenditionPlan) -> u64 {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
 use crate::av::muxer::Container;
-use crate::av::versions;
-use crate::cache::FrameCache;
+use crate::av::{versions, zero_fresh_memory};
+use crate::cache::{CacheMode, CachePlan, FrameCache};
 use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{Damage, FrameList, FrameSource};
@@ -15,30 +15,46 @@ use crate::job::size::{self, Overhead};
 use crate::job::{FirstPass, Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::feed::Analysed;
-use crate::pipeline::mux::{MuxStage, Muxed};
+use crate::pipeline::mux::MuxStage;
 use crate::pipeline::other::{OtherStage, Tally};
-use crate::pipeline::{Lane, LaneResult, Terms, run as run_pipeline};
+use crate::pipeline::{Lane, LaneResult, Output, Terms, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
-use crate::rate::{BitRate, Target};
+use crate::rate::{self, BitRate};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
-use crate::sink::{FileSink, Sink};
+use crate::sink::{FileSink, PackageSink, Sink};
 use crate::source::DecodedFile;
 use crate::stats::artefact::Artefact;
-use crate::stats::{Made, Stats, StatsStore, collect_leftovers};
+use crate::stats::{self, Stats, StatsStore, collect_leftovers};
 use crate::timing::OutputTimes;
 
 /// What a rendition has come to.
+#[derive(Default)]
 struct Progress {
     stats: Option<Stats>,
     passes: Vec<PassReport>,
-    muxed: Option<Muxed>,
+    made: Option<Made>,
     others: Option<Tally>,
     /// Whether all frames are known to be on the grid before the first run, from an earlier analysis.
     on_grid: bool,
-    /// Where the last pass will write. Made before the first, so that a place that takes no file is known at once.
-    sink: Option<Box<dyn Sink>>,
     /// The bit rate of a size target, once measured.
     rate: Option<BitRate>,
+}
+
+/// What of an output is a rendition's.
+struct Made {
+    bytes: u64,
+    verified: bool,
+}
+
+/// A file or a package that is to be written. Made before the first run, so that a place that takes no file is known at once.
+struct Target {
+    /// Its renditions; of a package in the order of its videos.
+    renditions: Vec<usize>,
+    container: Container,
+    /// The run that writes it.
+    run: u8,
+    /// `None` once that run has begun.
+    sink: Option<Box<dyn Sink>>,
 }
 
 pub(super) fn run(
@@ -49,26 +65,25 @@ pub(super) fn run(
 ) -> Result<Report, Error> {
     let began = Usage::now();
     collect_leftovers();
-    let mut progress = plan.renditions.iter().map(Progress::begin).collect::<Result<Vec<_>, Error>>()?;
+    if plan.reads_unwritten_memory() {
+        zero_fresh_memory();
+    }
+    let mut targets = targets(plan)?;
+    let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
     source.prime()?;
     let mut cache = FrameCache::new(plan.cache.clone());
     let mut list = FrameList::default();
-    let kept = open_kept(plan, &source, &mut progress)?;
+    let analysed = open_kept(plan, &source, &mut progress)?;
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
         source.unchanged()?;
-        let lanes = lanes(plan, number, &source, &list, &mut progress, cancel)?;
+        let lanes = lanes(plan, number, &source, &list, &progress, cancel)?;
+        let outputs = outputs(plan, number, &mut targets, &source, cancel)?;
         let usage = Usage::now();
-        let terms = Terms {
-            last: number == plan.runs,
-            analysed: &kept,
-            refuses_damage: (!plan.keep_damaged).then_some(plan.input.path.as_path()),
-            stall: plan.stall_timeout.map(|seconds| Duration::from_secs_f64(seconds.0)),
-            cancel,
-        };
-        let result = run_pipeline(&mut source, &mut cache, &mut list, lanes, &terms, observe)?;
+        let terms = terms(plan, wanted_after(plan, number), &analysed, cancel);
+        let result = run_pipeline(&mut source, &mut cache, &mut list, lanes, outputs, &terms, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
@@ -77,8 +92,45 @@ pub(super) fn run(
         for lane in result.lanes {
             take(plan, number, lane, &mut progress, &list, &source)?;
         }
+        // Only now, when every output of the run is complete and proven, is any of them seen.
+        for (renditions, sink) in result.outputs {
+            let finished = sink.finish()?;
+            for (number, rendition) in renditions.into_iter().enumerate() {
+                let bytes = finished.stream_bytes.get(number).copied().unwrap_or(finished.bytes);
+                progress[rendition].made = Some(Made { bytes, verified: finished.path.is_some() });
+            }
+        }
     }
     finish(plan, &source, &cache, &list, progress, runs, warnings, &began)
+}
+
+/// The first pass of the only rendition, alone.
+pub(super) fn first_pass(
+    plan: &Plan,
+    source: &mut DecodedFile,
+    list: &mut FrameList,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+) -> Result<Stats, Error> {
+    if plan.reads_unwritten_memory() {
+        zero_fresh_memory();
+    }
+    let lanes = lanes(plan, 1, source, list, &[Progress::default()], cancel)?;
+    let mut cache = FrameCache::new(CachePlan { mode: CacheMode::None, ..plan.cache.clone() });
+    let terms = terms(plan, vec![false; plan.graph.branches.len()], &[], cancel);
+    observe(Event::Run { run: 1, of: 1 });
+    let result = run_pipeline(source, &mut cache, list, lanes, Vec::new(), &terms, observe)?;
+    result.lanes.into_iter().find_map(|lane| lane.encoded.stats).ok_or(Error::Stopped)
+}
+
+fn terms<'r>(plan: &'r Plan, keep: Vec<bool>, analysed: &'r [Analysed], cancel: &'r Cancel) -> Terms<'r> {
+    Terms {
+        keep,
+        analysed,
+        refuses_damage: (!plan.keep_damaged).then_some(plan.input.path.as_path()),
+        stall: plan.stall_timeout.map(|seconds| Duration::from_secs_f64(seconds.0)),
+        cancel,
+    }
 }
 
 /// The statistics that were kept in files, unpacked; and the frames that they were made of, to hold the source to.
@@ -102,23 +154,13 @@ fn open_kept(plan: &Plan, source: &DecodedFile, progress: &mut [Progress]) -> Re
     Ok(analysed)
 }
 
-impl Progress {
-    fn begin(rendition: &RenditionPlan) -> Result<Self, Error> {
-        let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
-        let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
-        let sink = sink.with_options(rendition.mux_options.clone());
-        let sink: Option<Box<dyn Sink>> = Some(Box::new(sink));
-        Ok(Progress { stats: None, passes: Vec::new(), muxed: None, others: None, on_grid: false, sink, rate: None })
-    }
-}
-
 /// The renditions that have a pass left, set up for it.
 fn lanes(
     plan: &Plan,
     run: u8,
     source: &DecodedFile,
     list: &FrameList,
-    progress: &mut [Progress],
+    progress: &[Progress],
     cancel: &Cancel,
 ) -> Result<Vec<Lane>, Error> {
     let mut lanes = Vec::new();
@@ -129,17 +171,67 @@ fn lanes(
     Ok(lanes)
 }
 
+/// For each branch of the graph, whether a later run encodes it.
+fn wanted_after(plan: &Plan, run: u8) -> Vec<bool> {
+    let wanted =
+        |branch| plan.renditions.iter().any(|rendition| rendition.branch == branch && rendition.last_run() > run);
+    (0..plan.graph.branches.len()).map(wanted).collect()
+}
+
+/// All files and packages of a plan.
+fn targets(plan: &Plan) -> Result<Vec<Target>, Error> {
+    let mut targets = Vec::new();
+    let in_package = |index: &usize| plan.packages.iter().any(|package| package.renditions.contains(index));
+    for (index, rendition) in plan.renditions.iter().enumerate().filter(|(index, _)| !in_package(index)) {
+        let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
+        let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
+        let sink: Box<dyn Sink> = Box::new(sink.with_options(rendition.mux_options.clone()));
+        targets.push(Target { renditions: vec![index], container, run: rendition.last_run(), sink: Some(sink) });
+    }
+    for package in &plan.packages {
+        let container = Container::for_path(&package.manifest, Some(&package.container))?;
+        let renditions: Vec<&RenditionPlan> = package.renditions.iter().map(|index| &plan.renditions[*index]).collect();
+        let names = renditions.iter().map(|rendition| rendition.name.clone()).collect();
+        let first = renditions[0];
+        let sink = PackageSink::create(&package.manifest, container, names, package.segment_seconds, first.overwrite)?;
+        let sink: Box<dyn Sink> = Box::new(sink.with_options(first.mux_options.clone()));
+        let run = first.last_run();
+        targets.push(Target { renditions: package.renditions.clone(), container, run, sink: Some(sink) });
+    }
+    Ok(targets)
+}
+
+/// The files and packages that are written in a run.
+fn outputs(
+    plan: &Plan,
+    run: u8,
+    targets: &mut [Target],
+    source: &DecodedFile,
+    cancel: &Cancel,
+) -> Result<Vec<Output>, Error> {
+    let mut outputs = Vec::new();
+    for target in targets.iter_mut().filter(|target| target.run == run) {
+        let Some(sink) = target.sink.take() else { continue };
+        let first = &plan.renditions[target.renditions[0]];
+        outputs.push(Output {
+            renditions: target.renditions.clone(),
+            mux: MuxStage::new(plan, first, target.renditions.len(), sink, source)?,
+            other: OtherStage::new(plan, first, target.container.global_header(), cancel.clone()),
+        });
+    }
+    Ok(outputs)
+}
+
 fn lane(
     plan: &Plan,
     index: usize,
     step: &PassStep,
     source: &DecodedFile,
     list: &FrameList,
-    progress: &mut [Progress],
+    progress: &[Progress],
     cancel: &Cancel,
 ) -> Result<Lane, Error> {
     let rendition = &plan.renditions[index];
-    let sink = progress[index].sink.take_if(|_| step.output);
     let store = store(plan, rendition, step)?;
     // Each second pass reads them with its own handle, or has its own copy.
     let stats = match rendition.first_pass {
@@ -171,17 +263,15 @@ fn lane(
     };
     let kept = matches!(rendition.first_pass, FirstPass::Kept { .. }).then(|| stats.map(Stats::frames)).flatten();
     let expected = (!list.is_empty()).then_some(list.len() as u64).or(kept);
-    let mux = sink.map(|sink| MuxStage::new(plan, rendition, sink, source)).transpose()?;
-    let measures = !step.output && matches!(rendition.encoder.target, Target::Size(_));
-    let other = (step.output || measures)
-        .then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone()))
-        .flatten();
+    let measures = !step.output && matches!(rendition.encoder.target, rate::Target::Size(_));
+    let measure =
+        measures.then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone())).flatten();
     Ok(Lane {
         rendition: index,
         branch: rendition.branch,
+        forced_keyframes: rendition.encoder.forced_keyframes,
         encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), times },
-        mux,
-        other,
+        measure,
     })
 }
 
@@ -203,7 +293,7 @@ fn store(
     };
     let picture = &plan.pictures[rendition.branch];
     let frames = plan.frames().unwrap_or(0);
-    let made = Made { encoder: rendition.encoder.encoder, model, step, frames };
+    let made = stats::Made { encoder: rendition.encoder.encoder, model, step, frames };
     StatsStore::for_route(route, made.expected_bytes(picture.width, picture.height)).map(|store| Some((model, store)))
 }
 
@@ -227,14 +317,14 @@ fn take(
         bytes: encoded.bytes,
         stats_bytes: encoded.stats.as_ref().map(Stats::bytes),
         target_bps: target_bps(step, progress.rate),
+        bps: step.output.then(|| encoded.bytes as f64 * 8.0 / duration(list, source).max(1e-9)),
         wall_seconds: encoded.wall.as_secs_f64(),
         starved_seconds: encoded.starved.as_secs_f64(),
         blocked_seconds: encoded.blocked.as_secs_f64(),
     });
     progress.stats = encoded.stats.or(progress.stats.take());
     progress.others = lane.tally.or(progress.others.take());
-    progress.muxed = lane.muxed.or(progress.muxed.take());
-    if let (Target::Size(size), false) = (rendition.encoder.target, step.output) {
+    if let (rate::Target::Size(size), false) = (rendition.encoder.target, step.output) {
         let others = progress.others.map(|tally| tally.others).unwrap_or_default();
         let seconds = duration(list, source);
         let overhead = Overhead::of(&rendition.container);
@@ -310,13 +400,13 @@ fn duration(list: &FrameList, source: &DecodedFile) -> f64 {
 }
 
 fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64) -> Result<RenditionReport, Error> {
-    let muxed = progress.muxed.ok_or(Error::Stopped)?;
+    let made = progress.made.ok_or(Error::Stopped)?;
     let video_bytes = progress.passes.last().map_or(0, |pass| pass.bytes);
     let video_bps = video_bytes as f64 * 8.0 / seconds.max(1e-9);
     let aimed = progress.passes.last().and_then(|pass| pass.target_bps);
     let share = |is: f64, aimed: f64| is / aimed - 1.0;
     let size = match rendition.encoder.target {
-        Target::Size(size) => Some(share(muxed.finished.bytes as f64, size.0 as f64)),
+        rate::Target::Size(size) => Some(share(made.bytes as f64, size.0 as f64)),
         _ => None,
     };
     Ok(RenditionReport {
@@ -325,12 +415,12 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
         plan: rendition.encoder.clone(),
         first_pass: rendition.first_pass.clone(),
         passes: progress.passes,
-        bytes: muxed.finished.bytes,
+        bytes: made.bytes,
         video_bytes,
         video_bps,
         bitrate_error: aimed.filter(|_| rendition.encoder.target.is_bitrate()).map(|bps| share(video_bps, bps as f64)),
         size_error: size,
-        verified: muxed.finished.path.is_some(),
+        verified: made.verified,
     })
 }
 

@@ -49,10 +49,10 @@ pub(crate) struct FeedStage<'r> {
     pub(crate) source: &'r mut dyn FrameSource,
     pub(crate) cache: &'r mut FrameCache,
     pub(crate) list: &'r mut FrameList,
-    /// For each lane: the branch it wants, and its queue.
-    pub(crate) outlets: Vec<(usize, Sender<Fed>)>,
-    /// Whether nobody needs the frames after this run.
-    pub(crate) last: bool,
+    /// One for each lane.
+    pub(crate) outlets: Vec<Outlet>,
+    /// For each branch, whether a later run needs its frames.
+    pub(crate) keep: &'r [bool],
     /// What was analysed in earlier jobs: the source must be the same frames.
     pub(crate) analysed: &'r [Analysed],
     /// The input's name, where its damage ends the run.
@@ -60,6 +60,15 @@ pub(crate) struct FeedStage<'r> {
     pub(crate) cancel: &'r Cancel,
     pub(crate) events: Sender<Event>,
     pub(crate) pulse: Arc<Pulse>,
+}
+
+/// Where frames go: to one encoder.
+pub(crate) struct Outlet {
+    /// The branch it wants.
+    pub(crate) branch: usize,
+    /// Distance in frames of those that are marked as key frames.
+    pub(crate) forced_keyframes: Option<u32>,
+    pub(crate) frames: Sender<Fed>,
 }
 
 impl FeedStage<'_> {
@@ -73,8 +82,8 @@ impl FeedStage<'_> {
         // Before anybody is told of the end, or the output would be finished.
         self.refuse_damage()?;
         self.source.unchanged()?;
-        for (_, outlet) in &self.outlets {
-            send_timed(outlet, Fed::End, &self.pulse, &mut feeding.blocked)?;
+        for outlet in &self.outlets {
+            send_timed(&outlet.frames, Fed::End, &self.pulse, &mut feeding.blocked)?;
         }
         Ok(feeding)
     }
@@ -82,7 +91,6 @@ impl FeedStage<'_> {
     /// Decodes, lists and keeps every frame.
     fn first(&mut self, feeding: &mut Feeding) -> Result<(), Error> {
         let mut clock = None;
-        let in_flight = (FRAMES_IN_FLIGHT * self.outlets.len()) as u64;
         while let Some(frames) = self.made(feeding, |stage| stage.source.next())? {
             let clock = clock.get_or_insert_with(|| Clock::new(self.source.time_base(), self.source.frame_rate(), 0.0));
             let pts = frames.first().and_then(Frame::pts);
@@ -91,7 +99,7 @@ impl FeedStage<'_> {
             self.hold_to_analysis(self.list.len(), listed.moment, &hashes)?;
             self.list.push(listed);
             // With nobody to come after, nothing is kept.
-            if !self.last && self.cache.keep(&frames, in_flight)? {
+            if self.keep.contains(&true) && self.cache.keep(&frames, self.keep, IN_FLIGHT)? {
                 self.tell_cache();
             }
             self.hand_out(&frames, listed.moment, feeding)?;
@@ -111,7 +119,7 @@ impl FeedStage<'_> {
     fn again(&mut self, feeding: &mut Feeding) -> Result<(), Error> {
         let kept = self.cache.len();
         for index in 0..kept {
-            let frames = self.cache.frames(index, self.last)?;
+            let frames = self.cache.frames(index, !self.keep.contains(&true))?;
             self.hand_out(&frames, self.list.entries()[index].moment, feeding)?;
             feeding.from_cache += 1;
         }
@@ -202,12 +210,13 @@ impl FeedStage<'_> {
     fn hand_out(&mut self, frames: &[Frame], moment: Moment, feeding: &mut Feeding) -> Result<(), Error> {
         self.stop_if_asked()?;
         self.refuse_damage()?;
-        for (branch, outlet) in &self.outlets {
-            let mut frame = frames[*branch].share().map_err(|_| Error::Stopped)?;
+        for outlet in &self.outlets {
+            let forced = outlet.forced_keyframes.is_some_and(|frames| feeding.frames.is_multiple_of(u64::from(frames)));
+            let mut frame = frames[outlet.branch].share().map_err(|_| Error::Stopped)?;
             frame.set_pts(moment.grid);
             frame.set_duration(1);
-            frame.set_picture_type(false);
-            send_timed(outlet, Fed::Frame(frame, moment), &self.pulse, &mut feeding.blocked)?;
+            frame.set_picture_type(forced);
+            send_timed(&outlet.frames, Fed::Frame(frame, moment), &self.pulse, &mut feeding.blocked)?;
         }
         feeding.frames += 1;
         Ok(())
@@ -257,6 +266,9 @@ fn of_all(hashes: &[u64]) -> u64 {
     hashes.iter().fold(0, |all, one| all.rotate_left(17) ^ one)
 }
 
+/// Frames of a branch that queues and encoders hold at most beside the cache, however many lanes share it: lanes get frames
+/// in step, and sharing costs nothing.
+const IN_FLIGHT: u64 = FRAMES_IN_FLIGHT as u64 + 1;
 /// How far before a wanted frame a seek aims, so that its references and the pictures that lean over a key frame are there.
 const PREROLL_SECONDS: f64 = 1.0;
 const CACHE_EVENT_EVERY: usize = 8;

@@ -1,9 +1,12 @@
-//! The stage that writes: video packets from its encoder, and the other streams up to the time of the video.
+//! The stage that writes: video packets from one encoder or several, and the other streams up to the time of the video.
 //!
-//! Invariant: a packet of another stream is asked for only when its time has come, so nothing piles up; output is finished
-//! only when both sides have said End.
+//! Invariants: packets of different encoders leave in the order of their decoding times, and no encoder waits for another's;
+//! a packet of another stream is asked for only when its time has come, so nothing piles up; output is completed only when
+//! all sides have said End.
 
-use crossbeam_channel::Receiver;
+use std::collections::VecDeque;
+
+use crossbeam_channel::{Receiver, Select};
 
 use crate::av::muxer::Cut;
 use crate::av::packet::Packet;
@@ -14,42 +17,44 @@ use crate::media::Rational;
 use crate::pipeline::encode::Coded;
 use crate::pipeline::other::{Along, Other};
 use crate::pipeline::watch::Pulse;
-use crate::sink::{Finished, OutputStream, Sink, Streams};
+use crate::sink::{OutputStream, Sink, Streams};
 use crate::source::DecodedFile;
-
-/// What the stage did.
-#[derive(Debug)]
-pub(crate) struct Muxed {
-    pub(crate) finished: Finished,
-}
 
 pub(crate) struct MuxStage {
     sink: Box<dyn Sink>,
-    /// Indices of the carried streams in the source, in the order in which the output has them; the video is among them.
+    /// Indices of the carried streams in the source, in the order in which the output has them. A file has its video among
+    /// them, at the video's index; a package has all its videos first.
     order: Vec<usize>,
-    /// The source's video stream, and what it says of itself.
+    /// The source's video stream, and what it says of itself; once for each encoder.
     video: usize,
-    like: StreamParameters,
+    like: Vec<StreamParameters>,
     headers: FileHeaders,
     cut: Cut,
 }
 
 impl MuxStage {
-    /// A stage that writes a rendition to `sink`.
+    /// A stage that writes to `sink` what so many encoders make, the other streams as this rendition has them.
     ///
     /// # Errors
     /// Out of memory.
     pub(crate) fn new(
         plan: &Plan,
         rendition: &RenditionPlan,
+        encoders: usize,
         sink: Box<dyn Sink>,
         source: &DecodedFile,
     ) -> Result<Self, Error> {
+        let video = plan.source.video.index;
+        let mut order = carried(rendition);
+        if plan.packages.iter().any(|package| package.manifest == rendition.output) {
+            // Stable: the others stay as they are.
+            order.sort_by_key(|index| *index != video);
+        }
         Ok(MuxStage {
             sink,
-            order: order(rendition),
-            video: plan.source.video.index,
-            like: source.stream()?,
+            order,
+            video,
+            like: (0..encoders).map(|_| source.stream()).collect::<Result<_, _>>()?,
             headers: source.headers(),
             cut: Cut {
                 from_seconds: plan.input.begins(&plan.source),
@@ -58,94 +63,140 @@ impl MuxStage {
         })
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the queue closes when the stage ends")]
+    /// Returns the sink complete, and not yet under its final name.
     pub(crate) fn run(
         self,
-        coded: Receiver<Coded>,
+        coded: Vec<Receiver<Coded>>,
         along: Option<Receiver<Other>>,
         pulse: &Pulse,
-    ) -> Result<Muxed, Error> {
-        let mut muxing = self.start(&coded, along, pulse)?;
-        loop {
-            match pulse.while_waiting(|| coded.recv()).map_err(|_| Error::Stopped)? {
-                Coded::Packet(packet, time_base) => muxing.video(packet, time_base)?,
-                Coded::Start(_) => return Err(Error::Stopped),
-                Coded::End => break,
-            }
+    ) -> Result<Box<dyn Sink>, Error> {
+        let mut muxing = self.start(coded, along, pulse)?;
+        while !muxing.write_what_is_due()? {
+            muxing.take_one()?;
         }
-        muxing.rest()?;
-        Ok(Muxed { finished: muxing.sink.finish()? })
+        muxing.others_until(None)?;
+        muxing.sink.seal()?;
+        Ok(muxing.sink)
     }
 
-    /// Waits until every stream is known, and tells the sink.
+    /// Waits until every stream is known, and tells the sink. Every encoder opens on the first frame, which all get before
+    /// any gets the second, so waiting for one after the other holds nobody up.
     fn start<'p>(
         self,
-        coded: &Receiver<Coded>,
+        coded: Vec<Receiver<Coded>>,
         along: Option<Receiver<Other>>,
         pulse: &'p Pulse,
     ) -> Result<Muxing<'p>, Error> {
-        let first = pulse.while_waiting(|| coded.recv()).map_err(|_| Error::Stopped)?;
-        let Coded::Start(video) = first else { return Err(Error::Stopped) };
-        let mut known: Vec<Along> = match along.as_ref().map(|along| pulse.while_waiting(|| along.recv())) {
+        let mut known: Vec<(Place, OutputStream)> = Vec::new();
+        for (number, (coded, like)) in coded.iter().zip(self.like).enumerate() {
+            let first = pulse.while_waiting(|| coded.recv()).map_err(|_| Error::Stopped)?;
+            let Coded::Start(stream) = first else { return Err(Error::Stopped) };
+            known.push((Place::Video(number), OutputStream::Encoded { stream: *stream, like: Some(like) }));
+        }
+        let others = match along.as_ref().map(|along| pulse.while_waiting(|| along.recv())) {
             None => Vec::new(),
             Some(Ok(Other::Start(known))) => known,
             Some(_) => return Err(Error::Stopped),
         };
-        let video = OutputStream::Encoded { stream: *video, like: Some(self.like) };
-        known.push(Along { input: self.video, stream: video });
-        known.sort_by_key(|along| self.order.iter().position(|input| *input == along.input));
-        let inputs: Vec<usize> = known.iter().map(|along| along.input).collect();
-        let streams = Streams {
-            streams: known.into_iter().map(|along| along.stream).collect(),
-            headers: self.headers,
-            cut: self.cut,
+        known.extend(others.into_iter().map(|Along { input, stream }| (Place::Other(input), stream)));
+        let input_of = |place: &Place| match place {
+            Place::Video(_) => self.video,
+            Place::Other(input) => *input,
         };
+        known.sort_by_key(|(place, _)| self.order.iter().position(|input| *input == input_of(place)));
+        let (places, streams) = known.into_iter().unzip();
+        let streams = Streams { streams, headers: self.headers, cut: self.cut };
         let mut sink = self.sink;
         sink.start(&streams)?;
-        Ok(Muxing { sink, inputs, video: self.video, along, waiting: None, pulse })
+        let videos = coded.into_iter().map(|coded| Video { coded: Some(coded), waiting: VecDeque::new() }).collect();
+        Ok(Muxing { sink, places, videos, along, other: None, pulse })
     }
+}
+
+/// Whose an output stream is.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// The encoder's of this number.
+    Video(usize),
+    /// The source's stream of this index.
+    Other(usize),
+}
+
+/// What comes from one encoder.
+struct Video {
+    /// `None` once it has said End.
+    coded: Option<Receiver<Coded>>,
+    /// Packets that wait for those of a slower encoder: as many as the two encoders' delays differ.
+    waiting: VecDeque<(Packet, Rational)>,
 }
 
 struct Muxing<'p> {
     sink: Box<dyn Sink>,
-    /// Index in the source of each of the output's streams.
-    inputs: Vec<usize>,
-    video: usize,
+    /// Whose each of the output's streams is.
+    places: Vec<Place>,
+    videos: Vec<Video>,
     along: Option<Receiver<Other>>,
     /// A packet of another stream whose time has not come.
-    waiting: Option<(Packet, usize, Rational)>,
+    other: Option<(Packet, usize, Rational)>,
     pulse: &'p Pulse,
 }
 
 impl Muxing<'_> {
-    fn video(&mut self, packet: Packet, time_base: Rational) -> Result<(), Error> {
-        let seconds = seconds(&packet, time_base);
-        self.others_until(seconds)?;
-        let stream = self.output_of(self.video)?;
-        self.sink.write(packet, stream, time_base)
+    /// Writes while every encoder has something to show; says whether all have ended.
+    fn write_what_is_due(&mut self) -> Result<bool, Error> {
+        while self.videos.iter().all(|video| video.coded.is_none() || !video.waiting.is_empty()) {
+            let first = |video: &Video| video.waiting.front().and_then(|(packet, base)| seconds(packet, *base));
+            let next = (0..self.videos.len()).filter(|number| !self.videos[*number].waiting.is_empty()).min_by(
+                |one, other| {
+                    let (one, other) = (first(&self.videos[*one]), first(&self.videos[*other]));
+                    one.unwrap_or(f64::MIN).total_cmp(&other.unwrap_or(f64::MIN))
+                },
+            );
+            let Some(number) = next else { return Ok(true) };
+            if let Some((packet, time_base)) = self.videos[number].waiting.pop_front() {
+                self.others_until(seconds(&packet, time_base))?;
+                self.write(packet, Place::Video(number), time_base)?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits for whichever encoder has something first.
+    fn take_one(&mut self) -> Result<(), Error> {
+        let mut select = Select::new();
+        let open: Vec<usize> = (0..self.videos.len()).filter(|number| self.videos[*number].coded.is_some()).collect();
+        for number in &open {
+            if let Some(coded) = &self.videos[*number].coded {
+                select.recv(coded);
+            }
+        }
+        let ready = self.pulse.while_waiting(|| select.select());
+        let number = open[ready.index()];
+        let Some(coded) = &self.videos[number].coded else { return Err(Error::Stopped) };
+        match ready.recv(coded).map_err(|_| Error::Stopped)? {
+            Coded::Packet(packet, time_base) => self.videos[number].waiting.push_back((packet, time_base)),
+            Coded::Start(_) => return Err(Error::Stopped),
+            Coded::End => self.videos[number].coded = None,
+        }
+        Ok(())
     }
 
     /// Writes packets of the other streams that are due; waits for them, for theirs is the turn.
     fn others_until(&mut self, due: Option<f64>) -> Result<(), Error> {
         loop {
-            if self.waiting.is_none() {
-                self.waiting = self.next_other()?;
+            if self.other.is_none() {
+                self.other = self.next_other()?;
             }
-            let Some((packet, _, time_base)) = &self.waiting else { return Ok(()) };
+            let Some((packet, _, time_base)) = &self.other else { return Ok(()) };
             if let (Some(at), Some(due)) = (seconds(packet, *time_base), due)
                 && at > due
             {
                 return Ok(());
             }
-            if let Some((packet, input, time_base)) = self.waiting.take() {
-                let stream = self.output_of(input)?;
-                self.sink.write(packet, stream, time_base)?;
+            if let Some((packet, input, time_base)) = self.other.take() {
+                self.write(packet, Place::Other(input), time_base)?;
             }
         }
-    }
-
-    fn rest(&mut self) -> Result<(), Error> {
-        self.others_until(None)
     }
 
     fn next_other(&mut self) -> Result<Option<(Packet, usize, Rational)>, Error> {
@@ -160,8 +211,9 @@ impl Muxing<'_> {
         }
     }
 
-    fn output_of(&self, input: usize) -> Result<usize, Error> {
-        self.inputs.iter().position(|known| *known == input).ok_or(Error::Stopped)
+    fn write(&mut self, packet: Packet, place: Place, time_base: Rational) -> Result<(), Error> {
+        let stream = self.places.iter().position(|known| *known == place).ok_or(Error::Stopped)?;
+        self.sink.write(packet, stream, time_base)
     }
 }
 
@@ -171,7 +223,7 @@ fn seconds(packet: &Packet, time_base: Rational) -> Option<f64> {
 }
 
 /// The carried streams and the video, in the source's order.
-fn order(rendition: &RenditionPlan) -> Vec<usize> {
+fn carried(rendition: &RenditionPlan) -> Vec<usize> {
     let kept = |fate: &Fate| fate.is_carried() || *fate == Fate::Encode;
     rendition.streams.iter().filter(|plan| kept(&plan.fate)).map(|plan| plan.stream.index).collect()
 }

@@ -57,6 +57,7 @@ impl<'a> Compiler<'a> {
             cap: self.request.cap,
             analysis: course.analysis(),
             steps: self.steps(&course, &shared),
+            forced_keyframes: self.request.gop_frames.filter(|_| !self.adapter.gop.exact),
             pixel_formats: self.pixel_formats(),
             warnings: self.warnings,
         })
@@ -363,6 +364,9 @@ impl<'a> Compiler<'a> {
         let lengths = lengths.map(|slot| planned(slot.option, slot.key, &frames.to_string(), Origin::You));
         let mut settings: Vec<PlannedSetting> = lengths.collect();
         settings.extend(self.present(gop.fixed, Origin::Adapter));
+        if !gop.exact {
+            settings.extend(self.present(gop.forced, Origin::Adapter));
+        }
         Ok(settings)
     }
 

@@ -16,6 +16,9 @@ impl fmt::Display for EncoderPlan {
         if let Some(analysis) = &self.analysis {
             writeln!(f, "  analysis: {}", analysis.words)?;
         }
+        if let Some(frames) = self.forced_keyframes {
+            writeln!(f, "  key frames: every {frames} frames, each forced")?;
+        }
         for step in &self.steps {
             write!(f, "{step}")?;
         }

@@ -3,18 +3,18 @@
 //! Invariants: until then the bytes are in a private sibling, `.NAME.repass-XXXXXX.part`, locked while its writer lives; the
 //! final name is touched once, by a rename; leftovers of killed runs are told by their missing lock and removed.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::Permissions;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tempfile::{Builder, NamedTempFile};
+use tempfile::NamedTempFile;
 
 use crate::av::AvError;
 use crate::av::muxer::{Container, Media, Muxer, MuxerSetup};
 use crate::av::packet::Packet;
 use crate::error::{Error, Refusal};
 use crate::media::Rational;
+use crate::sink::place::{create_locked, final_name, folder_of, prefix_of, refused, remove_leftovers, sync_folder};
 use crate::sink::{Finished, OutputStream, Sink, Streams, verify};
 
 /// Writes a media file.
@@ -36,6 +36,8 @@ type Act = Box<dyn FnOnce(&Path) + Send>;
 enum State {
     Created(Box<dyn Media>),
     Writing(Box<Muxer>),
+    /// Complete and verified, under its temporary name.
+    Sealed(Box<Finished>),
     /// An error came in between: there is nothing to finish.
     Broken,
 }
@@ -48,8 +50,12 @@ impl FileSink {
     /// [`Refusal::Exists`] and [`Refusal::Output`] for a name that cannot be used, [`Error::Write`] where the file cannot be
     /// made for other reasons.
     pub fn create(path: &Path, container: Container, overwrite: bool) -> Result<Self, Error> {
+        if container.is_package() {
+            let why = format!("{} is several files, which a package writes", container.name());
+            return Err(Refusal::Output { path: path.display().to_string(), why }.into());
+        }
         let path = final_name(path, overwrite)?;
-        let prefix = format!(".{}.repass-", shortened(path.file_name().unwrap_or_default()));
+        let prefix = prefix_of(&path);
         let folder = folder_of(&path);
         let fault = |source: io::Error| refused(&path, source);
         remove_leftovers(folder, &prefix).map_err(fault)?;
@@ -121,8 +127,14 @@ impl FileSink {
     /// Gives the verified file its name, and makes both last.
     fn publish(self) -> Result<PathBuf, Error> {
         let path = self.path;
-        publish(self.temporary, self.permissions, &path, self.overwrite)
-            .map_err(|source| Error::Write { path: path.clone(), source })?;
+        let fault = |source| Error::Write { path: path.clone(), source };
+        self.temporary.as_file().set_permissions(self.permissions).map_err(fault)?;
+        let persisted = match self.overwrite {
+            true => self.temporary.persist(&path),
+            false => self.temporary.persist_noclobber(&path),
+        };
+        persisted.map_err(|error| fault(error.error))?;
+        sync_folder(folder_of(&path)).map_err(fault)?;
         Ok(path)
     }
 
@@ -156,7 +168,7 @@ impl Sink for FileSink {
         written
     }
 
-    fn finish(mut self: Box<Self>) -> Result<Finished, Error> {
+    fn seal(&mut self) -> Result<(), Error> {
         let State::Writing(muxer) = std::mem::replace(&mut self.state, State::Broken) else {
             return Err(self.out_of_order("nothing was written"));
         };
@@ -168,181 +180,19 @@ impl Sink for FileSink {
         }
         verify::verify(self.temporary.path(), &self.container, &written.tallies)
             .map_err(|why| Error::Verify { path: self.path.clone(), why })?;
-        let path = self.publish()?;
         let (bytes, nudged) = (written.bytes, written.nudged);
-        Ok(Finished { path: Some(path), bytes, nudged, ..Finished::of(written.tallies) })
-    }
-}
-
-/// A file of our own that appears under its name whole or not at all, as [`FileSink`] makes media files.
-pub(crate) struct WholeFile {
-    path: PathBuf,
-    overwrite: bool,
-    temporary: NamedTempFile,
-    permissions: Permissions,
-}
-
-impl WholeFile {
-    /// As [`FileSink::create`].
-    pub(crate) fn create(path: &Path, overwrite: bool) -> Result<Self, Error> {
-        let path = final_name(path, overwrite)?;
-        let prefix = format!(".{}.repass-", shortened(path.file_name().unwrap_or_default()));
-        let fault = |source: io::Error| refused(&path, source);
-        remove_leftovers(folder_of(&path), &prefix).map_err(fault)?;
-        let (temporary, permissions) = create_locked(folder_of(&path), &prefix, &path).map_err(fault)?;
-        Ok(WholeFile { path, overwrite, temporary, permissions })
+        self.state = State::Sealed(Box::new(Finished { bytes, nudged, ..Finished::of(written.tallies) }));
+        Ok(())
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(crate) fn file(&self) -> &File {
-        self.temporary.as_file()
-    }
-
-    /// Gives the file its name, and makes both last.
-    pub(crate) fn publish(self) -> Result<(), Error> {
-        let synced = self.temporary.as_file().sync_all();
-        synced
-            .and_then(|()| publish(self.temporary, self.permissions, &self.path, self.overwrite))
-            .map_err(|source| Error::Write { path: self.path.clone(), source })
-    }
-}
-
-fn publish(temporary: NamedTempFile, permissions: Permissions, path: &Path, overwrite: bool) -> io::Result<()> {
-    temporary.as_file().set_permissions(permissions)?;
-    let persisted = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
-    persisted.map_err(|error| error.error)?;
-    sync_folder(folder_of(path))
-}
-
-/// The name to rename to: links followed, and nothing but a regular file replaced.
-fn final_name(path: &Path, overwrite: bool) -> Result<PathBuf, Refusal> {
-    let shown = || path.display().to_string();
-    let name = match fs::metadata(path) {
-        Ok(found) if !found.is_file() => {
-            return Err(Refusal::Output { path: shown(), why: "is not a regular file".into() });
+    fn finish(mut self: Box<Self>) -> Result<Finished, Error> {
+        if let State::Writing(_) = self.state {
+            self.seal()?;
         }
-        Ok(_) if !overwrite => return Err(Refusal::Exists { path: shown() }),
-        Ok(_) => fs::canonicalize(path).map_err(|why| Refusal::Output { path: shown(), why: why.to_string() })?,
-        Err(_) => path.to_owned(),
-    };
-    if name.file_name().is_none() {
-        return Err(Refusal::Output { path: shown(), why: "is not the name of a file".into() });
-    }
-    Ok(name)
-}
-
-/// Why the temporary file cannot be made: about the place it is a refusal, else an error of writing.
-fn refused(path: &Path, source: io::Error) -> Error {
-    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
-    match source.kind() {
-        NotFound | NotADirectory | PermissionDenied | ReadOnlyFilesystem => {
-            let folder = folder_of(path).display();
-            Refusal::Output {
-                path: path.display().to_string(),
-                why: format!("cannot create a file in {folder}: {source}"),
-            }
-            .into()
-        }
-        _ => Error::Write { path: path.to_owned(), source },
+        let State::Sealed(finished) = std::mem::replace(&mut self.state, State::Broken) else {
+            return Err(self.out_of_order("nothing was written"));
+        };
+        let path = self.publish()?;
+        Ok(Finished { path: Some(path), ..*finished })
     }
 }
-
-/// A locked temporary file, and the mode it will have when it is renamed.
-fn create_locked(folder: &Path, prefix: &str, path: &Path) -> io::Result<(NamedTempFile, Permissions)> {
-    loop {
-        let mut builder = Builder::new();
-        builder.prefix(prefix).suffix(SUFFIX);
-        let temporary = private(&mut builder, folder)?;
-        let locked = lock(temporary.0.as_file());
-        // Between making and locking, another run may have taken the file for a leftover: only one that still has its name
-        // is ours.
-        if locked && same_file(temporary.0.as_file(), temporary.0.path())? {
-            let mode = fs::metadata(path).map_or(temporary.1, |existing| existing.permissions());
-            return Ok((temporary.0, mode));
-        }
-    }
-}
-
-/// Makes the file with the mode that anything made here would get, so that the kernel applies umask and default ACL; notes
-/// it, and closes the file to others before the first byte is written.
-#[cfg(unix)]
-fn private(builder: &mut Builder<'_, '_>, folder: &Path) -> io::Result<(NamedTempFile, Permissions)> {
-    use std::os::unix::fs::PermissionsExt;
-    let temporary = builder.permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
-    let permissions = temporary.as_file().metadata()?.permissions();
-    temporary.as_file().set_permissions(Permissions::from_mode(0o600))?;
-    Ok((temporary, permissions))
-}
-
-#[cfg(not(unix))]
-fn private(builder: &mut Builder<'_, '_>, folder: &Path) -> io::Result<(NamedTempFile, Permissions)> {
-    let temporary = builder.tempfile_in(folder)?;
-    let permissions = temporary.as_file().metadata()?.permissions();
-    Ok((temporary, permissions))
-}
-
-/// Whether the lock is ours, or there are no locks on this file system: nobody could take it for a leftover then.
-fn lock(file: &File) -> bool {
-    !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
-}
-
-#[cfg(unix)]
-fn same_file(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let open = file.metadata()?;
-    Ok(fs::metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino())))
-}
-
-#[cfg(not(unix))]
-fn same_file(_: &File, path: &Path) -> io::Result<bool> {
-    path.try_exists()
-}
-
-/// Removes temporary files of this name whose writer is gone. One that cannot be opened or locked is left alone.
-fn remove_leftovers(folder: &Path, prefix: &str) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(prefix) && name.ends_with(SUFFIX) && entry.file_type()?.is_file() {
-            let abandoned = File::open(entry.path()).ok().filter(|file| file.try_lock().is_ok());
-            if abandoned.is_some() {
-                // Another run may be removing it too.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Makes the rename last. Some file systems have no such notion for folders.
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Err(error),
-        _ => Ok(()),
-    }
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// The name, cut so that the temporary one still fits into the 255 bytes that most file systems allow.
-fn shortened(name: &OsStr) -> String {
-    let name = name.to_string_lossy();
-    let end = (0..=LONGEST_NAME).rev().find(|end| name.is_char_boundary(*end) && *end <= name.len());
-    name[..end.unwrap_or(0)].to_owned()
-}
-
-const LONGEST_NAME: usize = 200;
-
-const SUFFIX: &str = ".part";

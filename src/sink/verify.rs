@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::av::inspect::{Inspection, inspect};
+use crate::av::inspect::{Inspection, inspect, inspect_segments};
 use crate::av::muxer::{Container, Tally};
 use crate::media::StreamKind;
 
@@ -25,6 +25,18 @@ pub(super) fn verify(path: &Path, container: &Container, written: &[Tally]) -> R
         }
     }
     length(&found, container, written)
+}
+
+/// Reads one stream of a package back from its segments, as `list` names them.
+///
+/// # Errors
+/// As for [`verify`].
+pub(super) fn verify_segments(list: &Path, written: &Tally) -> Result<(), String> {
+    let found = inspect_segments(list).map_err(|error| format!("the segments cannot be read back: {error}"))?;
+    let container = Container::of_segments().ok_or("the linked libavformat has no MP4")?;
+    let [found] = found.streams.as_slice() else { return Err("the segments are not of one stream".to_owned()) };
+    // Whether static HDR metadata gets into segments is libavformat's affair; the stream carries it itself.
+    compare(&Tally { hdr: false, ..written.clone() }, found, &container)
 }
 
 /// As what a stream of this kind comes back.

@@ -41,6 +41,8 @@ pub struct Header {
     pub target: String,
     /// All settings of the pass.
     pub settings: Vec<PlannedSetting>,
+    /// Distance in frames of those that were marked as key frames.
+    pub forced_keyframes: Option<u32>,
     /// Width of the frames in pixels.
     pub width: u32,
     /// Height of the frames in pixels.
@@ -109,12 +111,14 @@ impl Artefact {
         let versions = versions();
         let said = |library: &Option<String>| library.clone().unwrap_or_else(|| "unknown".to_owned());
         let header = &self.header;
+        let every = |frames: Option<u32>| frames.map_or("not set".to_owned(), |frames| format!("{frames} frames"));
         let pairs = [
             ("encoder", header.encoder.clone(), plan.encoder.to_owned()),
             ("repass's row of it", header.row.to_string(), plan.row.to_string()),
             ("libavcodec", header.libavcodec.clone(), versions.libavcodec),
             ("FFmpeg", header.ffmpeg.clone(), versions.ffmpeg),
             ("encoder library", said(&header.library), said(&plan.library)),
+            ("forced key frames", every(header.forced_keyframes), every(plan.forced_keyframes)),
         ];
         let differs = |(what, then, now): (&str, String, String)| {
             (then != now).then(|| format!("{what}: {then} then, {now} now"))

@@ -31,7 +31,7 @@ pub fn ffmpeg(arguments: &[&str]) -> Output {
     let output = Command::new("ffmpeg")
         .args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y"])
         .args(arguments)
-        // As `repass::av::start_memory_from_zero` does for us: x264's bits depend on memory that nobody wrote.
+        // As `repass::av::let_jobs_zero_memory` does for us: x264's bits depend on memory that nobody wrote.
         .env("MALLOC_PERTURB_", "255")
         .output()
         .expect("the ffmpeg program is installed");

@@ -37,7 +37,8 @@ impl Container {
         };
         let found =
             guess(path, format).ok_or_else(|| refuse("anything", "no such container; use .mp4, .mkv or .webm"))?;
-        if found.flags() & (ffi::AVFMT_NOFILE | ffi::AVFMT_NEEDNUMBER) != 0 || found.is_any(SEVERAL_FILES) {
+        let several = found.flags() & (ffi::AVFMT_NOFILE | ffi::AVFMT_NEEDNUMBER) != 0 || found.is_any(SEVERAL_FILES);
+        if several && !found.is_package() {
             return Err(refuse("a video in one file", "use .mp4, .mkv or .webm"));
         }
         Ok(found)
@@ -54,6 +55,17 @@ impl Container {
     #[must_use]
     pub fn global_header(&self) -> bool {
         self.flags() & ffi::AVFMT_GLOBALHEADER != 0
+    }
+
+    /// Whether it is a manifest with segments beside it: HLS or DASH.
+    #[must_use]
+    pub fn is_package(&self) -> bool {
+        self.is_any(PACKAGES)
+    }
+
+    /// The container of a package's segments.
+    pub(crate) fn of_segments() -> Option<Container> {
+        guess(Path::new("x.mp4"), None)
     }
 
     /// Whether it is one bare stream without structure (`.h264`, `.ivf`, `.obu`): no second stream, no metadata, mostly no
@@ -75,6 +87,10 @@ impl Container {
     /// by trying.
     #[must_use]
     pub fn holds(&self, kind: StreamKind, codec: &str) -> bool {
+        if self.is_package() {
+            let segments = Container::of_segments().filter(|_| matches!(kind, StreamKind::Video | StreamKind::Audio));
+            return segments.is_some_and(|segments| segments.holds(kind, codec));
+        }
         match kind {
             StreamKind::Attachment => self.is_any(&["matroska"]),
             StreamKind::Data => self.is_any(&["mpegts"]) && MPEGTS_DATA.contains(&codec),
@@ -222,6 +238,9 @@ const SEVERAL_FILES: &[&str] = &[
     "tee",
     "webm_chunk",
 ];
+
+/// Of these, a manifest with segments.
+const PACKAGES: &[&str] = &["hls", "dash"];
 
 /// All that libavformat's mov muxer writes.
 const MOV_FAMILY: &[&str] = &["mov", "mp4", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"];

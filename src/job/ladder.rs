@@ -1,0 +1,321 @@
+//! From what is asked of a job to its renditions: which fit the source, what feeds each, which belong together.
+//!
+//! Invariant: sizes and key frames are decided once, for the picture behind the common filters; renditions of one size and
+//! pixel format share one branch of the graph.
+
+use crate::adapter::Adapter;
+use crate::av::filter::FilterOutput;
+use crate::av::frame::chroma_step;
+use crate::av::muxer::Container;
+use crate::error::{Error, Refusal};
+use crate::job::rung::Scaled;
+use crate::job::{
+    Fate, FirstPass, JobRequest, PackagePlan, Picture, RenditionPlan, RenditionRequest, Size, StreamPlan, check_output,
+    least_rate, size, streams,
+};
+use crate::media::{SourceInfo, StreamKind};
+use crate::plan::{Request, compile};
+use crate::probe::capabilities;
+use crate::rate::{BitRate, ByteSize, GopLength, Target};
+use crate::source::{Branch, DecodedFile, Graph, Input};
+use crate::timing::Timing;
+
+/// A job on its way from what is asked for to a plan.
+pub(super) struct Ladder<'j> {
+    request: &'j JobRequest,
+    file: &'j DecodedFile,
+    timing: Timing,
+    /// What comes out of the filters that all renditions share; asked for only where it matters.
+    picture: Option<FilterOutput>,
+    graph: Graph,
+    warnings: Vec<String>,
+}
+
+impl<'j> Ladder<'j> {
+    pub(super) fn over(request: &'j JobRequest, file: &'j DecodedFile) -> Result<Self, Error> {
+        let video = &file.info().video;
+        let graph = Graph { rotation: video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
+        let matters = |rendition: &RenditionRequest| {
+            rendition.size != Size::Source
+                || matches!(rendition.gop, Some(GopLength::Seconds(_)))
+                || is_package(rendition)
+        };
+        let picture = match request.renditions.iter().any(matters) {
+            true => file.pictures(&Graph { branches: vec![AS_IT_COMES], ..graph.clone() })?.pop(),
+            false => None,
+        };
+        Ok(Ladder { request, file, timing: Timing::of(video), picture, graph, warnings: Vec::new() })
+    }
+
+    /// The renditions that are not larger than the source, or all where that is allowed.
+    pub(super) fn fitting(&mut self) -> Result<Vec<(&'j RenditionRequest, Scaled)>, Refusal> {
+        let mut fitting = Vec::new();
+        let mut above = Vec::new();
+        for rendition in &self.request.renditions {
+            let scaled = match &self.picture {
+                Some(picture) => rendition.size.of(picture, self.request.enlarge),
+                None => Some(Scaled { size: None, shape: None }),
+            };
+            match scaled {
+                Some(scaled) => fitting.push((rendition, scaled)),
+                None => above.push(rendition),
+            }
+        }
+        let Some(picture) = &self.picture else { return Ok(fitting) };
+        let source = format!("{}x{}", picture.width, picture.height);
+        if fitting.is_empty() && !above.is_empty() {
+            let names: Vec<&str> = above.iter().map(|rendition| rendition.name.as_str()).collect();
+            return Err(Refusal::Ladder { renditions: names.join(", "), picture: source });
+        }
+        let told = above.iter().map(|rendition| {
+            let (name, size) = (&rendition.name, rendition.size);
+            format!("{name} is left out: {size} is larger than the source ({source}); --allow-upscale makes it")
+        });
+        self.warnings.extend(told);
+        Ok(fitting)
+    }
+
+    /// Plans one rendition.
+    pub(super) fn rendition(&mut self, request: &RenditionRequest, scaled: Scaled) -> Result<RenditionPlan, Error> {
+        let container = Container::for_path(&request.output, request.container.as_deref())?;
+        check_output(request, container, &self.request.input.path)?;
+        let adapter = request.encoder.adapter;
+        let holds = |kind, codec: &str| container.holds(kind, codec);
+        let holder = streams::Holder { name: container.name(), holds: &holds };
+        if !container.holds(StreamKind::Video, adapter.codec) {
+            return Err(Refusal::Container {
+                container: container.name().to_owned(),
+                what: format!("{} video", adapter.codec),
+                remedy: "choose .mkv, or another encoder".to_owned(),
+            }
+            .into());
+        }
+        let (streams, left_out) = streams::decide(self.file.info(), &request.audio, request.subtitles, &holder)?;
+        // Filters and scaling may or may not know of fields; whoever gives them says by them what the fields become.
+        let untouched = self.graph.trunk.is_none() && request.filters.is_none() && scaled.size.is_none();
+        let mut encoder_request = Request {
+            hdr10: self.file.hdr10(),
+            interlaced: self.file.is_interlaced() && untouched,
+            gop_frames: self.gop_frames(request).or(request.encoder.gop_frames),
+            ..request.encoder.clone()
+        };
+        if let Target::Size(size) = encoder_request.target {
+            if container.is_package() {
+                return Err(Refusal::Target {
+                    encoder: adapter.name.to_owned(),
+                    why: "a size is one of a file, and a package has many: use a bit rate".to_owned(),
+                }
+                .into());
+            }
+            let rate =
+                provisional(size, &self.request.input, self.file.info(), &streams, &container, self.timing, adapter)?;
+            encoder_request.provisional = Some(rate);
+        }
+        let mut encoder = compile(&encoder_request, &capabilities(adapter))?;
+        encoder.warnings.extend(left_out);
+        let branch = Branch {
+            size: scaled.size,
+            filters: request.filters.clone(),
+            shape: scaled.shape,
+            pixel_formats: encoder.pixel_formats.clone(),
+        };
+        Ok(RenditionPlan {
+            name: request.name.clone(),
+            output: request.output.clone(),
+            container: container.name().to_owned(),
+            overwrite: request.overwrite,
+            branch: self.branch(branch),
+            first_run: 1,
+            encoder,
+            first_pass: FirstPass::Own,
+            streams,
+            mux_options: request.mux_options.clone(),
+            adapter,
+        })
+    }
+
+    fn branch(&mut self, branch: Branch) -> usize {
+        let branches = &mut self.graph.branches;
+        branches.iter().position(|known| *known == branch).unwrap_or_else(|| {
+            branches.push(branch);
+            branches.len() - 1
+        })
+    }
+
+    /// Frames between key frames, where they are to be fixed.
+    fn gop_frames(&self, request: &RenditionRequest) -> Option<u32> {
+        let gop = request.gop.or(is_package(request).then_some(DEFAULT_SEGMENT))?;
+        Some(gop.frames(self.frame_rate()))
+    }
+
+    /// Frames per second that the encoders get.
+    fn frame_rate(&self) -> f64 {
+        let filtered = self.picture.as_ref().and_then(|picture| picture.frame_rate);
+        filtered.unwrap_or(self.timing.rate).value()
+    }
+
+    /// Puts renditions with the same manifest together, and lets those with fewer passes wait for the others.
+    pub(super) fn packages(
+        &self,
+        requests: &[(&RenditionRequest, Scaled)],
+        renditions: &mut [RenditionPlan],
+    ) -> Result<Vec<PackagePlan>, Refusal> {
+        let mut packages: Vec<PackagePlan> = Vec::new();
+        for (index, (rendition, (request, _))) in renditions.iter().zip(requests).enumerate() {
+            let (true, Some(gop_frames)) = (is_package(request), self.gop_frames(request)) else { continue };
+            if let Some(package) = packages.iter_mut().find(|package| package.manifest == rendition.output) {
+                belongs(rendition, &renditions[package.renditions[0]], package, gop_frames)?;
+                package.renditions.push(index);
+                continue;
+            }
+            packages.push(PackagePlan {
+                manifest: rendition.output.clone(),
+                container: rendition.container.clone(),
+                renditions: vec![index],
+                gop_frames,
+                segment_seconds: f64::from(gop_frames) / self.frame_rate(),
+                by_default: request.gop.is_none(),
+            });
+        }
+        for package in &packages {
+            let last = package.renditions.iter().map(|index| renditions[*index].last_run()).max().unwrap_or(1);
+            for index in &package.renditions {
+                renditions[*index].first_run += last - renditions[*index].last_run();
+            }
+        }
+        Ok(packages)
+    }
+
+    /// The graph: cut where an encoder needs it, and with branches that come to the same made one.
+    pub(super) fn build(mut self, renditions: &mut [RenditionPlan]) -> Result<Built, Error> {
+        let mut outputs = self.file.pictures(&self.graph)?;
+        if self.cut_odd_sides(&outputs, renditions)? {
+            outputs = self.file.pictures(&self.graph)?;
+        }
+        in_step(&self.graph, &outputs)?;
+        let mut pictures: Vec<Picture> = outputs.into_iter().map(picture).collect();
+        if pictures.len() > 1 {
+            let separate = std::mem::take(&mut self.graph.branches).into_iter().zip(std::mem::take(&mut pictures));
+            let mut numbers = Vec::new();
+            for (branch, picture) in separate {
+                let number = self.branch(Branch { pixel_formats: vec![picture.pixel_format.clone()], ..branch });
+                if number == pictures.len() {
+                    pictures.push(picture);
+                }
+                numbers.push(number);
+            }
+            renditions.iter_mut().for_each(|rendition| rendition.branch = numbers[rendition.branch]);
+        }
+        let mut warnings = self.warnings;
+        warnings.extend(renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()));
+        Ok(Built { timing: self.timing, graph: self.graph, pictures, warnings })
+    }
+
+    /// Where an encoder needs whole chroma samples and the picture has none for its last column or row, that is cut off and
+    /// said. Says whether anything was.
+    fn cut_odd_sides(&mut self, outputs: &[FilterOutput], renditions: &[RenditionPlan]) -> Result<bool, Refusal> {
+        let mut cut = false;
+        for (number, output) in outputs.iter().enumerate() {
+            let strict = renditions.iter().find(|rendition| rendition.branch == number && !rendition.adapter.odd_sizes);
+            let Some(rendition) = strict else { continue };
+            let (across, down) = chroma_step(&output.pixel_format);
+            let (width, height) = (output.width - output.width % across, output.height - output.height % down);
+            if (width, height) == (output.width, output.height) {
+                continue;
+            }
+            let encoder = rendition.encoder.encoder;
+            let odd = format!("{}x{} in {}", output.width, output.height, output.pixel_format);
+            if width == 0 || height == 0 {
+                let why = format!("does not take pictures of {odd}; --vf scale=… makes them larger");
+                return Err(Refusal::Target { encoder: encoder.to_owned(), why });
+            }
+            self.warnings
+                .push(format!("{encoder} does not take pictures of {odd}: they are cropped to {width}x{height}"));
+            let own = self.graph.branches[number].filters.take();
+            let crop = format!("crop={width}:{height}:0:0");
+            self.graph.branches[number].filters = Some(own.map_or(crop.clone(), |own| format!("{own},{crop}")));
+            cut = true;
+        }
+        Ok(cut)
+    }
+}
+
+/// What feeds the renditions.
+pub(super) struct Built {
+    pub(super) timing: Timing,
+    pub(super) graph: Graph,
+    pub(super) pictures: Vec<Picture>,
+    pub(super) warnings: Vec<String>,
+}
+
+fn picture(output: FilterOutput) -> Picture {
+    let FilterOutput { width, height, pixel_format, .. } = output;
+    Picture { width, height, pixel_format }
+}
+
+/// One clock for all: what changes the frame rate belongs before the branches.
+fn in_step(graph: &Graph, outputs: &[FilterOutput]) -> Result<(), Refusal> {
+    let rate = |output: &FilterOutput| (output.time_base, output.frame_rate);
+    let other = outputs.iter().position(|output| rate(output) != rate(&outputs[0]));
+    let Some(number) = other else { return Ok(()) };
+    let culprit = [0, number].into_iter().find_map(|number| graph.branches[number].filters.clone()).unwrap_or_default();
+    Err(Refusal::RenditionFilters { filters: culprit })
+}
+
+/// Whether a rendition can share a package with the first one of it.
+fn belongs(one: &RenditionPlan, first: &RenditionPlan, package: &PackagePlan, gop_frames: u32) -> Result<(), Refusal> {
+    let refused = |why: &str| {
+        let why = format!("{} and {} {why}", first.name, one.name);
+        Err(Refusal::Output { path: package.manifest.display().to_string(), why })
+    };
+    if package.gop_frames != gop_frames {
+        return refused("have key frames at different distances, and a player switches only where both have one");
+    }
+    if one.streams != first.streams {
+        return refused("differ in their sound, which a package has once");
+    }
+    if one.container != first.container || one.mux_options != first.mux_options || one.overwrite != first.overwrite {
+        return refused("differ in container, its options or overwriting");
+    }
+    Ok(())
+}
+
+fn is_package(request: &RenditionRequest) -> bool {
+    Container::for_path(&request.output, request.container.as_deref()).is_ok_and(|container| container.is_package())
+}
+
+/// The video rate of a size target before anything is measured: from the length and rates that the container tells.
+fn provisional(
+    size: ByteSize,
+    input: &Input,
+    source: &SourceInfo,
+    streams: &[StreamPlan],
+    container: &Container,
+    timing: Timing,
+    adapter: &Adapter,
+) -> Result<BitRate, Error> {
+    let unknown = || Refusal::Source {
+        path: input.path.display().to_string(),
+        why: "a size target needs the length, which this container does not tell: use -b".to_owned(),
+    };
+    let rest = source.seconds.ok_or_else(unknown)? - input.start.map_or(0.0, |start| start.0);
+    let seconds = input.length.map_or(rest, |length| length.0.min(rest));
+    let others: f64 = streams
+        .iter()
+        .map(|plan| match &plan.fate {
+            Fate::Copy => plan.stream.bitrate.unwrap_or(0) as f64,
+            Fate::Transcode(spec) => spec.bitrate(plan.stream.channels.unwrap_or(2)).map_or(0.0, |rate| rate.0 as f64),
+            _ => 0.0,
+        })
+        .sum();
+    let others = size::Others { packets: 0, bytes: (others * seconds / 8.0) as u64 };
+    let frames = (seconds * timing.rate.value()) as u64;
+    let overhead = size::Overhead::of(container.name());
+    Ok(size::video_rate(size, others, overhead, frames, seconds, least_rate(adapter))?)
+}
+
+/// The length of a segment where nobody says: what HLS and DASH players are used to, and short enough to switch soon.
+const DEFAULT_SEGMENT: GopLength = GopLength::Seconds(2.0);
+
+/// A branch that changes nothing.
+const AS_IT_COMES: Branch = Branch { size: None, filters: None, shape: None, pixel_formats: Vec::new() };

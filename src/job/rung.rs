@@ -1,0 +1,169 @@
+//! Sizes of renditions: how they are spelled, what they come to for a picture, and which of them fit it.
+//!
+//! Invariant: a scaled picture has even sides, keeps its shape, and is never larger than its source unless that is asked for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::av::filter::FilterOutput;
+use crate::error::Error;
+use crate::media::Rational;
+
+/// A size, as it is asked for. Reads `720p`, `w1280`, `1280x720`, `source`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Size {
+    /// As the picture comes.
+    Source,
+    /// This many rows of the upright picture; the width follows.
+    Height(u32),
+    /// This many columns of the upright picture; the height follows.
+    Width(u32),
+    /// Exactly this; pixels change their shape where the picture has another one.
+    Exact(u32, u32),
+}
+
+/// What a size comes to for one picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Scaled {
+    /// Width and height in pixels; `None`: nothing is scaled.
+    pub(super) size: Option<(u32, u32)>,
+    /// Shape of a pixel that is kept, where rounding to even sides alone would change it.
+    pub(super) shape: Option<Rational>,
+}
+
+impl Size {
+    /// What it comes to for `picture`; `None` where that is larger than the picture.
+    pub(super) fn of(self, picture: &FilterOutput, may_enlarge: bool) -> Option<Scaled> {
+        let (width, height) = (picture.width, picture.height);
+        let wanted = match self {
+            Size::Source => (width, height),
+            Size::Height(rows) => (even(f64::from(width) * f64::from(rows) / f64::from(height)), rows),
+            Size::Width(columns) => (columns, even(f64::from(height) * f64::from(columns) / f64::from(width))),
+            Size::Exact(columns, rows) => (columns, rows),
+        };
+        let larger = match self {
+            Size::Source => false,
+            Size::Height(rows) => rows > height,
+            Size::Width(columns) => columns > width,
+            Size::Exact(columns, rows) => columns > width || rows > height,
+        };
+        if larger && !may_enlarge {
+            return None;
+        }
+        let keeps_shape = matches!(self, Size::Height(_) | Size::Width(_));
+        Some(match wanted == (width, height) {
+            true => Scaled { size: None, shape: None },
+            false => Scaled { size: Some(wanted), shape: picture.sample_aspect_ratio.filter(|_| keeps_shape) },
+        })
+    }
+}
+
+/// The nearest even number, and at least 2: pictures with halved colour have even sides.
+fn even(length: f64) -> u32 {
+    ((length / 2.0).round() as u32 * 2).max(2)
+}
+
+impl FromStr for Size {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        read(text).ok_or_else(|| Error::Usage {
+            what: "size",
+            text: text.to_owned(),
+            why: "expected 720p (height), w1280 (width), 1280x720 or source, with even numbers".to_owned(),
+        })
+    }
+}
+
+fn read(text: &str) -> Option<Size> {
+    if text == "source" {
+        return Some(Size::Source);
+    }
+    if let Some(rows) = text.strip_suffix('p') {
+        return side(rows).map(Size::Height);
+    }
+    if let Some(columns) = text.strip_prefix('w') {
+        return side(columns).map(Size::Width);
+    }
+    let (columns, rows) = text.split_once('x')?;
+    Some(Size::Exact(side(columns)?, side(rows)?))
+}
+
+fn side(digits: &str) -> Option<u32> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|side| plain && (2..=LONGEST_SIDE).contains(side) && side % 2 == 0)
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Size::Source => f.write_str("source"),
+            Size::Height(rows) => write!(f, "{rows}p"),
+            Size::Width(columns) => write!(f, "w{columns}"),
+            Size::Exact(columns, rows) => write!(f, "{columns}x{rows}"),
+        }
+    }
+}
+
+/// Above every level of every codec here.
+const LONGEST_SIDE: u32 = 16384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(width: u32, height: u32, shape: Option<Rational>) -> FilterOutput {
+        FilterOutput {
+            width,
+            height,
+            pixel_format: "yuv420p".to_owned(),
+            time_base: Rational::new(1, 24),
+            frame_rate: None,
+            sample_aspect_ratio: shape,
+        }
+    }
+
+    #[test]
+    fn sizes_read_back_as_they_are_written() {
+        for text in ["720p", "w1280", "1280x720", "source"] {
+            assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
+        }
+        for text in ["", "p", "0p", "721p", "x", "1280x", "-2x720", "1280X720", "99999p", "w", "720", "1x1", "+720p"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_other_side_follows_and_is_even() {
+        let of = |text: &str, width, height| {
+            text.parse::<Size>().unwrap().of(&picture(width, height, None), false).and_then(|scaled| scaled.size)
+        };
+        assert_eq!(of("480p", 1920, 1080), Some((854, 480)));
+        assert_eq!(of("w640", 1920, 1080), Some((640, 360)));
+        assert_eq!(of("480p", 1080, 1920), Some((270, 480)));
+        assert_eq!(of("640x640", 1920, 1080), Some((640, 640)));
+        assert_eq!(of("1080p", 1920, 1080), None, "nothing to scale");
+    }
+
+    #[test]
+    fn nothing_is_enlarged_unless_asked_for() {
+        let small = picture(854, 480, None);
+        for text in ["720p", "w1280", "640x540"] {
+            let size: Size = text.parse().unwrap();
+            assert_eq!(size.of(&small, false), None, "{text}");
+            assert!(size.of(&small, true).is_some(), "{text}");
+        }
+        assert!(Size::Source.of(&small, false).is_some());
+    }
+
+    #[test]
+    fn the_shape_of_pixels_is_kept_where_only_a_side_is_given() {
+        let shape = Rational::new(64, 45);
+        let wide = picture(720, 576, Some(shape));
+        assert_eq!(Size::Height(288).of(&wide, false).unwrap().shape, Some(shape));
+        assert_eq!(Size::Exact(640, 360).of(&wide, false).unwrap().shape, None);
+    }
+}
