@@ -255,6 +255,7 @@ struct Place {
 impl Place {
     /// With `0.mp4`, `1.mp4` and so on, a second each, and an empty folder `out`.
     fn with_clips(count: usize) -> Self {
+        repass::av::let_jobs_zero_memory();
         let folder = tempfile::tempdir().unwrap();
         let clips =
             (0..count).map(|number| clip(folder.path(), &format!("{number}.mp4"), "176x144", "24", 24)).collect();
