@@ -18,7 +18,7 @@ PM   := $(firstword $(foreach pm,apt-get dnf pacman brew,$(if $(shell command -v
 SUDO := $(if $(filter-out brew,$(PM)),$(if $(filter 0,$(shell id -u 2>/dev/null)),,sudo))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench matrix install deb clean setup packages rust
+.PHONY: help demo test lint bench matrix install deb pages referee clean setup packages rust
 .PHONY: install-with-apt-get install-with-dnf install-with-pacman install-with-brew install-with- debian-packages
 .PHONY: install-rust-with-rustup install-rust-with-apt-get
 
@@ -31,6 +31,8 @@ help:
 	@echo 'make matrix   run the tests on other releases of FFmpeg (needs root and mmdebstrap)'
 	@echo 'make install  install the program into ~/.cargo/bin'
 	@echo 'make deb      build a Debian package for this release of Debian'
+	@echo 'make pages    completions (bash, zsh, fish, PowerShell) and manual pages, into target/pages'
+	@echo 'make referee  fetch an ffmpeg program with more encoders, for tests (Python, 70 MB)'
 	@echo 'make setup    install what building and testing need, nothing else'
 	@echo 'make clean    remove everything that was built'
 
@@ -79,7 +81,34 @@ install: setup
 deb: setup
 	@cargo deb --version >/dev/null 2>&1 || { \
 		echo 'installing cargo-deb (compiled from source, some minutes)'; cargo install --locked cargo-deb; }
-	cargo deb --locked
+	$(MAKE) --no-print-directory pages
+	cargo deb --locked --no-build
+	@ls -l '$(TARGET)'/debian/*.deb
+
+# Completions and manual pages, from the program's own command line. cargo-deb looks for them in target/pages.
+pages: setup
+	cargo build --release --locked
+	@rm -rf target/pages && mkdir -p target/pages
+	@set -e; repass='$(TARGET)/release/repass'; \
+	"$$repass" man target/pages/man; \
+	"$$repass" completions bash > target/pages/repass.bash; \
+	"$$repass" completions zsh > target/pages/_repass; \
+	"$$repass" completions fish > target/pages/repass.fish; \
+	"$$repass" completions powershell > target/pages/_repass.ps1; \
+	ls target/pages target/pages/man
+
+# A static ffmpeg 9 with encoders that distributions leave out (libvvenc, AMF, libvmaf), as a Python package: only tests use
+# it, and those that would say that they were skipped. REPASS_STATIC_FFMPEG names another one.
+REFEREE := imageio-ffmpeg==0.8.1
+referee:
+	@[ -e target/referee/ffmpeg ] || { set -e; \
+	echo 'pip will install into target/referee: $(REFEREE)'; \
+	mkdir -p target; rm -rf target/referee; \
+	python3 -m pip --version >/dev/null 2>&1 || { echo 'pip is missing (Debian: python3-pip)' >&2; exit 1; }; \
+	python3 -m pip install --quiet --no-deps --target target/referee.part '$(REFEREE)'; \
+	mv target/referee.part target/referee; \
+	cd target/referee && ln -s imageio_ffmpeg/binaries/ffmpeg-* ffmpeg; }
+	@target/referee/ffmpeg -hide_banner -version | head -1
 
 clean:
 	cargo clean

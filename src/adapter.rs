@@ -10,9 +10,12 @@ use crate::error::Refusal;
 
 mod amf;
 mod nvenc;
+mod packages;
 mod qsv;
 mod software;
 mod videotoolbox;
+
+pub use packages::{Package, System};
 
 /// One encoder of libavcodec and everything the driver needs to know of it.
 #[derive(Debug, Clone)]
@@ -27,6 +30,12 @@ pub struct Adapter {
     pub vendor: Vendor,
     /// Where it comes from, and what to do when the linked libavcodec does not have it.
     pub availability: &'static str,
+    /// What brings an FFmpeg that has it, on systems whose packages are known.
+    pub packages: &'static [Package],
+    /// What brings the driver of its device, on systems whose packages are known; empty for software.
+    pub drivers: &'static [Package],
+    /// What must be known of some versions of the encoder library.
+    pub known: &'static [Known],
     /// Where the encoder library's own version is to be found in the process.
     pub library: Library,
     /// How a constant quality is asked for: the first whose options the linked libavcodec has. Empty: it has none.
@@ -71,6 +80,17 @@ pub enum Library {
     Numbered(&'static str),
     /// Nowhere: a driver, or a part of libavcodec.
     Unknown,
+}
+
+/// Something that must be known of an encoder library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// How the versions begin that it holds for, without a `v`; empty: every version.
+    pub version: &'static str,
+    /// Whether it holds only where the program runs as root.
+    pub as_root: bool,
+    /// What it is, and what to do.
+    pub what: &'static str,
 }
 
 /// Whose encoder it is.
@@ -284,7 +304,11 @@ pub enum Reuse {
     /// They do not depend on the target: the result is the same, bit for bit.
     Exact,
     /// They serve bit rates at or below the one analysed; the result differs a little from one with its own first pass.
-    AtOrBelow,
+    AtOrBelow {
+        /// Per cent of the rate analysed from which they are shared without being asked for: below it, the result has been
+        /// seen to miss its rate.
+        from_percent: u8,
+    },
     /// Only the target that they were made for.
     No,
 }
@@ -432,6 +456,46 @@ pub fn named(name: &str) -> Result<&'static Adapter, Refusal> {
 }
 
 impl Adapter {
+    /// A software encoder of libavcodec that follows a bit rate in one pass and has nothing special: to begin a row of one's
+    /// own with, whose `name`, `codec` and `pixel_formats` it must say.
+    pub const PLAIN: Adapter = Adapter {
+        name: "",
+        row: 1,
+        codec: "",
+        vendor: Vendor::Software,
+        availability: "an FFmpeg that is built with it",
+        packages: &[],
+        drivers: &[],
+        known: &[],
+        library: Library::Unknown,
+        quality: &[],
+        bitrate: Some(Bitrate { range: (1, i32::MAX as u64), with: &[], cap: Capping::Buffer }),
+        speed: None,
+        gop: Gop {
+            length: Some(Slot { option: "g", key: None }),
+            least: None,
+            default_length: None,
+            fixed: &[],
+            forced: &[],
+            exact: false,
+        },
+        pixel_formats: &[],
+        odd_sizes: false,
+        interlaced: &[],
+        unwritten_unless: None,
+        passes: PassModel::Inside(Inside {
+            settings: &[],
+            reach: Reach::PerFrame,
+            words: "nothing beyond the frame at hand",
+            cancelled_by: &[],
+        }),
+        threads: Threads::Context,
+        always: &[],
+        quiet: &[],
+        reserved: &[],
+        hdr10: None,
+    };
+
     /// Whether two runs with statistics are its model; whether they can happen here is for [`crate::probe`] to say.
     #[must_use]
     pub fn supports_two_pass(&self) -> bool {

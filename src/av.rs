@@ -139,7 +139,6 @@ pub struct Versions {
 #[must_use]
 pub fn versions() -> Versions {
     initialise();
-    let dotted = |version: u32| format!("{}.{}.{}", version >> 16, (version >> 8) & 0xff, version & 0xff);
     // SAFETY: these calls take nothing and return constants; av_version_info is a static string.
     unsafe {
         Versions {
@@ -150,6 +149,64 @@ pub fn versions() -> Versions {
             libavutil: dotted(ffi::avutil_version()),
         }
     }
+}
+
+/// One of the linked libraries: what this program was built with, and what it runs with.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LinkedLibrary {
+    /// Its name, for instance `libavcodec`.
+    pub name: &'static str,
+    /// Version of its headers when this program was built, as `major.minor.micro`.
+    pub built: String,
+    /// Version that is loaded now.
+    pub loaded: String,
+}
+
+impl LinkedLibrary {
+    /// Whether major and minor number are the same: else structs or named numbers may differ.
+    #[must_use]
+    pub fn matches(&self) -> bool {
+        let minor = |version: &str| version.rsplit_once('.').map(|(minor, _)| minor.to_owned());
+        minor(&self.built) == minor(&self.loaded)
+    }
+}
+
+/// The linked libraries, with the versions of their headers at build time beside those that are loaded.
+#[must_use]
+pub fn linked_libraries() -> Vec<LinkedLibrary> {
+    let of = |name, built: [i32; 3], loaded: u32| {
+        let [major, minor, micro] = built;
+        LinkedLibrary { name, built: format!("{major}.{minor}.{micro}"), loaded: dotted(loaded) }
+    };
+    // SAFETY: these calls take nothing and return constants.
+    unsafe {
+        vec![
+            of(
+                "libavcodec",
+                [ffi::LIBAVCODEC_VERSION_MAJOR, ffi::LIBAVCODEC_VERSION_MINOR, ffi::LIBAVCODEC_VERSION_MICRO],
+                ffi::avcodec_version(),
+            ),
+            of(
+                "libavformat",
+                [ffi::LIBAVFORMAT_VERSION_MAJOR, ffi::LIBAVFORMAT_VERSION_MINOR, ffi::LIBAVFORMAT_VERSION_MICRO],
+                ffi::avformat_version(),
+            ),
+            of(
+                "libavfilter",
+                [ffi::LIBAVFILTER_VERSION_MAJOR, ffi::LIBAVFILTER_VERSION_MINOR, ffi::LIBAVFILTER_VERSION_MICRO],
+                ffi::avfilter_version(),
+            ),
+            of(
+                "libavutil",
+                [ffi::LIBAVUTIL_VERSION_MAJOR, ffi::LIBAVUTIL_VERSION_MINOR, ffi::LIBAVUTIL_VERSION_MICRO],
+                ffi::avutil_version(),
+            ),
+        ]
+    }
+}
+
+fn dotted(version: u32) -> String {
+    format!("{}.{}.{}", version >> 16, (version >> 8) & 0xff, version & 0xff)
 }
 
 /// Lets jobs make fresh memory of this process zero where an encoder's bits depend on it

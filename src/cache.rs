@@ -14,7 +14,7 @@ use crate::rate::ByteSize;
 mod budget;
 mod spill;
 
-pub use budget::default_budget;
+pub use budget::{Memory, default_budget};
 use spill::{Spill, Spilled};
 
 /// Where frames for later passes are kept.

@@ -20,10 +20,12 @@ use repass::job::{Analysis, Job};
 
 mod args;
 mod batch;
+mod doctor;
 mod encoders;
 mod eta;
 mod pages;
 mod plan;
+mod profile;
 mod progress;
 mod summary;
 mod text;
@@ -31,35 +33,38 @@ mod typed;
 
 pub(crate) use args::Cli;
 use args::{AnalyseArgs, Command, EncodeArgs, PlanArgs, ProgressChoice};
-use batch::NotAllDone;
 use progress::{Progress, Screen, Work};
 use text::{Page, complain, print, printable};
 
 impl Cli {
-    /// Reads the arguments; `-ss` is understood as ffmpeg's users type it.
+    /// Reads the arguments, and the profile that they name; `-ss` is understood as ffmpeg's users type it.
     ///
     /// # Errors
     /// Bad usage; and help or a version, which clap reports in the same way.
     pub(crate) fn read(typed: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let matches = command().try_get_matches_from(typed::spelled_out(typed)).map_err(with_encoder_names)?;
+        let command = command();
+        let typed = profile::filled_in(typed::spelled_out(typed), &command)?;
+        let matches = command.try_get_matches_from(typed).map_err(with_encoder_names)?;
         Cli::from_arg_matches(&matches)
     }
 
-    /// Does what was asked.
+    /// Does what was asked, and says how the process ends.
     ///
     /// # Errors
     /// Whatever was met first; a [`repass::error::Error`] inside it has the exit code.
-    pub(crate) fn run(&self) -> Result<()> {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
         self.hush();
         let cancel = cancel_on_signals()?;
         match &self.command {
-            Command::Encode(args) => self.encode(args, &cancel),
-            Command::Analyse(args) => self.analyse(args, &cancel),
-            Command::Plan(args) => self.plan(args, &cancel),
-            Command::Encoders(args) => encoders::show(args, self.json),
-            Command::Completions { shell } => Ok(pages::completions(*shell, command())?),
-            Command::Man { dir } => Ok(pages::manual(dir.as_deref(), command())?),
+            Command::Encode(args) => return self.encode(args, &cancel),
+            Command::Analyse(args) => self.analyse(args, &cancel)?,
+            Command::Plan(args) => self.plan(args, &cancel)?,
+            Command::Encoders(args) => encoders::show(args, self.json)?,
+            Command::Doctor => return doctor::show(self.json),
+            Command::Completions { shell } => pages::completions(*shell, command())?,
+            Command::Man { dir } => pages::manual(dir.as_deref(), command())?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 
     /// Lets nobody but us print: libav's log is ours from here on, and libraries with logs of their own are quiet.
@@ -70,11 +75,11 @@ impl Cli {
         av::log::capture();
     }
 
-    fn encode(&self, args: &EncodeArgs, cancel: &Cancel) -> Result<()> {
+    fn encode(&self, args: &EncodeArgs, cancel: &Cancel) -> Result<ExitCode> {
         let inputs = args.inputs()?;
         let screen = self.screen(args.output.progress);
         match inputs.as_slice() {
-            [input] if !args.batch.resume => self.encode_one(args, input, screen, cancel),
+            [input] if !args.batch.resume => self.encode_one(args, input, screen, cancel).map(|()| ExitCode::SUCCESS),
             _ => batch::encode(args, &inputs, screen, self, cancel),
         }
     }
@@ -171,13 +176,11 @@ pub(crate) fn end_of_usage(error: &clap::Error, typed: &[OsString]) -> ExitCode 
 }
 
 /// The one error of a run, and its exit code.
-pub(crate) fn end_of_run(result: Result<()>, json: bool) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
-    if let Some(batch) = error.downcast_ref::<NotAllDone>() {
-        // Each file's own error has been told.
-        complain(&format!("repass: {batch}"));
-        return ExitCode::from(batch.exit_code);
-    }
+pub(crate) fn end_of_run(result: Result<ExitCode>, json: bool) -> ExitCode {
+    let error = match result {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
     // Our own errors say everything in one line; of others the causes are worth reading.
     let (code, message) = match error.downcast_ref::<Error>() {
         Some(error) => (error.exit_code(), error.to_string()),

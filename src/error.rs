@@ -44,6 +44,14 @@ pub enum Error {
         /// What is missing or broken, with counts.
         what: String,
     },
+    /// A frame of the caller's own that could not be made, or is not as announced.
+    #[error("frame {index}: {source}")]
+    Frames {
+        /// Its number, from 0.
+        index: u64,
+        /// The caller's words.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A filter string that libavfilter does not take, or a filter that failed while running.
     #[error("filters {graph:?}: {source}{}", said(.log))]
     Filter {
@@ -224,6 +232,7 @@ impl Error {
             Error::Input { .. }
             | Error::Damaged { .. }
             | Error::Decode { .. }
+            | Error::Frames { .. }
             | Error::PassesDiffer { .. }
             | Error::Artefact { .. }
             | Error::OtherFrames { .. } => 4,

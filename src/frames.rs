@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use crate::av::frame::Frame;
+use crate::av::source::{FileHeaders, StreamParameters};
 use crate::error::Error;
 use crate::media::Rational;
 use crate::timing::{Moment, OutputTimes};
@@ -44,6 +45,19 @@ pub trait FrameSource: Send {
 
     /// Shape of a pixel of this branch, width to height, where known; known once the first frame is out.
     fn sample_aspect_ratio(&self, branch: usize) -> Option<Rational>;
+
+    /// What a container says of the video stream; `None` for frames that come from none.
+    ///
+    /// # Errors
+    /// Out of memory.
+    fn stream(&self) -> Result<Option<StreamParameters>, Error> {
+        Ok(None)
+    }
+
+    /// What a container says of itself: tags and chapters; none for frames that come from none.
+    fn headers(&self) -> FileHeaders {
+        FileHeaders::default()
+    }
 
     /// Whether the source is still what it was when it was opened.
     ///

@@ -10,16 +10,17 @@ use serde::Serialize;
 
 use crate::adapter::Adapter;
 use crate::av::frame::picture_bytes;
-use crate::av::log;
 use crate::av::muxer::Container;
 use crate::cache::CachePlan;
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
+use crate::frames::FrameSource;
 use crate::media::SourceInfo;
 use crate::plan::{EncoderPlan, PassStep, Request};
 use crate::rate::{BitRate, GopLength, Seconds};
 use crate::report::Report;
-use crate::source::{DecodedFile, Graph, Input};
+use crate::sink::Sink;
+use crate::source::{DecodedFile, Graph, Input, OwnFrames, Preview};
 use crate::timing::Timing;
 
 mod analysis;
@@ -246,62 +247,66 @@ pub struct PackagePlan {
 /// A prepared job.
 pub struct Job {
     plan: Plan,
-    source: DecodedFile,
+    source: Box<dyn FrameSource>,
+    /// The caller's own sinks, one place for each rendition.
+    sinks: run::Sinks,
     cancel: Cancel,
 }
 
 impl Job {
-    /// Opens the source, asks the linked libav what it has, and plans everything.
+    /// Opens the source, asks the linked libav what it has, and plans everything. Errors quote what libav logged where
+    /// [`crate::av::log::capture`] was called before.
     ///
     /// # Errors
     /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running,
     /// [`Error::Filter`] for filters that cannot be.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
-        log::capture();
         // A job that stalls is stopped alone.
-        let cancel = &cancel.child();
-        let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, cancel)?;
+        let cancel = cancel.child();
+        let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, &cancel)?;
         let foreseen = file.foreseen();
         if foreseen.any() && !request.keep_damaged {
             return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });
         }
-        let mut ladder = Ladder::over(request, &file)?;
-        let fitting = ladder.fitting()?;
-        let mut renditions = Vec::with_capacity(fitting.len());
-        for (rendition, scaled) in &fitting {
-            renditions.push(ladder.rendition(rendition, *scaled)?);
-        }
-        let choices: Vec<_> = fitting.iter().map(|(rendition, _)| &rendition.encoder.first_pass).collect();
-        first_pass::take_kept(&choices, &mut renditions)?;
-        let packages = ladder.packages(&fitting, &mut renditions)?;
-        distinct_outputs(&renditions, &packages)?;
-        let source = file.info().clone();
-        let Built { timing, graph, pictures, mut warnings } = ladder.build(&mut renditions)?;
-        warnings.extend(first_pass::share(&choices, &mut renditions));
-        let runs = renditions.iter().map(RenditionPlan::last_run).max().unwrap_or(1);
-        if !source.rereadable {
-            refuse_rereading(&source.path, runs, &renditions)?;
-        }
-        let mut plan = Plan {
-            input: request.input.clone(),
-            source,
-            timing,
-            graph,
-            pictures,
-            renditions,
-            packages,
-            runs,
-            cache: request.cache.clone(),
-            cached_share: None,
-            keep_damaged: request.keep_damaged,
-            decoder_threads: request.decoder_threads,
-            stall_timeout: request.stall_timeout,
-            warnings,
-        };
-        plan.cached_share = plan.cached_share();
+        let plan = plan(request, &file)?;
         file.set_graph(plan.graph.clone());
         first_pass::check_source(&plan, &mut file)?;
-        Ok(Job { plan, source: file, cancel: cancel.clone() })
+        Ok(Job::new(plan, Box::new(file), cancel))
+    }
+
+    /// Plans a job whose frames are the caller's own. The path of the request's input is their name in plans and reports,
+    /// and nothing is read from there.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] for everything that can be refused before running, [`Error::Filter`] for filters that cannot be.
+    pub fn from_frames(request: &JobRequest, frames: OwnFrames, cancel: &Cancel) -> Result<Self, Error> {
+        let name = &request.input.path;
+        if request.input != Input::file(name) {
+            let why = "frames of the caller's own are taken whole: an input has nothing but a name here".to_owned();
+            return Err(Refusal::Source { path: name.display().to_string(), why }.into());
+        }
+        let mut frames = frames.named(name);
+        let plan = plan(request, &frames)?;
+        frames.set_graph(plan.graph.clone(), request.decoder_threads);
+        Ok(Job::new(plan, Box::new(frames), cancel.child()))
+    }
+
+    fn new(plan: Plan, source: Box<dyn FrameSource>, cancel: Cancel) -> Self {
+        let sinks = plan.renditions.iter().map(|_| None).collect();
+        Job { plan, source, sinks, cancel }
+    }
+
+    /// Sends the packets of a rendition, by its index in the plan, to `sink`, and makes no file. The rendition's output then
+    /// only says which container's rules hold: what it can carry, and whether headers stand apart from the stream.
+    ///
+    /// # Panics
+    /// Where the plan has no such rendition, or it is part of a package.
+    #[must_use]
+    pub fn with_sink(mut self, rendition: usize, sink: Box<dyn Sink>) -> Self {
+        let in_package = self.plan.packages.iter().any(|package| package.renditions.contains(&rendition));
+        assert!(!in_package, "rendition {rendition} is part of a package, which is one output");
+        self.sinks[rendition] = Some(sink);
+        self
     }
 
     /// The plan.
@@ -314,9 +319,50 @@ impl Job {
     ///
     /// # Errors
     /// The first thing that went wrong, with its place; see [`Error`].
-    pub fn run(self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
-        run::run(&self.plan, self.source, &self.cancel, &mut observe).map_err(Error::or_exhausted)
+    pub fn run(mut self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
+        let done = run::run(&self.plan, self.source.as_mut(), self.sinks, &self.cancel, &mut observe);
+        done.map_err(Error::or_exhausted)
     }
+}
+
+/// Decides everything.
+fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
+    let mut ladder = Ladder::over(request, subject)?;
+    let fitting = ladder.fitting()?;
+    let mut renditions = Vec::with_capacity(fitting.len());
+    for (rendition, scaled) in &fitting {
+        renditions.push(ladder.rendition(rendition, *scaled)?);
+    }
+    let choices: Vec<_> = fitting.iter().map(|(rendition, _)| &rendition.encoder.first_pass).collect();
+    let said = first_pass::take_kept(&choices, &mut renditions)?;
+    let packages = ladder.packages(&fitting, &mut renditions)?;
+    distinct_outputs(&renditions, &packages)?;
+    let source = subject.info().clone();
+    let Built { timing, graph, pictures, mut warnings } = ladder.build(&mut renditions)?;
+    warnings.extend(said);
+    warnings.extend(first_pass::share(&choices, &mut renditions));
+    let runs = renditions.iter().map(RenditionPlan::last_run).max().unwrap_or(1);
+    if !source.rereadable {
+        refuse_rereading(&source.path, runs, &renditions)?;
+    }
+    let mut plan = Plan {
+        input: request.input.clone(),
+        source,
+        timing,
+        graph,
+        pictures,
+        renditions,
+        packages,
+        runs,
+        cache: request.cache.clone(),
+        cached_share: None,
+        keep_damaged: request.keep_damaged,
+        decoder_threads: request.decoder_threads,
+        stall_timeout: request.stall_timeout,
+        warnings,
+    };
+    plan.cached_share = plan.cached_share();
+    Ok(plan)
 }
 
 impl Plan {

@@ -129,9 +129,11 @@ fn trial(adapter: &Adapter, found: &Capabilities) -> Result<String, Error> {
     let options = quickest.into_iter().chain([("b".to_owned(), TRIAL_RATE.to_owned())]).collect();
     let setup = EncoderSetup { flag: PassFlag::First, options, ..setup(adapter) };
     let mut encoder = setup.open(flat(adapter, found, 0)?)?;
+    let mut packet = Packet::new().map_err(|source| failed(adapter, source))?;
+    // An encoder without delay takes no second frame before its first packet is out.
+    while encoder.receive(&mut packet)? == Received::Ready {}
     encoder.send(flat(adapter, found, 1)?)?;
     encoder.send_end()?;
-    let mut packet = Packet::new().map_err(|source| failed(adapter, source))?;
     while encoder.receive(&mut packet)? == Received::Ready {}
     Ok(encoder.into_stats())
 }

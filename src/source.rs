@@ -23,8 +23,43 @@ use crate::timing::Timing;
 
 mod extent;
 mod identity;
+mod own;
 
 pub use identity::Identity;
+pub use own::{OwnFrames, Shape};
+
+/// What a plan has to know of a source before its frames are filtered.
+pub(crate) trait Preview {
+    /// What there is to say of it.
+    fn info(&self) -> &SourceInfo;
+
+    /// What each branch of a graph makes of the first frame.
+    fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error>;
+
+    /// HDR10 static metadata of the first frame.
+    fn hdr10(&self) -> Option<Hdr10Data>;
+
+    /// Whether the first frame is two fields.
+    fn is_interlaced(&self) -> bool;
+}
+
+impl Preview for DecodedFile {
+    fn info(&self) -> &SourceInfo {
+        self.info()
+    }
+
+    fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error> {
+        self.pictures(graph)
+    }
+
+    fn hdr10(&self) -> Option<Hdr10Data> {
+        self.hdr10()
+    }
+
+    fn is_interlaced(&self) -> bool {
+        self.is_interlaced()
+    }
+}
 
 /// What to read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -313,20 +348,6 @@ impl DecodedFile {
     #[must_use]
     pub fn info(&self) -> &SourceInfo {
         self.demuxer.info()
-    }
-
-    /// What the container says of itself: tags and chapters.
-    #[must_use]
-    pub fn headers(&self) -> FileHeaders {
-        self.demuxer.headers()
-    }
-
-    /// What the container says of the video stream.
-    ///
-    /// # Errors
-    /// Out of memory.
-    pub fn stream(&self) -> Result<StreamParameters, Error> {
-        self.demuxer.stream(self.demuxer.info().video.index).map_err(|source| self.unreadable(source))
     }
 
     fn go_to_start(&mut self) -> Result<(), Error> {
@@ -620,6 +641,14 @@ impl FrameSource for DecodedFile {
 
     fn sample_aspect_ratio(&self, branch: usize) -> Option<Rational> {
         self.filter.as_ref().and_then(|filter| filter.output(branch).sample_aspect_ratio)
+    }
+
+    fn stream(&self) -> Result<Option<StreamParameters>, Error> {
+        self.demuxer.stream(self.demuxer.info().video.index).map(Some).map_err(|source| self.unreadable(source))
+    }
+
+    fn headers(&self) -> FileHeaders {
+        self.demuxer.headers()
     }
 
     fn unchanged(&self) -> Result<(), Error> {

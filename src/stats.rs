@@ -283,8 +283,21 @@ impl StatsDirectory {
     }
 }
 
+/// Whether the file system of `path` is memory; `None` where that cannot be asked.
+#[cfg(target_os = "linux")]
+pub(crate) fn in_memory(path: &Path) -> Option<bool> {
+    // TMPFS_MAGIC and RAMFS_MAGIC of linux/magic.h.
+    const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+    rustix::fs::statfs(path).ok().map(|file_system| IN_MEMORY.contains(&(file_system.f_type as u64)))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn in_memory(_path: &Path) -> Option<bool> {
+    None
+}
+
 /// Folders for statistics, best first: RAM-backed ones, then the system's own.
-fn parents() -> Vec<PathBuf> {
+pub(crate) fn parents() -> Vec<PathBuf> {
     let candidates = [Some(PathBuf::from("/dev/shm")), std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)];
     let mut parents: Vec<PathBuf> = candidates.into_iter().flatten().filter(|path| is_usable(path)).collect();
     parents.push(std::env::temp_dir());

@@ -4,12 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use repass::adapter::{self, Adapter, Capping, PRESETS, PassModel, Setting, StatsRoute, Vendor};
 use repass::error::{Error, Refusal};
+use repass::plan::{CommandLine, Request, argv, compile};
 use repass::probe::{self, Capabilities};
+use repass::rate::{BitRate, Target};
 
 #[path = "tables/read.rs"]
 mod tables;
@@ -141,8 +143,109 @@ fn speeds(row: &Adapter, found: &Capabilities) {
 }
 
 #[test]
+fn every_setting_of_a_row_is_in_the_tables_that_the_referee_prints() {
+    let Some(referee) = referee() else { return };
+    let tables = printed(&referee).expect("the referee prints its tables");
+    let mut checked = Vec::new();
+    for row in adapter::all() {
+        let found = tables.capabilities(row);
+        if found.present {
+            settings(row, &found).for_each(|setting| check(&tables, &found, setting));
+            speeds(row, &found);
+            checked.push(row.name);
+        }
+    }
+    println!("in the tables of {}: {}", tables.libavcodec, checked.join(", "));
+    assert!(["libvvenc", "h264_nvenc", "h264_qsv", "h264_amf"].iter().all(|name| checked.contains(name)));
+}
+
+#[test]
+fn vvenc_takes_the_arguments_of_both_passes() {
+    let Some(referee) = referee() else { return };
+    let row = adapter::named("libvvenc").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(&referee)
+            .args(["-hide_banner", "-v", "error", "-nostdin", "-y"])
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let frames =
+        |file: &str| run(&["-i", file, "-f", "framecrc", "-"]).lines().filter(|line| !line.starts_with('#')).count();
+    let source = ["-f", "lavfi", "-i", "testsrc2=s=128x96:r=24:d=0.5,format=yuv420p10le"];
+    run(&[&source[..], &["-c:v", "ffv1", "in.mkv"]].concat());
+
+    // What is given to people who spawn ffmpeg.
+    let stats = folder.path().join("some stats: one, two");
+    for (pass, output) in [(1, &["-f", "null", "-"][..]), (2, &["two.mp4"])] {
+        let own = row.two_pass_args(pass, &stats).unwrap();
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        let encode = ["-i", "in.mkv", "-c:v", "libvvenc", "-preset", "faster", "-b:v", "100k"];
+        run(&[&encode[..], &own, output].concat());
+    }
+    assert_eq!(frames("two.mp4"), 12);
+    let written = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(
+        written.into_iter().any(|name| name.starts_with("some stats: one, two")),
+        "pass 1 wrote its statistics there"
+    );
+
+    // What a plan would do, as command lines.
+    let found = printed(&referee).unwrap().capabilities(row);
+    let request = Request { preset: Some("faster".to_owned()), ..Request::new(row, Target::Average(BitRate(100_000))) };
+    let plan = compile(&request, &found).unwrap();
+    let line = CommandLine {
+        input: "in.mkv".to_owned(),
+        output: "plan.mp4".to_owned(),
+        pixel_format: Some("yuv420p10le".to_owned()),
+        ..CommandLine::default()
+    };
+    for command in argv(&plan, &line) {
+        run(&command[1..].iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    assert_eq!(frames("plan.mp4"), 12);
+}
+
+/// Not an assertion but an account: which rows this very machine proves, and how far.
+#[test]
+fn how_each_row_is_proven_here() {
+    let elsewhere = referee().map(|referee| printed(&referee).expect("the referee prints its tables"));
+    for row in adapter::all() {
+        let here = probe::capabilities(row);
+        let opens = here.present && (row.vendor == Vendor::Software || probe::open_device(row).is_ok());
+        let tables = tables::all().iter().filter(|tables| tables.name != "videotoolbox");
+        let tables: Vec<&str> =
+            tables.filter(|tables| tables.capabilities(row).present).map(|tables| tables.name.as_str()).collect();
+        let by_referee =
+            row.vendor == Vendor::Software && elsewhere.as_ref().is_some_and(|tables| tables.capabilities(row).present);
+        let proof = match (opens, by_referee, tables.is_empty()) {
+            (true, _, _) => format!("by execution, linked libavcodec {}", here.libavcodec),
+            (false, true, _) => "by execution, in the referee program".to_owned(),
+            (false, false, false) => format!("by option table: {}", tables.join(", ")),
+            (false, false, true) => "by source only".to_owned(),
+        };
+        println!("{:20} {proof}", row.name);
+    }
+}
+
+/// The static ffmpeg program that has what distributions leave out: `REPASS_STATIC_FFMPEG`, or what `make referee` fetched.
+fn referee() -> Option<PathBuf> {
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/referee/ffmpeg");
+    let program = std::env::var_os("REPASS_STATIC_FFMPEG").map_or(fetched, PathBuf::from);
+    if !program.is_file() {
+        println!("skipped: no {} (make referee fetches one; REPASS_STATIC_FFMPEG names another)", program.display());
+        return None;
+    }
+    Some(program)
+}
+
+#[test]
 fn the_probe_reads_the_tables_that_ffmpeg_prints() {
-    let Some(tables) = printed() else { return eprintln!("skipped: no ffmpeg to compare with") };
+    let Some(tables) = printed(Path::new("ffmpeg")) else { return eprintln!("skipped: no ffmpeg to compare with") };
     for row in adapter::all() {
         let (found, printed) = (probe::capabilities(row), tables.capabilities(row));
         if found.libavcodec != printed.libavcodec {
@@ -165,11 +268,11 @@ fn the_probe_reads_the_tables_that_ffmpeg_prints() {
     }
 }
 
-/// The tables as the ffmpeg on the path prints them.
-fn printed() -> Option<Tables> {
+/// The tables as an ffmpeg program prints them.
+fn printed(program: &Path) -> Option<Tables> {
     let script = tables::folder().join("record.sh");
-    let output = Command::new("sh").arg(script).env("CONTEXT", "").output().ok()?;
-    output.status.success().then(|| Tables::read("ffmpeg here", &String::from_utf8_lossy(&output.stdout)))
+    let output = Command::new("sh").arg(script).env("CONTEXT", "").env("FFMPEG", program).output().ok()?;
+    output.status.success().then(|| Tables::read("ffmpeg printed", &String::from_utf8_lossy(&output.stdout)))
 }
 
 #[test]

@@ -96,6 +96,58 @@ fn what_the_plan_refuses_ends_with_3() {
 }
 
 #[test]
+fn the_doctor_names_every_encoder_and_what_would_bring_the_missing_ones() {
+    let place = Place::empty();
+    let told = place.repass("doctor");
+    assert_eq!(told.code, 0, "{told}");
+    for part in ["libavcodec", "memory", "threads", "stats", "spill", "version", "av1_videotoolbox", "all       well"] {
+        assert!(told.stdout.contains(part), "{part} is missing: {told}");
+    }
+    assert_eq!(told.stderr, "", "drivers that are not there are told of once, in order");
+    let found: Value = serde_json::from_str(&place.repass("doctor --json").stdout).unwrap();
+    assert_eq!(found["encoders"].as_array().map(Vec::len), Some(19));
+    let state = |name: &str| found["encoders"].as_array().unwrap().iter().find(|row| row["encoder"] == name).unwrap();
+    assert_eq!(state("libx264")["state"], "ready");
+    assert_eq!(state("h264_videotoolbox")["state"], "not_compiled_in");
+    place.holds_only(&[]);
+}
+
+#[test]
+fn a_profile_says_what_was_not_typed() {
+    let place = Place::with_clip();
+    let profiles =
+        "[profile.small]\nencoder = \"libx264\"\nbitrate = \"200k\"\npreset = \"ultrafast\"\nopt = [\"tune=film\"]\n";
+    fs::write(place.path("repass.toml"), profiles).unwrap();
+    let plan = |arguments: &str| -> Value {
+        let planned = place.repass(&format!("plan in.mkv -o out.mp4 --json {arguments}"));
+        assert_eq!(planned.code, 0, "{planned}");
+        serde_json::from_str::<Value>(&planned.stdout).unwrap()["renditions"][0]["encoder"].clone()
+    };
+    let all = plan("--profile small");
+    assert_eq!((&all["encoder"], &all["target"]["average"]), (&"libx264".into(), &200_000.into()), "{all}");
+    let typed = plan("--profile small --crf 30 --preset slow --opt tune=grain").to_string();
+    assert!(!typed.contains("200000") && !typed.contains("ultrafast"), "{typed}");
+    let film = typed.find("\"film\"");
+    assert!(film.is_none_or(|film| film < typed.find("\"grain\"").unwrap()), "what is typed comes last: {typed}");
+}
+
+#[test]
+fn a_profile_that_makes_no_sense_is_bad_usage() {
+    let place = Place::empty();
+    fs::write(place.path("repass.toml"), "[profile.odd]\nbitrat = \"1M\"\n").unwrap();
+    for (name, reason) in
+        [("odd", "did you mean bitrate?"), ("none", "no profile \"none\"; there are odd (repass.toml)")]
+    {
+        let ended = place.repass(&format!("encode in.mkv -o out.mp4 -c libx264 -b 1M --profile {name}"));
+        assert_eq!(ended.code, 2, "{ended}");
+        assert!(ended.stderr.contains(reason), "{ended}");
+    }
+    fs::write(place.path("repass.toml"), "profile = 3\n").unwrap();
+    let ended = place.repass("encode in.mkv -o out.mp4 -c libx264 -b 1M --profile odd");
+    assert!(ended.code == 2 && ended.stderr.contains("repass.toml"), "{ended}");
+}
+
+#[test]
 fn an_input_that_cannot_be_read_ends_with_4() {
     let place = Place::empty();
     fs::write(place.path("text.mkv"), "this is not video\n").unwrap();

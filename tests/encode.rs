@@ -57,14 +57,14 @@ fn run(request: &JobRequest) -> Result<Report, Error> {
 fn every_cache_gives_the_same_output() {
     within(120, || {
         let folder = tempfile::tempdir().unwrap();
-        let input = clip(folder.path(), "in.mp4", "320x180", "24", 72);
+        let input = clip(folder.path(), "in.mp4", "384x216", "24", 72);
         let mut request = request("libx264", BITRATE, &input, &folder.path().join("ram.mp4"));
         // An interlaced-aware temporal filter, so that decoding from the middle cannot be right by accident.
         request.filters = Some("hqdn3d".to_owned());
         let report = run(&request).unwrap();
         assert_eq!((report.frames, report.cached_frames, report.runs[1].from_cache), (72, 72, 72));
         let whole = packets(&request.renditions[0].output);
-        let frame = 320 * 180 * 3 / 2;
+        let frame = 384 * 216 * 3 / 2;
         for (name, cache, least, most) in [
             ("none", cache(CacheMode::None, 0), 0, 0),
             ("part", cache(CacheMode::Ram, frame * 40), 10, 60),
@@ -90,7 +90,7 @@ fn a_part_that_is_decoded_again_is_sought_and_equal() {
             "-f",
             "lavfi",
             "-i",
-            "testsrc2=s=320x180:r=24:d=8",
+            "testsrc2=s=384x216:r=24:d=8",
             "-c:v",
             "libx264",
             "-g",
@@ -102,7 +102,7 @@ fn a_part_that_is_decoded_again_is_sought_and_equal() {
         let mut request = request("libx264", BITRATE, &long, &folder.path().join("all.mkv"));
         run(&request).unwrap();
         let all = packets(&request.renditions[0].output);
-        request.cache = cache(CacheMode::Ram, 320 * 180 * 3 / 2 * 120);
+        request.cache = cache(CacheMode::Ram, 384 * 216 * 3 / 2 * 120);
         request.renditions[0].output = folder.path().join("part.mkv");
         let report = run(&request).unwrap();
         assert!((80..150).contains(&report.runs[1].from_cache), "{:?}", report.runs[1]);
@@ -118,7 +118,7 @@ fn two_passes_differ_from_one_and_land_nearer_the_bit_rate() {
         }
         within(120, move || {
             let folder = tempfile::tempdir().unwrap();
-            let input = clip(folder.path(), "in.mp4", "320x180", "24", 120);
+            let input = clip(folder.path(), "in.mp4", "384x216", "24", 120);
             let mut request =
                 request(encoder, Target::Average(BitRate(250_000)), &input, &folder.path().join("two.mkv"));
             let two = run(&request).unwrap();
@@ -144,7 +144,7 @@ fn a_variable_frame_rate_keeps_its_timestamps() {
             "-f",
             "lavfi",
             "-i",
-            "testsrc2=s=320x180:r=30:d=4",
+            "testsrc2=s=384x216:r=30:d=4",
             "-vf",
             filter,
             "-fps_mode",
@@ -198,7 +198,7 @@ fn a_size_target_closes_with_sound_and_container() {
 fn a_part_begins_and_ends_where_it_was_asked_to() {
     within(120, || {
         let folder = tempfile::tempdir().unwrap();
-        let input = clip(folder.path(), "in.mp4", "320x180", "24", 120);
+        let input = clip(folder.path(), "in.mp4", "384x216", "24", 120);
         let mut request = request("libx264", Target::Quality(0.0), &input, &folder.path().join("part.mkv"));
         request.input.start = Some(Seconds(1.0));
         request.input.length = Some(Seconds(2.0));
@@ -217,7 +217,7 @@ fn damaged_input_is_refused_and_kept_only_when_asked() {
     within(120, || {
         let folder = tempfile::tempdir().unwrap();
         let whole = folder.path().join("whole.mkv");
-        ffmpeg(&["-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=4", "-c:v", "libx264", text(&whole)]);
+        ffmpeg(&["-f", "lavfi", "-i", "testsrc2=s=384x216:r=24:d=4", "-c:v", "libx264", text(&whole)]);
         let mut bytes = std::fs::read(&whole).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle..middle + 2000].fill(0x55);

@@ -37,7 +37,7 @@ matrix() {
     local suite start verdict summary='' failed=0
     for suite; do
         start=$SECONDS verdict=passed
-        shell "$suite" cargo test --locked || verdict=FAILED failed=1
+        shell "$suite" cargo test --locked --no-fail-fast || verdict=FAILED failed=1
         summary+="$suite: $(shell "$suite" ffmpeg -version | head -1 | cut -d' ' -f1-3), $verdict in $((SECONDS - start)) s"$'\n'
     done
     printf '\n%s' "$summary"

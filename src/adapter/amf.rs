@@ -3,7 +3,7 @@
 
 use super::{
     Adapter, Better, Bitrate, Capping, Gop, Inside, Knob, Library, PassModel, Reach, Reserved, Setting, Slot, Speed,
-    Threads, Vendor,
+    Threads, Vendor, packages,
 };
 
 pub(super) static ALL: &[Adapter] = &[
@@ -24,6 +24,9 @@ const AMF: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Amd,
     availability: "FFmpeg built with AMF has it; it needs an AMD GPU and its runtime",
+    packages: packages::RARE,
+    drivers: &[],
+    known: &[],
     library: Library::Unknown,
     quality: &[QVBR, CQP],
     bitrate: Some(Bitrate {

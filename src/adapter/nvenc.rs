@@ -2,7 +2,7 @@
 
 use super::{
     Adapter, Better, Bitrate, Capping, Gop, Inside, Knob, Library, PassModel, Reach, Reserved, Setting, Slot, Speed,
-    Threads, Vendor,
+    Threads, Vendor, packages,
 };
 
 pub(super) static ALL: &[Adapter] = &[
@@ -12,6 +12,7 @@ pub(super) static ALL: &[Adapter] = &[
         name: "av1_nvenc",
         codec: "av1",
         availability: "FFmpeg 6.0 or later built with ffnvcodec has it; it needs an Ada or newer GPU",
+        packages: packages::NEWER,
         quality: &[Knob { range: (1.0, 63.0), ..CQ }],
         ..NVENC
     },
@@ -23,6 +24,9 @@ const NVENC: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Nvidia,
     availability: "FFmpeg built with ffnvcodec has it; it needs an NVIDIA GPU and its driver",
+    packages: packages::FREE,
+    drivers: packages::NVIDIA_DRIVER,
+    known: &[],
     library: Library::Unknown,
     quality: &[CQ],
     // averageBitRate is 32 bits wide.

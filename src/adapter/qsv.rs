@@ -2,7 +2,7 @@
 
 use super::{
     Adapter, Better, Bitrate, Capping, Gop, Inside, Knob, Library, PassModel, Reach, Reserved, Setting, Slot, Speed,
-    Threads, Vendor,
+    Threads, Vendor, packages,
 };
 
 pub(super) static ALL: &[Adapter] = &[
@@ -19,6 +19,7 @@ pub(super) static ALL: &[Adapter] = &[
         name: "av1_qsv",
         codec: "av1",
         availability: "FFmpeg 6.0 or later built with libvpl has it; it needs an Intel GPU that codes AV1",
+        packages: packages::NEWER,
         ..QSV
     },
 ];
@@ -29,6 +30,9 @@ const QSV: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Intel,
     availability: "FFmpeg built with libvpl (or libmfx) has it; it needs an Intel GPU and its driver",
+    packages: packages::FREE,
+    drivers: packages::INTEL_DRIVER,
+    known: &[],
     library: Library::Unknown,
     quality: &[ICQ],
     // Kilobits in 16 bits times a multiplier; libavcodec's own limit is reached first.

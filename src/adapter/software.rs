@@ -2,8 +2,8 @@
 //! FFmpeg 5.1, 7.1 and 9.0; `vendor-notes.md` has the surprising ones.
 
 use super::{
-    Adapter, Better, Bitrate, Capping, Gop, Hdr10, Hdr10Style, Knob, Library, PRESETS, PassModel, Proof, Reserved,
-    Reuse, Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor,
+    Adapter, Better, Bitrate, Capping, Gop, Hdr10, Hdr10Style, Knob, Known, Library, PRESETS, PassModel, Proof,
+    Reserved, Reuse, Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor, packages,
 };
 
 pub(super) static ALL: &[Adapter] = &[X264, X265, VP9, AOM, SVT, VVENC];
@@ -14,6 +14,9 @@ const X264: Adapter = Adapter {
     codec: "h264",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-gpl --enable-libx264 has it",
+    packages: packages::GPL,
+    drivers: &[],
+    known: &[],
     library: Library::Numbered("x264_encoder_open_"),
     quality: &[Knob { option: "crf", whole: false, cap: Capping::Buffer, ..CRF_0_TO_51 }],
     // In kilobits inside: below one, "bitrate not specified"; x264 clips above 2 Gb/s (encoder.c, validate_parameters).
@@ -46,7 +49,8 @@ const X264: Adapter = Adapter {
         bytes_per_frame: (111, 2),
         longest_path: PATH_MAX,
         without_route: "the linked libavcodec's libx264 has no option stats",
-        reuse: Reuse::AtOrBelow,
+        // At a quarter of the rate, own and shared first passes are within 0.2 dB and 3 % of each other (vendor-notes.md).
+        reuse: Reuse::AtOrBelow { from_percent: 25 },
         free: &[Slot::option("threads")],
     }),
     threads: Threads::Context,
@@ -75,6 +79,9 @@ const X265: Adapter = Adapter {
     codec: "hevc",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-gpl --enable-libx265 has it",
+    packages: packages::GPL,
+    drivers: &[],
+    known: &[],
     library: Library::Variable("x265_version_str"),
     quality: &[Knob { option: "crf", whole: false, cap: Capping::Buffer, ..CRF_0_TO_51 }],
     // In kilobits inside: below one, x265 aims at 0 kb/s in silence.
@@ -106,7 +113,8 @@ const X265: Adapter = Adapter {
         // x265 from 4.0 on copies the name into 256 bytes, also from the AVOption.
         longest_path: 255,
         without_route: "the linked libavcodec's libx265 has neither x265-stats nor x265-params",
-        reuse: Reuse::AtOrBelow,
+        // At half the rate it lands 5 to 10 % below (vendor-notes.md).
+        reuse: Reuse::AtOrBelow { from_percent: 75 },
         free: &[Slot { option: "x265-params", key: Some("pools") }],
     }),
     // The wrapper's threads are frame threads.
@@ -137,6 +145,9 @@ const VP9: Adapter = Adapter {
     codec: "vp9",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-libvpx has it",
+    packages: packages::FREE,
+    drivers: &[],
+    known: &[],
     library: Library::Function("vpx_codec_version_str"),
     quality: &[Knob { option: "crf", whole: true, ..GOOGLE_CRF }],
     // In kilobits inside, rounded: below half of one it is none.
@@ -186,6 +197,14 @@ const AOM: Adapter = Adapter {
     codec: "av1",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-libaom has it",
+    packages: packages::FREE,
+    drivers: &[],
+    known: &[Known {
+        version: "3.6.",
+        as_root: false,
+        what: "ends the process where a second pass is closed before it had every frame of the first; repass never does \
+               that, other programs may",
+    }],
     library: Library::Function("aom_codec_version_str"),
     quality: &[Knob { option: "crf", whole: true, ..GOOGLE_CRF }],
     // libaom from 3.12 on refuses more than 2 Gb/s; below half a kilobit it is none.
@@ -231,6 +250,14 @@ const SVT: Adapter = Adapter {
     codec: "av1",
     vendor: Vendor::Software,
     availability: "FFmpeg built with --enable-libsvtav1 has it",
+    packages: packages::FREE,
+    drivers: &[],
+    known: &[Known {
+        version: "",
+        as_root: true,
+        what: "gives its threads realtime priority where it runs as root, and can starve the decoder: run as an ordinary \
+               user",
+    }],
     library: Library::Function("svt_av1_get_version"),
     quality: &[Knob {
         option: "crf",
@@ -303,6 +330,9 @@ const VVENC: Adapter = Adapter {
     codec: "vvc",
     vendor: Vendor::Software,
     availability: "FFmpeg 7.1 or later built with --enable-libvvenc has it",
+    packages: packages::RARE,
+    drivers: &[],
+    known: &[],
     library: Library::Function("vvenc_get_version"),
     quality: &[Knob { option: "qp", whole: true, range: (0.0, 63.0), cap: VVENC_CAP, ..CRF_0_TO_51 }],
     // Level limits may refuse less when it opens.

@@ -2,7 +2,7 @@
 
 use super::{
     Adapter, Because, Better, Bitrate, Capping, Gop, Knob, Library, PassModel, Reserved, Setting, Slot, Speed, Threads,
-    Vendor,
+    Vendor, packages,
 };
 
 pub(super) static ALL: &[Adapter] = &[
@@ -29,6 +29,7 @@ pub(super) static ALL: &[Adapter] = &[
         name: "av1_videotoolbox",
         codec: "av1",
         availability: "no FFmpeg has it: VideoToolbox decodes AV1 and does not encode it; use libsvtav1 or libaom-av1",
+        packages: &[],
         ..VIDEOTOOLBOX
     },
 ];
@@ -39,6 +40,9 @@ const VIDEOTOOLBOX: Adapter = Adapter {
     codec: "",
     vendor: Vendor::Apple,
     availability: "FFmpeg on macOS has it (--enable-videotoolbox)",
+    packages: packages::ELSEWHERE,
+    drivers: &[],
+    known: &[],
     library: Library::Unknown,
     quality: &[QSCALE],
     // VideoToolbox takes a signed 32-bit number.

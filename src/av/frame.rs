@@ -268,6 +268,24 @@ impl Frame {
     /// # Errors
     /// A frame whose buffers are shared already, one without planes in memory, or the error of `fill`.
     pub fn fill_rows<E: From<AvError>>(&mut self, mut fill: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<(), E> {
+        self.each_row_mut(|_, _, row| fill(row))
+    }
+
+    /// Draws a frame just made: `draw` gets the number of a plane, that of a row in it from the top, and the row's bytes.
+    ///
+    /// # Errors
+    /// A frame whose buffers are shared already, or one without planes in memory.
+    pub fn draw(&mut self, mut draw: impl FnMut(usize, usize, &mut [u8])) -> Result<(), AvError> {
+        self.each_row_mut(|plane, row, bytes| {
+            draw(plane, row, bytes);
+            Ok(())
+        })
+    }
+
+    fn each_row_mut<E: From<AvError>>(
+        &mut self,
+        mut visit: impl FnMut(usize, usize, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         // SAFETY: the frame is owned; the call only reads reference counts.
         if unsafe { ffi::av_frame_is_writable(self.as_mut_ptr()) } == 0 {
             return Err(AvError(ffi::AVERROR(ffi::EBUSY)).into());
@@ -275,7 +293,8 @@ impl Frame {
         for (plane, row_bytes, rows) in self.layout()? {
             for row in 0..rows {
                 // SAFETY: inside the plane's buffer, and nobody else holds the buffer.
-                fill(unsafe { std::slice::from_raw_parts_mut(self.row_pointer(plane, row), row_bytes) })?;
+                let bytes = unsafe { std::slice::from_raw_parts_mut(self.row_pointer(plane, row), row_bytes) };
+                visit(plane, row, bytes)?;
             }
         }
         Ok(())

@@ -128,13 +128,43 @@ impl LogMark {
     fn said(&self, by: impl Fn(&LogLine) -> bool) -> String {
         // The last words before an error need not end in a line break.
         BEGUN.try_with(RefCell::take).unwrap_or(None).iter().for_each(publish);
-        let log = lock(&LOG);
-        let since = |kept: &&Kept| kept.number >= self.line && by(&kept.line);
+        lock(&LOG).said_since(self, by)
+    }
+}
+
+/// What the process remembers of its log. Encoders log from threads of their own, so one memory serves all threads.
+struct Log {
+    observer: Option<Arc<dyn Fn(LogLine) + Send + Sync>>,
+    recent: VecDeque<Kept>,
+    /// Warnings and errors so far; numbers the next one.
+    lines: u64,
+}
+
+impl Log {
+    const fn empty() -> Self {
+        Log { observer: None, recent: VecDeque::new(), lines: 0 }
+    }
+
+    /// Keeps what an error message may quote.
+    fn keep(&mut self, thread: ThreadId, line: &LogLine) {
+        if line.level > LogLevel::Warning {
+            return;
+        }
+        let number = self.lines;
+        self.lines += 1;
+        if self.recent.len() == RECENT_LINES {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Kept { number, thread, line: line.clone() });
+    }
+
+    fn said_since(&self, mark: &LogMark, by: impl Fn(&LogLine) -> bool) -> String {
+        let since = |kept: &&Kept| kept.number >= mark.line && by(&kept.line);
         for level in [LogLevel::Error, LogLevel::Warning] {
             for own in [true, false] {
-                let matching = log.recent.iter().rev().filter(since).filter(|kept| kept.line.level == level);
+                let matching = self.recent.iter().rev().filter(since).filter(|kept| kept.line.level == level);
                 let mut last: Vec<&str> = matching
-                    .filter(|kept| !own || kept.thread == self.thread)
+                    .filter(|kept| !own || kept.thread == mark.thread)
                     .map(|kept| kept.line.text.as_str())
                     .take(QUOTED_LINES)
                     .collect();
@@ -150,14 +180,6 @@ impl LogMark {
     }
 }
 
-/// What the process remembers of its log. Encoders log from threads of their own, so one memory serves all threads.
-struct Log {
-    observer: Option<Arc<dyn Fn(LogLine) + Send + Sync>>,
-    recent: VecDeque<Kept>,
-    /// Warnings and errors so far; numbers the next one.
-    lines: u64,
-}
-
 /// A warning or an error that an error message may quote.
 struct Kept {
     number: u64,
@@ -165,7 +187,7 @@ struct Kept {
     line: LogLine,
 }
 
-static LOG: Mutex<Log> = Mutex::new(Log { observer: None, recent: VecDeque::new(), lines: 0 });
+static LOG: Mutex<Log> = Mutex::new(Log::empty());
 
 thread_local! {
     /// A line that this thread has begun: libav and libvpx log in pieces.
@@ -214,14 +236,7 @@ fn publish(said: &LogLine) {
 
 fn publish_one(line: LogLine) {
     let mut log = lock(&LOG);
-    if line.level <= LogLevel::Warning {
-        let number = log.lines;
-        log.lines += 1;
-        if log.recent.len() == RECENT_LINES {
-            log.recent.pop_front();
-        }
-        log.recent.push_back(Kept { number, thread: thread::current().id(), line: line.clone() });
-    }
+    log.keep(thread::current().id(), &line);
     let observer = log.observer.clone();
     // Called without the lock, so that an observer may log and read the log.
     drop(log);
@@ -247,6 +262,7 @@ const LONGEST_LINE: usize = 8 * 1024;
 mod tests {
     use super::*;
 
+    /// An error of this thread, which wins over whatever other tests say at the same time.
     fn say(fragment: &str) {
         add("libtest".to_owned(), LogLevel::Error, fragment);
     }
@@ -269,16 +285,23 @@ mod tests {
         assert_eq!(mark.lines(), "2; 3; 4");
     }
 
+    // On a log of its own: in that of the process, other tests speak at the same time.
     #[test]
     fn errors_win_over_warnings_and_this_thread_over_others() {
-        let mark = LogMark::now();
-        add("libtest".to_owned(), LogLevel::Warning, "a warning\n");
-        assert_eq!(mark.lines(), "a warning");
-        thread::scope(|scope| drop(scope.spawn(|| say("from an encoder's thread\n"))));
-        assert_eq!(mark.lines_of("libtest"), "from an encoder's thread");
-        say("an error\n");
-        assert_eq!(mark.lines(), "an error");
-        assert_eq!(LogMark::now().lines_of("libtest"), "");
+        let (mut log, this) = (Log::empty(), thread::current().id());
+        let other = thread::spawn(|| thread::current().id()).join().expect("no panic");
+        let line = |level, text: &str| LogLine { class: "libtest".to_owned(), level, text: text.to_owned() };
+        let mark = LogMark { line: 0, thread: this };
+        let said = |log: &Log| log.said_since(&mark, |_| true);
+        log.keep(this, &line(LogLevel::Warning, "a warning"));
+        log.keep(this, &line(LogLevel::Info, "by the way"));
+        assert_eq!(said(&log), "a warning");
+        log.keep(other, &line(LogLevel::Error, "from an encoder's thread"));
+        assert_eq!(said(&log), "from an encoder's thread");
+        log.keep(this, &line(LogLevel::Error, "an error"));
+        assert_eq!(said(&log), "an error");
+        assert_eq!(log.said_since(&mark, |line| line.class == "another"), "");
+        assert_eq!(log.said_since(&LogMark { line: log.lines, ..mark }, |_| true), "");
     }
 
     #[test]

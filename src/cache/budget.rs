@@ -3,19 +3,40 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::rate::ByteSize;
+
+/// What there is of memory, in bytes; `None` where the system does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Of the machine in all.
+    pub machine: Option<u64>,
+    /// Of the machine, what can be had without swapping.
+    pub free: Option<u64>,
+    /// What the tightest limit of the cgroup leaves; `None`: there is no limit.
+    pub cgroup_free: Option<u64>,
+}
+
+impl Memory {
+    /// As it is now.
+    #[must_use]
+    pub fn now() -> Self {
+        Memory { machine: meminfo("MemTotal:"), free: meminfo("MemAvailable:"), cgroup_free: cgroup_free() }
+    }
+}
 
 /// The default budget: half of what is free now, for encoders and the page cache need the rest; at least 64 MiB.
 #[must_use]
 pub fn default_budget() -> ByteSize {
-    let free = [machine_free(), cgroup_free()].into_iter().flatten().min();
+    let Memory { free, cgroup_free, .. } = Memory::now();
+    let free = [free, cgroup_free].into_iter().flatten().min();
     ByteSize(free.map_or(FALLBACK, |free| free / 2).max(LEAST))
 }
 
-/// `MemAvailable`: what can be had without swapping.
-fn machine_free() -> Option<u64> {
+fn meminfo(field: &str) -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let line = text.lines().find(|line| line.starts_with(field))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 

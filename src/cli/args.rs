@@ -71,6 +71,13 @@ pub(crate) enum Command {
     /// that encoder in full, with the options of each pass.
     Encoders(EncodersArgs),
 
+    /// Look at this machine: libraries, encoders, memory, folders; and what would bring what is missing
+    ///
+    /// Look at this machine: the linked FFmpeg, each encoder's state and what to install for those that are missing, memory
+    /// and threads, folders for statistics and frames. Hardware encoders that are compiled in are opened, to see whether
+    /// their device is there. The exit code is 1 where something is in the way of two passes.
+    Doctor,
+
     /// Print a completion script
     #[command(hide = true)]
     Completions {
@@ -333,6 +340,11 @@ struct CacheArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
+    /// Take the options of this profile too; what is typed wins. They are in ./repass.toml and in the file for all
+    /// projects, ~/.config/repass/profiles.toml, under [profile.NAME], by their long names
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+
     /// The file to write; its extension chooses the container; {stem} is the input's name without extension
     #[arg(short = 'o', long, value_name = "OUT", value_hint = ValueHint::FilePath)]
     output: PathBuf,

@@ -1,8 +1,8 @@
 //! Several files: a line for each that is being worked on, a line for each in the summary, and the worst exit code.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -22,28 +22,17 @@ use super::progress::{Progress, Screen, Work, bar};
 use super::text::{Page, counted, deviation, lasting};
 use super::{Cli, print_json};
 
-/// Some files were not encoded; each of their errors has been told.
-#[derive(Debug)]
-pub(crate) struct NotAllDone {
-    /// The worst of all exit codes.
-    pub(crate) exit_code: u8,
-    missing: usize,
-    of: usize,
-}
-
-impl fmt::Display for NotAllDone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} not encoded", self.missing, counted(self.of as u64, "file"))
-    }
-}
-
-impl std::error::Error for NotAllDone {}
-
-/// Encodes every input, some side by side.
+/// Encodes every input, some side by side; the exit code is the worst of all.
 ///
 /// # Errors
-/// Arguments that make no sense together; and [`NotAllDone`], after everything that could be done is done.
-pub(super) fn encode(args: &EncodeArgs, inputs: &[PathBuf], screen: Screen, cli: &Cli, cancel: &Cancel) -> Result<()> {
+/// Arguments that make no sense together. What goes wrong with a file is told at once, and the others go on.
+pub(super) fn encode(
+    args: &EncodeArgs,
+    inputs: &[PathBuf],
+    screen: Screen,
+    cli: &Cli,
+    cancel: &Cancel,
+) -> Result<ExitCode> {
     let began = Instant::now();
     let mut files = Files::new(args, inputs, cli.verbose > 0);
     let request = BatchRequest {
@@ -67,7 +56,7 @@ pub(super) fn encode(args: &EncodeArgs, inputs: &[PathBuf], screen: Screen, cli:
     } else if !json_lines {
         files.page(began.elapsed().as_secs_f64(), request.side_by_side).print()?;
     }
-    files.end()
+    Ok(files.end())
 }
 
 /// The inputs, and what has become of each.
@@ -115,12 +104,12 @@ impl Files {
         self.outcomes.iter().map(Outcome::exit_code).max().unwrap_or(0)
     }
 
-    fn end(&self) -> Result<()> {
+    fn end(&self) -> ExitCode {
         let missing = self.outcomes.iter().filter(|outcome| outcome.exit_code() != 0).count();
-        match missing {
-            0 => Ok(()),
-            _ => Err(NotAllDone { exit_code: self.exit_code(), missing, of: self.inputs.len() }.into()),
+        if missing > 0 {
+            super::complain(&format!("repass: {missing} of {} not encoded", counted(self.inputs.len() as u64, "file")));
         }
+        ExitCode::from(self.exit_code())
     }
 
     fn page(&self, seconds: f64, side_by_side: usize) -> Page {

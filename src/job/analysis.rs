@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use crate::av::{log, versions};
+use crate::av::versions;
 use crate::cache::{CacheMode, CachePlan};
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
@@ -56,7 +56,6 @@ impl Analysis {
     /// # Errors
     /// As for [`Job::prepare`]; [`Error::Plan`] for encoders and targets without a first pass to keep, too.
     pub fn prepare(request: &AnalysisRequest, cancel: &Cancel) -> Result<Self, Error> {
-        log::capture();
         let encoder = request.encoder.adapter.name.to_owned();
         if matches!(request.encoder.target, Target::Size(_)) {
             let why = "a size is known only with sound and container; analyse at a bit rate (-b)".to_owned();
@@ -82,15 +81,15 @@ impl Analysis {
     /// # Errors
     /// The first thing that went wrong, with its place; there is no file then.
     pub fn run(self, mut observe: impl FnMut(Event)) -> Result<AnalysisReport, Error> {
-        let Job { plan, mut source, cancel } = self.0;
+        let Job { plan, mut source, cancel, .. } = self.0;
         let began = Usage::now();
         collect_leftovers();
         let rendition = &plan.renditions[0];
         let file = WholeFile::create(&rendition.output, rendition.overwrite)?;
         source.prime()?;
         let mut list = FrameList::default();
-        let stats = run::first_pass(&plan, &mut source, &mut list, &cancel, &mut observe)?;
-        let header = header(&plan, &source, &list);
+        let stats = run::first_pass(&plan, source.as_mut(), &mut list, &cancel, &mut observe)?;
+        let header = header(&plan, source.as_ref(), &list);
         let bytes = artefact::write(file, header.clone(), &list, &stats)?;
         let mut warnings = plan.warnings.clone();
         warnings.extend(source.warnings());

@@ -11,8 +11,8 @@ use crate::adapter::{PassModel, Reuse};
 use crate::error::{Error, Refusal};
 use crate::frames::FrameSource;
 use crate::job::{Plan, RenditionPlan};
-use crate::plan::{FirstPassChoice, FirstPassOf, differences};
-use crate::rate::Target;
+use crate::plan::{FirstPassChoice, FirstPassOf, PlannedSetting, differences};
+use crate::rate::{BitRate, Target};
 use crate::source::DecodedFile;
 use crate::stats::artefact::Artefact;
 use crate::timing::Clock;
@@ -37,17 +37,25 @@ pub enum FirstPass {
     },
 }
 
-/// Takes statistics from files where that is asked for.
+/// Takes statistics from files where that is asked for; returns warnings where that changes the result.
 ///
 /// # Errors
 /// [`Refusal::OtherStats`] for statistics of another encode, [`Error::Artefact`] for a damaged file.
-pub(super) fn take_kept(choices: &[&FirstPassChoice], renditions: &mut [RenditionPlan]) -> Result<(), Error> {
+pub(super) fn take_kept(choices: &[&FirstPassChoice], renditions: &mut [RenditionPlan]) -> Result<Vec<String>, Error> {
+    let mut warnings = Vec::new();
     for (choice, rendition) in choices.iter().zip(renditions.iter_mut()) {
         if let FirstPassChoice::Kept(path) = choice {
-            rendition.first_pass = kept(path, rendition)?;
+            let artefact = kept(path, rendition)?;
+            let made_for = bit_rate(&artefact.header().settings);
+            if depends_on_rate(rendition) && made_for != rate(rendition) {
+                let (name, made_for) = (&rendition.name, BitRate(made_for));
+                let file = path.display();
+                warnings.push(format!("{name} uses the first pass in {file}, made for {made_for}: {DIFFERS}"));
+            }
+            rendition.first_pass = FirstPass::Kept { stats: path.clone(), checksum: artefact.checksum() };
         }
     }
-    Ok(())
+    Ok(warnings)
 }
 
 /// Lets first passes serve several renditions where they can; returns warnings where that changes the result.
@@ -78,37 +86,47 @@ fn serves(leader: &RenditionPlan, other: &RenditionPlan) -> bool {
     else {
         return false;
     };
-    let same_encoder = leader.adapter.name == other.adapter.name && made.stats == wanted.step.stats;
-    same_encoder
+    // Far below what was analysed, rates have been seen to be missed.
+    let near = match wanted.model.reuse {
+        Reuse::AtOrBelow { from_percent } => rate(other) * 100 >= rate(leader) * u64::from(from_percent),
+        Reuse::Exact | Reuse::No => true,
+    };
+    let same_encoder = std::ptr::eq(leader.adapter, other.adapter) && made.stats == wanted.step.stats;
+    near && same_encoder
         && leader.encoder.forced_keyframes == other.encoder.forced_keyframes
         && differences(&made.settings, &wanted).is_empty()
 }
 
 fn rate(rendition: &RenditionPlan) -> u64 {
-    let settings = rendition.encoder.steps.first().map(|step| step.settings.as_slice()).unwrap_or_default();
+    bit_rate(rendition.encoder.steps.first().map(|step| step.settings.as_slice()).unwrap_or_default())
+}
+
+fn bit_rate(settings: &[PlannedSetting]) -> u64 {
     let rate = settings.iter().find(|setting| setting.option == "b" && setting.key.is_none());
     rate.and_then(|setting| setting.value.parse().ok()).unwrap_or(0)
 }
 
+fn depends_on_rate(rendition: &RenditionPlan) -> bool {
+    matches!(&rendition.adapter.passes, PassModel::TwoRuns(model) if model.reuse != Reuse::Exact)
+}
+
 fn warning(leader: usize, renditions: &[RenditionPlan]) -> Option<String> {
-    let PassModel::TwoRuns(model) = &renditions[leader].adapter.passes else { return None };
     let served = |other: &&RenditionPlan| {
         other.first_pass == FirstPass::Another { rendition: leader } && rate(other) != rate(&renditions[leader])
     };
     let names: Vec<&str> = renditions.iter().filter(served).map(|other| other.name.as_str()).collect();
-    (model.reuse != Reuse::Exact && !names.is_empty()).then(|| {
+    let use_it = if names.len() == 1 { "uses" } else { "use" };
+    let (names, leader) = (names.join(" and "), &renditions[leader]);
+    (depends_on_rate(leader) && !names.is_empty()).then(|| {
         format!(
-            "{} {} the first pass of {}, made for a higher bit rate: the result differs a little from one with a first pass \
-             of its own (--own-first-pass)",
-            names.join(" and "),
-            if names.len() == 1 { "uses" } else { "use" },
-            renditions[leader].name
+            "{names} {use_it} the first pass of {}, made for a higher bit rate: {DIFFERS} (--own-first-pass)",
+            leader.name
         )
     })
 }
 
 /// The statistics in a file, once it is known that they are whole and of this very first pass.
-fn kept(path: &Path, rendition: &RenditionPlan) -> Result<FirstPass, Error> {
+fn kept(path: &Path, rendition: &RenditionPlan) -> Result<Artefact, Error> {
     let refused = |why: &str| Refusal::OtherStats { path: path.to_owned(), differences: vec![why.to_owned()] };
     if matches!(rendition.encoder.target, Target::Size(_)) {
         return Err(refused("a size target measures sound and container during its own first pass; use -b").into());
@@ -120,7 +138,7 @@ fn kept(path: &Path, rendition: &RenditionPlan) -> Result<FirstPass, Error> {
     if !differences.is_empty() {
         return Err(Refusal::OtherStats { path: path.to_owned(), differences }.into());
     }
-    Ok(FirstPass::Kept { stats: path.to_owned(), checksum: artefact.checksum() })
+    Ok(artefact)
 }
 
 /// What can be known of the source before anything runs: its rate, and its first frame.
@@ -144,3 +162,5 @@ pub(super) fn check_source(plan: &Plan, file: &mut DecodedFile) -> Result<(), Er
     }
     Ok(())
 }
+
+const DIFFERS: &str = "the result differs a little from one with a first pass of its own";

@@ -17,13 +17,13 @@ use crate::media::{SourceInfo, StreamKind};
 use crate::plan::{Request, compile};
 use crate::probe::capabilities;
 use crate::rate::{BitRate, ByteSize, GopLength, Target};
-use crate::source::{Branch, DecodedFile, Graph, Input};
+use crate::source::{Branch, Graph, Input, Preview};
 use crate::timing::Timing;
 
 /// A job on its way from what is asked for to a plan.
 pub(super) struct Ladder<'j> {
     request: &'j JobRequest,
-    file: &'j DecodedFile,
+    file: &'j dyn Preview,
     timing: Timing,
     /// What comes out of the filters that all renditions share; asked for only where it matters.
     picture: Option<FilterOutput>,
@@ -32,7 +32,7 @@ pub(super) struct Ladder<'j> {
 }
 
 impl<'j> Ladder<'j> {
-    pub(super) fn over(request: &'j JobRequest, file: &'j DecodedFile) -> Result<Self, Error> {
+    pub(super) fn over(request: &'j JobRequest, file: &'j dyn Preview) -> Result<Self, Error> {
         let video = &file.info().video;
         let graph = Graph { rotation: video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
         let matters = |rendition: &RenditionRequest| {

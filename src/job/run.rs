@@ -22,10 +22,12 @@ use crate::plan::{PassStep, StatsUse};
 use crate::rate::{self, BitRate};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
 use crate::sink::{FileSink, PackageSink, Sink};
-use crate::source::DecodedFile;
 use crate::stats::artefact::Artefact;
 use crate::stats::{self, Stats, StatsStore, collect_leftovers};
 use crate::timing::OutputTimes;
+
+/// The caller's own sinks, one place for each rendition; `None`: a file.
+pub(super) type Sinks = Vec<Option<Box<dyn Sink>>>;
 
 /// What a rendition has come to.
 #[derive(Default)]
@@ -59,7 +61,8 @@ struct Target {
 
 pub(super) fn run(
     plan: &Plan,
-    mut source: DecodedFile,
+    source: &mut dyn FrameSource,
+    sinks: Sinks,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
@@ -68,29 +71,31 @@ pub(super) fn run(
     if plan.reads_unwritten_memory() {
         zero_fresh_memory();
     }
-    let mut targets = targets(plan)?;
+    let mut targets = targets(plan, sinks)?;
     let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
-    source.prime()?;
+    if !source.prime()? {
+        return Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None });
+    }
     let mut cache = FrameCache::new(plan.cache.clone());
     let mut list = FrameList::default();
-    let analysed = open_kept(plan, &source, &mut progress)?;
+    let analysed = open_kept(plan, source, &mut progress)?;
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
         source.unchanged()?;
-        let lanes = lanes(plan, number, &source, &list, &progress, cancel)?;
-        let outputs = outputs(plan, number, &mut targets, &source, cancel)?;
+        let lanes = lanes(plan, number, source, &list, &progress, cancel)?;
+        let outputs = outputs(plan, number, &mut targets, source, cancel)?;
         let usage = Usage::now();
         let terms = terms(plan, wanted_after(plan, number), &analysed, cancel);
-        let result = run_pipeline(&mut source, &mut cache, &mut list, lanes, outputs, &terms, observe)?;
+        let result = run_pipeline(source, &mut cache, &mut list, lanes, outputs, &terms, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
         }
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
-            take(plan, number, lane, &mut progress, &list, &source)?;
+            take(plan, number, lane, &mut progress, &list, source)?;
         }
         // Only now, when every output of the run is complete and proven, is any of them seen.
         for (renditions, sink) in result.outputs {
@@ -101,13 +106,13 @@ pub(super) fn run(
             }
         }
     }
-    finish(plan, &source, &cache, &list, progress, runs, warnings, &began)
+    finish(plan, source, &cache, &list, progress, runs, warnings, &began)
 }
 
 /// The first pass of the only rendition, alone.
 pub(super) fn first_pass(
     plan: &Plan,
-    source: &mut DecodedFile,
+    source: &mut dyn FrameSource,
     list: &mut FrameList,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
@@ -134,7 +139,7 @@ fn terms<'r>(plan: &'r Plan, keep: Vec<bool>, analysed: &'r [Analysed], cancel: 
 }
 
 /// The statistics that were kept in files, unpacked; and the frames that they were made of, to hold the source to.
-fn open_kept(plan: &Plan, source: &DecodedFile, progress: &mut [Progress]) -> Result<Vec<Analysed>, Error> {
+fn open_kept(plan: &Plan, source: &dyn FrameSource, progress: &mut [Progress]) -> Result<Vec<Analysed>, Error> {
     let mut analysed = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
         let (FirstPass::Kept { stats, checksum }, PassModel::TwoRuns(model)) =
@@ -158,7 +163,7 @@ fn open_kept(plan: &Plan, source: &DecodedFile, progress: &mut [Progress]) -> Re
 fn lanes(
     plan: &Plan,
     run: u8,
-    source: &DecodedFile,
+    source: &dyn FrameSource,
     list: &FrameList,
     progress: &[Progress],
     cancel: &Cancel,
@@ -178,14 +183,16 @@ fn wanted_after(plan: &Plan, run: u8) -> Vec<bool> {
     (0..plan.graph.branches.len()).map(wanted).collect()
 }
 
-/// All files and packages of a plan.
-fn targets(plan: &Plan) -> Result<Vec<Target>, Error> {
+/// All files and packages of a plan, and what the caller takes instead of a file.
+fn targets(plan: &Plan, mut sinks: Sinks) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
     let in_package = |index: &usize| plan.packages.iter().any(|package| package.renditions.contains(index));
     for (index, rendition) in plan.renditions.iter().enumerate().filter(|(index, _)| !in_package(index)) {
         let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
-        let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
-        let sink: Box<dyn Sink> = Box::new(sink.with_options(rendition.mux_options.clone()));
+        let sink = match sinks[index].take() {
+            Some(own) => own,
+            None => Box::new(file(rendition, container)?),
+        };
         targets.push(Target { renditions: vec![index], container, run: rendition.last_run(), sink: Some(sink) });
     }
     for package in &plan.packages {
@@ -201,12 +208,17 @@ fn targets(plan: &Plan) -> Result<Vec<Target>, Error> {
     Ok(targets)
 }
 
+fn file(rendition: &RenditionPlan, container: Container) -> Result<FileSink, Error> {
+    let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
+    Ok(sink.with_options(rendition.mux_options.clone()))
+}
+
 /// The files and packages that are written in a run.
 fn outputs(
     plan: &Plan,
     run: u8,
     targets: &mut [Target],
-    source: &DecodedFile,
+    source: &dyn FrameSource,
     cancel: &Cancel,
 ) -> Result<Vec<Output>, Error> {
     let mut outputs = Vec::new();
@@ -226,7 +238,7 @@ fn lane(
     plan: &Plan,
     index: usize,
     step: &PassStep,
-    source: &DecodedFile,
+    source: &dyn FrameSource,
     list: &FrameList,
     progress: &[Progress],
     cancel: &Cancel,
@@ -304,7 +316,7 @@ fn take(
     lane: LaneResult,
     progress: &mut [Progress],
     list: &FrameList,
-    source: &DecodedFile,
+    source: &dyn FrameSource,
 ) -> Result<(), Error> {
     let rendition = &plan.renditions[lane.rendition];
     let progress = &mut progress[lane.rendition];
@@ -355,7 +367,7 @@ fn run_report(number: u8, feeding: &crate::pipeline::feed::Feeding, began: &Usag
 #[expect(clippy::too_many_arguments, reason = "a report is where everything of a job meets")]
 fn finish(
     plan: &Plan,
-    source: &DecodedFile,
+    source: &dyn FrameSource,
     cache: &FrameCache,
     list: &FrameList,
     progress: Vec<Progress>,
@@ -390,7 +402,7 @@ fn finish(
 }
 
 /// Seconds of video: from the first frame to the end of the last.
-fn duration(list: &FrameList, source: &DecodedFile) -> f64 {
+fn duration(list: &FrameList, source: &dyn FrameSource) -> f64 {
     let (Some(first), Some(last)) = (list.entries().first(), list.entries().last()) else { return 0.0 };
     let period = source.frame_rate().inverse().value();
     if OutputTimes::new(source.time_base(), source.frame_rate()).is_none_or(|times| list.is_on_grid(&times)) {

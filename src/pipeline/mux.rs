@@ -12,13 +12,13 @@ use crate::av::muxer::Cut;
 use crate::av::packet::Packet;
 use crate::av::source::{FileHeaders, StreamParameters};
 use crate::error::Error;
+use crate::frames::FrameSource;
 use crate::job::{Fate, Plan, RenditionPlan};
 use crate::media::Rational;
 use crate::pipeline::encode::Coded;
 use crate::pipeline::other::{Along, Other};
 use crate::pipeline::watch::Pulse;
 use crate::sink::{OutputStream, Sink, Streams};
-use crate::source::DecodedFile;
 
 pub(crate) struct MuxStage {
     sink: Box<dyn Sink>,
@@ -27,7 +27,7 @@ pub(crate) struct MuxStage {
     order: Vec<usize>,
     /// The source's video stream, and what it says of itself; once for each encoder.
     video: usize,
-    like: Vec<StreamParameters>,
+    like: Vec<Option<StreamParameters>>,
     headers: FileHeaders,
     cut: Cut,
 }
@@ -42,7 +42,7 @@ impl MuxStage {
         rendition: &RenditionPlan,
         encoders: usize,
         sink: Box<dyn Sink>,
-        source: &DecodedFile,
+        source: &dyn FrameSource,
     ) -> Result<Self, Error> {
         let video = plan.source.video.index;
         let mut order = carried(rendition);
@@ -91,7 +91,7 @@ impl MuxStage {
         for (number, (coded, like)) in coded.iter().zip(self.like).enumerate() {
             let first = pulse.while_waiting(|| coded.recv()).map_err(|_| Error::Stopped)?;
             let Coded::Start(stream) = first else { return Err(Error::Stopped) };
-            known.push((Place::Video(number), OutputStream::Encoded { stream: *stream, like: Some(like) }));
+            known.push((Place::Video(number), OutputStream::Encoded { stream: *stream, like }));
         }
         let others = match along.as_ref().map(|along| pulse.while_waiting(|| along.recv())) {
             None => Vec::new(),

@@ -45,7 +45,7 @@ pub(crate) fn differences(made: &[PlannedSetting], wanted: &FirstPassOf<'_>) -> 
     }
     let mut found: Vec<String> =
         all.into_iter().filter_map(|slot| difference(slot, made, &wanted.step.settings)).collect();
-    if wanted.model.reuse == Reuse::AtOrBelow {
+    if let Reuse::AtOrBelow { .. } = wanted.model.reuse {
         found.extend(above(made, &wanted.step.settings));
     }
     found
