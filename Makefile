@@ -6,9 +6,12 @@ BITRATE ?= 4M
 IN      ?=
 OUT     ?= $(TARGET)/demo/out.mp4
 ARGS    ?=
+# VMAF is libvmaf, built from source; `make demo FEATURES=` does without it and its tools.
+FEATURES ?= vmaf
 # Handed to the recipes through the environment, so that a path with spaces or quotes arrives whole.
 export CODEC BITRATE IN OUT
 
+WITH   := $(if $(FEATURES),--features $(FEATURES))
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Before the system's: a distribution's cargo is often too old, and a new shell may not know rustup's yet.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -37,7 +40,7 @@ help:
 	@echo 'make clean    remove everything that was built'
 
 demo: setup
-	cargo build --release --locked
+	cargo build --release --locked $(WITH)
 	@mkdir -p '$(TARGET)/demo'
 	@set -e; \
 	if [ -z "$$IN" ]; then \
@@ -61,13 +64,13 @@ CLIP = -v error -y \
 	-map '[v]' -map 2:a -t 10 -c:v mpeg2video -q:v 2 -c:a aac -b:a 128k -f matroska
 
 test: setup
-	cargo test --locked $(ARGS)
+	cargo test --locked $(WITH) $(ARGS)
 
 lint: setup
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets $(WITH) -- -D warnings
 	cargo clippy --locked --no-default-features --lib -- -D warnings
-	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps $(WITH)
 
 bench: setup
 	cargo bench --locked $(ARGS)
@@ -76,7 +79,7 @@ matrix: setup
 	tests/matrix.sh $(ARGS)
 
 install: setup
-	cargo install --path . --locked
+	cargo install --path . --locked $(WITH)
 
 deb: setup
 	@cargo deb --version >/dev/null 2>&1 || { \
@@ -124,10 +127,19 @@ DNF_PACKAGES    := gcc make pkgconf-pkg-config clang-devel
 PACMAN_PACKAGES := base-devel pkgconf clang ffmpeg
 BREW_PACKAGES   := pkgconf ffmpeg llvm
 
+# What libvmaf's own build needs; the assembler only where there is assembler for it.
+ifneq ($(filter vmaf,$(FEATURES)),)
+VMAF_TOOLS      := meson ninja xxd $(if $(filter x86_64 i%86,$(shell uname -m)),nasm)
+APT_PACKAGES    += meson ninja-build nasm xxd
+DNF_PACKAGES    += meson ninja-build nasm xxd gcc-c++
+PACMAN_PACKAGES += meson nasm tinyxxd
+BREW_PACKAGES   += meson nasm
+endif
+
 # Prints what is missing, one name a line. Looks for the things themselves, so an FFmpeg that was built by hand counts.
 # bindgen needs libclang together with clang's own headers; distributions package the two apart.
 MISSING = \
-	for tool in cc pkg-config ffmpeg ffprobe; do command -v $$tool >/dev/null 2>&1 || echo $$tool; done; \
+	for tool in cc pkg-config ffmpeg ffprobe $(VMAF_TOOLS); do command -v $$tool >/dev/null 2>&1 || echo $$tool; done; \
 	for lib in $(LIBAV); do pkg-config --exists $$lib 2>/dev/null || echo $$lib; done; \
 	for dir in $(CLANG_DIRS); do ls "$$dir"/libclang*.so* "$$dir"/libclang.dylib; done 2>/dev/null | grep -q . || echo libclang; \
 	for dir in $(CLANG_DIRS); do ls "$$dir"/clang/*/include/stddef.h; done 2>/dev/null | grep -q . || echo clang-headers

@@ -10,7 +10,7 @@ mod pairs;
 use std::path::Path;
 use std::process::Command;
 
-use pairs::{Cost, Pairs, Source, packets, text, timed};
+use pairs::{Cost, Source, packets, ratio, runs, source, text, timed, versions};
 
 /// One job, for both sides.
 struct Scenario {
@@ -28,12 +28,10 @@ struct Scenario {
     goal: f64,
 }
 
-const FILM: Source =
-    Source { footage: "bbb_1080p24_h264_51aac_20s.mp4", part: ("0", "6"), made: ("1920x1080", "libx264") };
-const SHORT_FILM: Source = Source { part: ("0", "2"), ..FILM };
+const FILM: Source = Source { footage: "bbb_1080p24_h264_51aac_20s.mp4", seconds: "6", made: ("1920x1080", "libx264") };
+const SHORT_FILM: Source = Source { seconds: "2", ..FILM };
 const CITY: Source = Source { footage: "city_aerial_1080p24_h264_12s.mp4", ..FILM };
-const UHD: Source =
-    Source { footage: "bbb_4k60_hevc10_hdr10_2s.mp4", part: ("0", "2"), made: ("3840x2160", "libx265") };
+const UHD: Source = Source { footage: "bbb_4k60_hevc10_hdr10_2s.mp4", seconds: "2", made: ("3840x2160", "libx265") };
 
 const TONEMAP: &str = "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,\
                        zscale=t=bt709:m=bt709:r=tv,scale=1920:1080,format=yuv420p";
@@ -78,7 +76,7 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "libaom cpu-used 6, 1080p H.264",
-        source: Source { part: ("0", "1"), ..FILM },
+        source: Source { seconds: "1", ..FILM },
         encoder: "libaom-av1",
         target: ["-b:v", "2M"],
         theirs: &["-cpu-used", "6", "-row-mt", "1"],
@@ -124,19 +122,34 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let runs = runs();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    pairs::print_head("bits");
-    for scenario in SCENARIOS.iter().filter(|scenario| pairs::is_wanted(scenario.name)) {
-        measure(scenario, folder.path());
+    println!("{}", versions());
+    println!("{runs} pairs each, in turn; ratios are repass / ffmpeg, median (least to greatest)\n");
+    println!("{:<42} {:>20} {:>20} {:>14}  {:>5}  bits", "", "wall", "CPU", "peak memory", "goal");
+    for scenario in SCENARIOS.iter().filter(|s| wanted.is_empty() || wanted.iter().any(|word| s.name.contains(word))) {
+        measure(scenario, runs, folder.path());
     }
 }
 
-fn measure(scenario: &Scenario, folder: &Path) {
-    let input = scenario.source.clip(folder);
+fn measure(scenario: &Scenario, runs: usize, folder: &Path) {
+    let input = source(&scenario.source, folder);
     let (one, two) = (folder.join(format!("theirs-{}", scenario.output)), folder.join(scenario.output));
-    let pairs = Pairs::run(|| ours(scenario, &input, &two), || theirs(scenario, &input, folder, &one));
+    let mut pairs = Vec::new();
+    for _ in 0..runs {
+        pairs.push((ours(scenario, &input, &two), theirs(scenario, &input, folder, &one)));
+    }
+    let more = pairs.iter().map(|(ours, theirs)| (ours.peak - theirs.peak) / 1024.0).fold(f64::MIN, f64::max);
     let same = if packets(&one) == packets(&two) { "same" } else { "differ" };
-    pairs.print(scenario.name, scenario.goal, same);
+    println!(
+        "{:<42} {:>20} {:>20} {:>+10.0} MiB  {:>5.2}  {same}",
+        scenario.name,
+        ratio(&pairs, |cost| cost.wall),
+        ratio(&pairs, |cost| cost.cpu),
+        more,
+        scenario.goal
+    );
 }
 
 fn ours(scenario: &Scenario, input: &Path, output: &Path) -> Cost {
@@ -176,7 +189,8 @@ fn theirs(scenario: &Scenario, input: &Path, folder: &Path, output: &Path) -> Co
         }
         let last = pass == scenario.passes;
         command.args(if last { vec![text(output)] } else { vec!["-f", "null", "-"] });
-        all = all.then(timed(&mut command));
+        let cost = timed(&mut command);
+        all = all.then(cost);
     }
     all
 }

@@ -1,6 +1,6 @@
-//! Two ways to do the same job, in turn: what each costs, and the ratio.
+//! What the benchmarks share: two sides in turn, what each run took, ratios, sources.
 
-#![allow(dead_code, reason = "each bench uses a part")]
+#![allow(dead_code, reason = "each benchmark uses a part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,78 +8,48 @@ use std::time::Instant;
 
 use wait4::Wait4;
 
-/// What a run took: seconds, seconds of CPU, KiB at most.
+/// Where frames come from: footage of this name, or else a made clip of this size and length.
+#[derive(Clone, Copy)]
+pub struct Source {
+    /// The file's name.
+    pub footage: &'static str,
+    /// How much of it.
+    pub seconds: &'static str,
+    /// Size and encoder of the made one.
+    pub made: (&'static str, &'static str),
+}
+
+/// What a run took.
 #[derive(Clone, Copy, Default)]
 pub struct Cost {
+    /// Seconds.
     pub wall: f64,
+    /// Seconds, user and system.
     pub cpu: f64,
+    /// KiB.
     pub peak: f64,
 }
 
 impl Cost {
-    /// One after the other.
-    #[must_use]
+    /// This and then that.
     pub fn then(self, next: Cost) -> Cost {
         Cost { wall: self.wall + next.wall, cpu: self.cpu + next.cpu, peak: self.peak.max(next.peak) }
     }
 }
 
-/// Ours and theirs, as often as they were run.
-pub struct Pairs(Vec<(Cost, Cost)>);
-
-impl Pairs {
-    /// Runs the two in turn.
-    pub fn run(ours: impl Fn() -> Cost, theirs: impl Fn() -> Cost) -> Self {
-        Pairs((0..runs()).map(|_| (ours(), theirs())).collect())
-    }
-
-    /// Ours by theirs: median, least to greatest.
-    #[must_use]
-    pub fn ratio(&self, part: fn(&Cost) -> f64) -> String {
-        let mut ratios: Vec<f64> = self.0.iter().map(|(ours, theirs)| part(ours) / part(theirs)).collect();
-        ratios.sort_by(f64::total_cmp);
-        let (median, least, greatest) = (ratios[ratios.len() / 2], ratios[0], ratios[ratios.len() - 1]);
-        format!("{median:.2} ({least:.2} to {greatest:.2})")
-    }
-
-    /// What we take more of memory, in MiB, at most.
-    #[must_use]
-    pub fn more_memory(&self) -> f64 {
-        self.0.iter().map(|(ours, theirs)| (ours.peak - theirs.peak) / 1024.0).fold(f64::MIN, f64::max)
-    }
-
-    /// A line of the table; `words` say what else was seen.
-    pub fn print(&self, name: &str, goal: f64, words: &str) {
-        println!(
-            "{name:<42} {:>20} {:>20} {:>+10.0} MiB  {goal:>5.2}  {words}",
-            self.ratio(|cost| cost.wall),
-            self.ratio(|cost| cost.cpu),
-            self.more_memory(),
-        );
-    }
-}
-
-/// The head of the table.
-pub fn print_head(last: &str) {
-    println!("{}", versions());
-    println!("{} pairs each, in turn; ratios are repass / ffmpeg, median (least to greatest)\n", runs());
-    println!("{:<42} {:>20} {:>20} {:>14}  {:>5}  {last}", "", "wall", "CPU", "peak memory", "goal");
-}
-
-/// The words behind `--` that choose scenarios; none: all.
-#[must_use]
-pub fn is_wanted(name: &str) -> bool {
-    let mut wanted = std::env::args().skip(1).filter(|word| !word.starts_with('-')).peekable();
-    wanted.peek().is_none() || wanted.any(|word| name.contains(&word))
-}
-
-/// `REPASS_RUNS`, or 5.
-#[must_use]
+/// How many pairs are run.
 pub fn runs() -> usize {
     std::env::var("REPASS_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(5)
 }
 
-/// Runs a command to its end. Its children count where it waits for them.
+/// The ratios of one measure, ours to theirs: median (least to greatest).
+pub fn ratio(pairs: &[(Cost, Cost)], part: fn(&Cost) -> f64) -> String {
+    let mut ratios: Vec<f64> = pairs.iter().map(|(ours, theirs)| part(ours) / part(theirs)).collect();
+    ratios.sort_by(f64::total_cmp);
+    format!("{:.2} ({:.2} to {:.2})", ratios[ratios.len() / 2], ratios[0], ratios[ratios.len() - 1])
+}
+
+/// Runs a command to its end.
 pub fn timed(command: &mut Command) -> Cost {
     let began = Instant::now();
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the command starts");
@@ -94,40 +64,37 @@ pub fn timed(command: &mut Command) -> Cost {
     }
 }
 
-/// Where frames come from: footage of this name, or else a made clip of this size and encoder.
-pub struct Source {
-    pub footage: &'static str,
-    /// Seconds at which the clip begins, and how long it is.
-    pub part: (&'static str, &'static str),
-    pub made: (&'static str, &'static str),
-}
-
-impl Source {
-    /// The clip, made once in `folder`.
-    #[must_use]
-    pub fn clip(&self, folder: &Path) -> PathBuf {
-        let (from, seconds) = self.part;
-        let path = folder.join(format!("{from}-{seconds}-{}.mp4", self.footage));
-        if path.exists() {
-            return path;
-        }
-        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/clips");
-        let footage = std::env::var_os("REPASS_CLIPS").map_or(beside, PathBuf::from).join(self.footage);
-        if footage.is_file() {
-            let part = ["-ss", from, "-i", text(&footage), "-t", seconds, "-map", "0:v:0", "-c", "copy", text(&path)];
-            ffmpeg(&part);
-            return path;
-        }
-        println!("(no footage: {} is made)", self.footage);
-        let graph = format!("testsrc2=s={}:r=24,noise=alls=8:allf=t", self.made.0);
-        let encoder = ["-c:v", self.made.1, "-preset", "veryfast"];
-        ffmpeg(&[&["-f", "lavfi", "-i", &graph, "-t", seconds], encoder.as_slice(), &[text(&path)]].concat());
-        path
+/// The source as a file.
+pub fn source(source: &Source, folder: &Path) -> PathBuf {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/clips");
+    let footage = std::env::var_os("REPASS_CLIPS").map_or(beside, PathBuf::from).join(source.footage);
+    let path = folder.join(format!("{}-{}.mp4", source.seconds, source.footage));
+    if path.exists() {
+        return path;
     }
+    if footage.is_file() {
+        ffmpeg(&["-i", text(&footage), "-t", source.seconds, "-map", "0:v:0", "-c", "copy", text(&path)]);
+        return path;
+    }
+    println!("(no footage: {} is made)", source.footage);
+    let graph = format!("testsrc2=s={}:r=24,noise=alls=8:allf=t", source.made.0);
+    ffmpeg(&[
+        "-f",
+        "lavfi",
+        "-i",
+        &graph,
+        "-t",
+        source.seconds,
+        "-c:v",
+        source.made.1,
+        "-preset",
+        "veryfast",
+        text(&path),
+    ]);
+    path
 }
 
-/// A hash of every packet of the video.
-#[must_use]
+/// Every video packet of a file, hashed.
 pub fn packets(path: &Path) -> Vec<u8> {
     let output = Command::new("ffmpeg")
         .args(["-v", "error", "-i", text(path), "-map", "0:v", "-c", "copy", "-f", "framehash", "-hash", "md5", "-"])
@@ -137,20 +104,20 @@ pub fn packets(path: &Path) -> Vec<u8> {
     printed.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"#")).flatten().copied().collect()
 }
 
-/// Runs the ffmpeg program, which must succeed.
+/// Runs the ffmpeg program.
 pub fn ffmpeg(arguments: &[&str]) {
     let status =
         Command::new("ffmpeg").args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y"]).args(arguments).status();
     assert!(status.expect("ffmpeg").success(), "ffmpeg {arguments:?}");
 }
 
-fn versions() -> String {
+/// Our version and those of the linked libraries.
+pub fn versions() -> String {
     let printed = Command::new(env!("CARGO_BIN_EXE_repass")).arg("--version").output().expect("repass").stdout;
     String::from_utf8_lossy(&printed).trim().to_owned()
 }
 
 /// A path as text.
-#[must_use]
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("bench paths are UTF-8")
 }

@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // What is there is found by asking: here by a trial of two frames.
     println!("statistics: {:?}", capabilities(&MPEG4).route);
-    let encoder = Request::new(&MPEG4, Target::Average(BitRate(600_000)));
+    let encoder = Request::new(&MPEG4, Target::Average(BitRate(3_000_000)));
     let renditions = vec![RenditionRequest::new("out", output, encoder)];
     let request = JobRequest { renditions, ..JobRequest::new(Input::file(input)) };
     let report = Job::prepare(&request, &Cancel::new())?.run(|_| {})?;

@@ -91,6 +91,8 @@ pub struct Known {
     pub as_root: bool,
     /// What it is, and what to do.
     pub what: &'static str,
+    /// Whether jobs run in a process of their own because of it, for it may end the process.
+    pub isolate: bool,
 }
 
 /// Whose encoder it is.

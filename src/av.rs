@@ -25,6 +25,8 @@ pub mod option;
 pub mod packet;
 mod side_data;
 pub mod source;
+#[cfg(feature = "vmaf")]
+pub mod vmaf;
 
 /// An error code of libav, printed in libav's own words.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,7 +123,7 @@ pub(crate) fn received(code: c_int) -> Result<Received, AvError> {
 }
 
 /// The linked libraries, as `major.minor.micro`, and the name of the FFmpeg release they came with.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Versions {
     /// What `av_version_info` says, for instance `5.1.9-0+deb12u1`.
     pub ffmpeg: String,

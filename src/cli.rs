@@ -3,8 +3,9 @@
 //! Invariant: stdout carries the result alone (a summary, a plan, a table, JSON); everything else goes to stderr.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -20,9 +21,13 @@ use repass::job::{Analysis, Job};
 
 mod args;
 mod batch;
+mod bench;
 mod doctor;
 mod encoders;
 mod eta;
+mod isolate;
+mod ladder;
+mod measure;
 mod pages;
 mod plan;
 mod profile;
@@ -54,12 +59,15 @@ impl Cli {
     /// Whatever was met first; a [`repass::error::Error`] inside it has the exit code.
     pub(crate) fn run(&self) -> Result<ExitCode> {
         self.hush();
-        let cancel = cancel_on_signals()?;
+        let child = isolate::Child::default();
+        let cancel = cancel_on_signals(&child)?;
         match &self.command {
-            Command::Encode(args) => return self.encode(args, &cancel),
+            Command::Encode(args) => return self.encode_apart_or_here(args, &child, &cancel),
             Command::Analyse(args) => self.analyse(args, &cancel)?,
             Command::Plan(args) => self.plan(args, &cancel)?,
             Command::Encoders(args) => encoders::show(args, self.json)?,
+            Command::Bench(args) => bench::run(args, self.json, &cancel)?,
+            Command::Measure(args) => measure::run(args, self.json, &cancel)?,
             Command::Doctor => return doctor::show(self.json),
             Command::Completions { shell } => pages::completions(*shell, command())?,
             Command::Man { dir } => pages::manual(dir.as_deref(), command())?,
@@ -75,12 +83,26 @@ impl Cli {
         av::log::capture();
     }
 
-    fn encode(&self, args: &EncodeArgs, cancel: &Cancel) -> Result<ExitCode> {
+    /// In a child process where the encoder is not to be trusted with this one.
+    fn encode_apart_or_here(&self, args: &EncodeArgs, child: &isolate::Child, cancel: &Cancel) -> Result<ExitCode> {
+        if args.output.in_child {
+            isolate::begin();
+        }
         let inputs = args.inputs()?;
+        let first = args.request(&inputs[0], self.verbose > 0);
+        // What cannot be asked for is told where it is met.
+        let needed = first.as_ref().ok().and_then(|request| isolate::needed(request, args.output.isolate));
+        match (first, needed.filter(|_| !args.output.in_child)) {
+            (Ok(request), Some(adapter)) => Ok(ExitCode::from(isolate::run(&request, adapter, child)?)),
+            _ => self.encode(args, &inputs, cancel),
+        }
+    }
+
+    fn encode(&self, args: &EncodeArgs, inputs: &[PathBuf], cancel: &Cancel) -> Result<ExitCode> {
         let screen = self.screen(args.output.progress);
-        match inputs.as_slice() {
+        match inputs {
             [input] if !args.batch.resume => self.encode_one(args, input, screen, cancel).map(|()| ExitCode::SUCCESS),
-            _ => batch::encode(args, &inputs, screen, self, cancel),
+            _ => batch::encode(args, inputs, screen, self, cancel),
         }
     }
 
@@ -246,11 +268,16 @@ fn with_encoder_names(mut error: clap::Error) -> clap::Error {
 }
 
 /// SIGINT, SIGTERM and SIGHUP: the first stops the job cleanly, the second ends the process at once.
-fn cancel_on_signals() -> Result<Cancel> {
+fn cancel_on_signals(child: &isolate::Child) -> Result<Cancel> {
     let cancel = Cancel::new();
-    let asked = cancel.clone();
+    let (asked, child) = (cancel.clone(), child.clone());
+    let mut first: Option<Instant> = None;
     let on_signal = move || {
-        if asked.is_stopped() {
+        if child.stop() {
+            return;
+        }
+        // One Ctrl-C, and one death of a parent process, may come as two signals.
+        if first.get_or_insert_with(Instant::now).elapsed() > SAME_SIGNAL {
             std::process::exit(i32::from(Error::Interrupted.exit_code()));
         }
         asked.stop();
@@ -258,3 +285,6 @@ fn cancel_on_signals() -> Result<Cancel> {
     ctrlc::set_handler(on_signal).context("cannot listen for Ctrl-C")?;
     Ok(cancel)
 }
+
+/// Signals that come so close together were one wish.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);

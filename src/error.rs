@@ -134,6 +134,12 @@ pub enum Error {
         /// The first difference.
         why: String,
     },
+    /// Two streams that cannot be compared frame by frame.
+    #[error("cannot be compared: {why}")]
+    Mismatch {
+        /// The first difference.
+        why: String,
+    },
     /// Decoding failed in a way that leaves nothing to go on with.
     #[error("{}: {what}: {source}", path.display())]
     Decode {
@@ -235,7 +241,8 @@ impl Error {
             | Error::Frames { .. }
             | Error::PassesDiffer { .. }
             | Error::Artefact { .. }
-            | Error::OtherFrames { .. } => 4,
+            | Error::OtherFrames { .. }
+            | Error::Mismatch { .. } => 4,
             Error::Filter { .. }
             | Error::Open { .. }
             | Error::Option { .. }
@@ -446,6 +453,12 @@ pub enum Refusal {
         path: PathBuf,
         /// Everything that differs, as `preset: medium then, slow now`.
         differences: Vec<String>,
+    },
+    /// A bench in which nothing can be measured.
+    #[error("{why}")]
+    Bench {
+        /// The reason.
+        why: String,
     },
     /// Renditions of which none fits the source.
     #[error("no rendition fits the source of {picture}: {renditions} are larger; --allow-upscale makes them")]

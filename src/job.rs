@@ -25,6 +25,7 @@ use crate::timing::Timing;
 
 mod analysis;
 mod first_pass;
+mod footage;
 mod ladder;
 mod naming;
 mod run;
@@ -34,6 +35,7 @@ mod streams;
 
 pub use analysis::{Analysis, AnalysisRequest};
 pub use first_pass::FirstPass;
+pub use footage::Footage;
 use ladder::{Built, Ladder};
 pub use naming::{output_name, tells_renditions_apart};
 pub use rung::Size;
@@ -315,12 +317,18 @@ impl Job {
         &self.plan
     }
 
+    /// The plan alone; the source is closed.
+    #[must_use]
+    pub fn into_plan(self) -> Plan {
+        self.plan
+    }
+
     /// Runs every pass; `observe` is called on this thread. Nothing is under a final name before its file is verified.
     ///
     /// # Errors
     /// The first thing that went wrong, with its place; see [`Error`].
-    pub fn run(mut self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
-        let done = run::run(&self.plan, self.source.as_mut(), self.sinks, &self.cancel, &mut observe);
+    pub fn run(self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
+        let done = run::run(&self.plan, self.source, self.sinks, &self.cancel, &mut observe);
         done.map_err(Error::or_exhausted)
     }
 }
@@ -388,8 +396,12 @@ impl Plan {
     /// Bytes of all frames as the cache would keep them; `None` where their number is unknown.
     #[must_use]
     pub fn frame_bytes(&self) -> Option<u64> {
-        let per_index: u64 = self.pictures.iter().filter_map(Picture::bytes).sum();
-        Some(self.frames()? * per_index)
+        Some(self.frames()? * self.index_bytes())
+    }
+
+    /// Bytes of one frame of every branch.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.pictures.iter().filter_map(Picture::bytes).sum()
     }
 
     /// Whether some encoder's bits would depend on what this process did before.

@@ -92,6 +92,7 @@ pub mod audio;
 #[expect(unsafe_code, reason = "the border to libav*")]
 pub mod av;
 pub mod batch;
+pub mod bench;
 pub mod cache;
 pub mod doctor;
 pub mod error;

@@ -81,8 +81,16 @@ pub(crate) struct LaneResult {
 pub(crate) struct RunResult {
     pub(crate) feeding: Feeding,
     pub(crate) lanes: Vec<LaneResult>,
-    /// The outputs' sinks, complete and not yet under their final names, with their renditions.
-    pub(crate) outputs: Vec<(Vec<usize>, Box<dyn Sink>)>,
+    pub(crate) outputs: Vec<OutputResult>,
+}
+
+/// What an output has come to.
+pub(crate) struct OutputResult {
+    pub(crate) renditions: Vec<usize>,
+    /// Complete, and not yet under its final name.
+    pub(crate) sink: Box<dyn Sink>,
+    /// What went along.
+    pub(crate) tally: Option<Tally>,
 }
 
 /// What holds for a whole run.
@@ -114,7 +122,7 @@ pub(crate) fn run(
     let (events, heard) = bounded(EVENTS_IN_FLIGHT);
     let mut watch = Watch::new(terms);
     let result = scope(|scope| {
-        let mut spawning = Spawning { scope, events: events.clone(), watch: &mut watch, running: Running::default() };
+        let mut spawning = Spawning { scope, events, watch: &mut watch, running: Running::default() };
         let mut ways_out = BTreeMap::new();
         for output in outputs {
             spawning.output(output, &mut ways_out)?;
@@ -126,9 +134,7 @@ pub(crate) fn run(
             let packets = ways_out.remove(&lane.rendition);
             spawning.lane(lane, taken, packets)?;
         }
-        // Taken apart whole: a sender of events that stayed behind would keep the listener waiting for ever.
-        let Spawning { scope: _, events: own, watch, running } = spawning;
-        drop(own);
+        let Spawning { running, watch, events, .. } = spawning;
         let pulse = watch.pulse(Stage::Feed);
         let stage = FeedStage {
             source,
@@ -139,11 +145,11 @@ pub(crate) fn run(
             analysed: terms.analysed,
             refuses_damage: terms.refuses_damage,
             cancel: terms.cancel,
-            events: events.clone(),
+            // The last sender that is not a stage's: when all stages have ended, so has the listening.
+            events,
             pulse: pulse.clone(),
         };
         let feed = spawn(scope, "feed".to_owned(), pulse, move || stage.run())?;
-        drop(events);
         watch.listen(&heard, observe);
         join_all(feed, running)
     });
@@ -190,8 +196,20 @@ type Handle<'scope, T> = ScopedJoinHandle<'scope, Result<T, Error>>;
 /// Everything that is spawned beside the feed.
 #[derive(Default)]
 struct Running<'scope> {
-    lanes: Vec<(usize, Handle<'scope, Encoded>, Option<Handle<'scope, Tally>>)>,
-    outputs: Vec<(Vec<usize>, Handle<'scope, Box<dyn Sink>>, Option<Handle<'scope, Tally>>)>,
+    lanes: Vec<RunningLane<'scope>>,
+    outputs: Vec<RunningOutput<'scope>>,
+}
+
+struct RunningLane<'scope> {
+    rendition: usize,
+    encode: Handle<'scope, Encoded>,
+    measure: Option<Handle<'scope, Tally>>,
+}
+
+struct RunningOutput<'scope> {
+    renditions: Vec<usize>,
+    mux: Handle<'scope, Box<dyn Sink>>,
+    other: Option<Handle<'scope, Tally>>,
 }
 
 /// A run whose stages are being spawned.
@@ -218,7 +236,7 @@ impl<'scope> Spawning<'scope, '_, '_, '_> {
         let other = other.map(|stage| {
             self.stage("other", Stage::Other(number), number, move |pulse| stage.run(Some(others), pulse))
         });
-        self.running.outputs.push((renditions, mux, other.transpose()?));
+        self.running.outputs.push(RunningOutput { renditions, mux, other: other.transpose()? });
         Ok(())
     }
 
@@ -231,7 +249,7 @@ impl<'scope> Spawning<'scope, '_, '_, '_> {
         let encode = self.stage("encode", Stage::Encode(rendition), rendition, move |pulse| {
             encode.run(rendition, frames, packets, &events, pulse)
         })?;
-        self.running.lanes.push((rendition, encode, measure.transpose()?));
+        self.running.lanes.push(RunningLane { rendition, encode, measure: measure.transpose()? });
         Ok(())
     }
 
@@ -281,16 +299,16 @@ fn join_all(feed: Handle<'_, Feeding>, running: Running<'_>) -> Result<RunResult
     let mut errors = Vec::new();
     let feeding = keep(join(feed), &mut errors);
     let mut lanes = Vec::new();
-    for (rendition, encode, measure) in running.lanes {
+    for RunningLane { rendition, encode, measure } in running.lanes {
         let encoded = keep(join(encode), &mut errors);
         let tally = measure.and_then(|measure| keep(join(measure), &mut errors));
         lanes.extend(encoded.map(|encoded| LaneResult { rendition, encoded, tally }));
     }
     let mut outputs = Vec::new();
-    for (renditions, mux, other) in running.outputs {
+    for RunningOutput { renditions, mux, other } in running.outputs {
         let sink = keep(join(mux), &mut errors);
-        other.and_then(|other| keep(join(other), &mut errors));
-        outputs.extend(sink.map(|sink| (renditions, sink)));
+        let tally = other.and_then(|other| keep(join(other), &mut errors));
+        outputs.extend(sink.map(|sink| OutputResult { renditions, sink, tally }));
     }
     // A stage that lost its neighbour says Stopped; the neighbour's own error is the one to read.
     errors.sort_by_key(|error| matches!(error, Error::Stopped));

@@ -68,6 +68,9 @@ pub struct RunReport {
     /// CPU seconds of the whole process meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
+    /// Of these, seconds in the kernel, to the hundredth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_seconds: Option<f64>,
 }
 
 /// One rendition.

@@ -24,6 +24,7 @@ mod whole;
 
 pub use file::FileSink;
 pub use package::PackageSink;
+pub use place::collect_leftovers;
 pub(crate) use whole::WholeFile;
 
 /// Takes the packets of one rendition's final pass.

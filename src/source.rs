@@ -151,9 +151,7 @@ impl Graph {
         };
         trunk.extend(self.trunk.as_deref());
         let branch = |branch: &Branch| {
-            let mut steps: Vec<String> = branch.filters.iter().cloned().collect();
-            steps.extend(branch.size.map(|(width, height)| format!("scale={width}:{height}")));
-            steps.extend(branch.shape.map(|shape| format!("setsar={shape}")));
+            let mut steps = branch.steps();
             if !branch.pixel_formats.is_empty() {
                 steps.push(format!("format=pix_fmts={}", branch.pixel_formats.join("|")));
             }
@@ -191,6 +189,25 @@ impl TimeLine {
         }
         self.last = Some(pts + self.shift);
         pts + self.shift
+    }
+}
+
+impl Graph {
+    /// What the frames of one branch go through, but for the rotation, which the ffmpeg program makes by itself, and the
+    /// choice of a pixel format; `None`: nothing.
+    #[must_use]
+    pub fn filters_of(&self, branch: usize) -> Option<String> {
+        let steps: Vec<String> = self.trunk.iter().cloned().chain(self.branches[branch].steps()).collect();
+        (!steps.is_empty()).then(|| steps.join(","))
+    }
+}
+
+impl Branch {
+    fn steps(&self) -> Vec<String> {
+        let mut steps: Vec<String> = self.filters.iter().cloned().collect();
+        steps.extend(self.size.map(|(width, height)| format!("scale={width}:{height}")));
+        steps.extend(self.shape.map(|shape| format!("setsar={shape}")));
+        steps
     }
 }
 

@@ -360,6 +360,77 @@ fn the_ffmpeg_lines_of_a_plan_really_run() {
 }
 
 #[test]
+fn rungs_make_a_file_each_and_those_above_the_source_are_left_out() {
+    let place = Place::with_clip();
+    let ended = place.repass(
+        "encode in.mkv -o out_{name}.mkv -c libx264 --preset ultrafast --rung 2160p=5M --rung source=300k --rung w100=50k",
+    );
+    assert_eq!(ended.code, 0, "{ended}");
+    place.holds_only(&["in.mkv", "out_source.mkv", "out_w100.mkv"]);
+    assert!(ended.stdout.contains("2160p is larger than the source"), "{ended}");
+    assert!(ended.stdout.contains("rendition w100"), "{ended}");
+}
+
+#[test]
+fn several_bit_rates_make_a_file_each_named_as_typed() {
+    let place = Place::with_clip();
+    let ended = place.repass("encode in.mkv -o {stem}-{name}.mp4 -c libx264 --preset ultrafast -b 200k,0.1M");
+    assert_eq!(ended.code, 0, "{ended}");
+    place.holds_only(&["in-0.1M.mp4", "in-200k.mp4", "in.mkv"]);
+}
+
+#[test]
+fn outputs_of_several_renditions_need_names_that_stay_in_the_folder() {
+    let place = Place::with_clip();
+    for (arguments, said) in [
+        ("-o out.mp4 -c libx264 -b 1M,2M", "{name}"),
+        ("-o out_{nme}.mp4 -c libx264 -b 1M", "{nme}"),
+        ("-o out_{name}.mp4 -c libx264 --rung 4320p=9M", "no rendition fits the source"),
+        ("-o {stem}.m3u8 -c libx264 --rung source=1M --rung source=1M", "two renditions are named"),
+    ] {
+        let ended = place.repass(&format!("encode in.mkv {arguments}"));
+        assert_eq!(ended.code, 3, "{arguments}: {ended}");
+        assert!(ended.stderr.contains(said), "{arguments}: {ended}");
+    }
+    std::fs::write(place.path("up.toml"), "[[rendition]]\nname='../x'\nencoder='libx264'\ncrf=30\n").unwrap();
+    let ended = place.repass("encode in.mkv -o out_{name}.mp4 --job up.toml");
+    assert!(ended.code == 3 && ended.stderr.contains("another folder"), "{ended}");
+    for arguments in
+        ["-o a.mp4 -c libx264 --rung 720p", "-o a.mp4 -c libx264 --rung 720p=1M -b 1M", "-o a.mp4 -c libx264"]
+    {
+        assert_eq!(place.repass(&format!("encode in.mkv {arguments}")).code, 2, "{arguments}");
+    }
+}
+
+#[test]
+fn a_job_file_makes_what_it_says_and_its_mistakes_are_named() {
+    let place = Place::with_clip();
+    let text = "output = '{name}.mkv'\n[[rendition]]\nname = 'a'\nencoder = 'libx264'\nbitrate = '200k'\n\
+                [[rendition]]\nname = 'b'\nencoder = 'libx264'\ncrf = 30\nsize = 'w100'\naudio = 'none'\n";
+    std::fs::write(place.path("ladder.toml"), text).unwrap();
+    let ended = place.repass("encode in.mkv --job ladder.toml");
+    assert_eq!(ended.code, 0, "{ended}");
+    place.holds_only(&["a.mkv", "b.mkv", "in.mkv", "ladder.toml"]);
+    std::fs::write(place.path("ladder.toml"), text.replace("size", "sise")).unwrap();
+    let ended = place.repass("encode in.mkv --job ladder.toml -y");
+    assert!(ended.code == 3 && ended.stderr.contains("unknown field `sise`"), "{ended}");
+    assert_eq!(place.repass("encode in.mkv --job ladder.toml -c libx264").code, 2);
+}
+
+#[test]
+fn a_plan_of_a_package_says_how_long_its_segments_are() {
+    let place = Place::with_clip();
+    let ended =
+        place.repass("plan in.mkv -o web/m.m3u8 -c libx264 --rung source=300k --rung w100=crf:30 --audio aac:64k");
+    assert_eq!(ended.code, 0, "{ended}");
+    let said = ended.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in ["hls of 2 renditions", "2 s where --gop does not say", "beside the second passes of the others"] {
+        assert!(said.contains(part), "{part} is missing: {ended}");
+    }
+    place.holds_only(&["in.mkv"]);
+}
+
+#[test]
 fn all_19_encoders_are_listed() {
     let place = Place::empty();
     let ended = place.repass("encoders --json");

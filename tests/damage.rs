@@ -42,8 +42,8 @@ fn request(input: &Path, output: &Path) -> JobRequest {
         cache: CachePlan { mode: CacheMode::Ram, budget: ByteSize(1 << 28), spill_dir: None },
         keep_damaged: false,
         decoder_threads: None,
-        stall_timeout: None,
         enlarge: false,
+        stall_timeout: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Jobs as a person runs them: caches, parts of files, damaged input, sizes, times, streams.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod media;
 
 use std::path::Path;
@@ -50,6 +52,7 @@ fn request(encoder: &str, target: Target, input: &Path, output: &Path) -> JobReq
 
 fn run(request: &JobRequest) -> Result<Report, Error> {
     repass::av::let_jobs_zero_memory();
+    repass::av::log::capture();
     Job::prepare(request, &Cancel::new())?.run(|_| {})
 }
 

@@ -1,6 +1,8 @@
 //! Many renditions from one decode: sizes, branches, mixed passes, memory, key frames at the same times, the same bits as
 //! alone.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod media;
 
 use std::path::{Path, PathBuf};
@@ -301,7 +303,9 @@ fn key_frames_are_at_the_same_times_in_every_encoder_and_size() {
             for rendition in &request.renditions {
                 let times: Vec<f64> = key_frames(&rendition.output).iter().map(|time| time.parse().unwrap()).collect();
                 let wanted = [0.0, 1.0, 2.0, 3.0];
-                let near = times.len() == 4 && times.iter().zip(wanted).all(|(is, wanted)| (is - wanted).abs() < 0.002);
+                // Sound that begins before the picture shifts all times of a file.
+                let near = |(is, wanted): (&f64, f64)| (is - times[0] - wanted).abs() < 0.002;
+                let near = times.len() == 4 && times.iter().zip(wanted).all(near);
                 assert!(near, "{}: {times:?}", rendition.name);
             }
         }
@@ -364,7 +368,13 @@ fn sizes_of_a_rotated_picture_are_those_of_the_upright_one() {
         let folder = tempfile::tempdir().unwrap();
         let flat = clip(folder.path(), "flat.mp4", "320x180", "24", 12);
         let input = folder.path().join("in.mp4");
-        ffmpeg(&["-display_rotation:v:0", "90", "-i", text(&flat), "-c", "copy", text(&input)]);
+        // How a rotation is asked for has changed with FFmpeg 6.0.
+        let turned = |arguments: &[&str]| std::process::Command::new("ffmpeg").args(arguments).output().unwrap();
+        let path = (text(&flat), text(&input));
+        let new = ["-v", "error", "-y", "-display_rotation:v:0", "90", "-i", path.0, "-c", "copy", path.1];
+        if !turned(&new).status.success() {
+            turned(&["-v", "error", "-y", "-i", path.0, "-c", "copy", "-metadata:s:v", "rotate=90", path.1]);
+        }
         let request = job(&input, vec![rung(folder.path(), "libx264", "160p", Target::Quality(30.0))]);
         assert_eq!(request.renditions[0].size, Size::Height(160));
         run(&request).unwrap();

@@ -1,5 +1,7 @@
 //! Sources, decoders, filters and the log against what ffprobe and ffmpeg say of the same media.
 
+#![expect(clippy::disallowed_methods, reason = "a test plays the person who stops, and the writer of a pipe")]
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};

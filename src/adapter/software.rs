@@ -49,7 +49,8 @@ const X264: Adapter = Adapter {
         bytes_per_frame: (111, 2),
         longest_path: PATH_MAX,
         without_route: "the linked libavcodec's libx264 has no option stats",
-        // At a quarter of the rate, own and shared first passes are within 0.2 dB and 3 % of each other (vendor-notes.md).
+        // At half the rate 0.01 to 0.14 dB and 2 to 5 % of bits below its own first pass, at a quarter 0.05 to 0.46 dB and 5 to
+        // 14 % (vendor-notes.md).
         reuse: Reuse::AtOrBelow { from_percent: 25 },
         free: &[Slot::option("threads")],
     }),
@@ -113,7 +114,7 @@ const X265: Adapter = Adapter {
         // x265 from 4.0 on copies the name into 256 bytes, also from the AVOption.
         longest_path: 255,
         without_route: "the linked libavcodec's libx265 has neither x265-stats nor x265-params",
-        // At half the rate it lands 5 to 10 % below (vendor-notes.md).
+        // At half the rate it lands 5 to 10 % below, at a quarter 11 to 22 % (vendor-notes.md).
         reuse: Reuse::AtOrBelow { from_percent: 75 },
         free: &[Slot { option: "x265-params", key: Some("pools") }],
     }),
@@ -199,11 +200,13 @@ const AOM: Adapter = Adapter {
     availability: "FFmpeg built with --enable-libaom has it",
     packages: packages::FREE,
     drivers: &[],
+    // av1_twopass_postencode_update; and tf_setup_filtering_buffer where a second pass is closed before it had every frame
+    // of the first, which repass never does.
     known: &[Known {
         version: "3.6.",
         as_root: false,
-        what: "ends the process where a second pass is closed before it had every frame of the first; repass never does \
-               that, other programs may",
+        what: "ends its process over some footage, by an assertion: repass runs it in a process of its own",
+        isolate: true,
     }],
     library: Library::Function("aom_codec_version_str"),
     quality: &[Knob { option: "crf", whole: true, ..GOOGLE_CRF }],
@@ -257,6 +260,7 @@ const SVT: Adapter = Adapter {
         as_root: true,
         what: "gives its threads realtime priority where it runs as root, and can starve the decoder: run as an ordinary \
                user",
+        isolate: false,
     }],
     library: Library::Function("svt_av1_get_version"),
     quality: &[Knob {

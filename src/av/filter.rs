@@ -15,6 +15,8 @@ use crate::av::{AvError, OUT_OF_MEMORY, Received, c_string, check, initialise, r
 use crate::error::Error;
 use crate::media::Rational;
 
+pub mod comparison;
+
 /// What the frames that go into a [`VideoFilter`] do not say themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilterInput {

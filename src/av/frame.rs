@@ -157,6 +157,26 @@ impl Frame {
         unsafe { channel_layout_name(&raw const self.raw().ch_layout) }
     }
 
+    /// What a filter noted on the frame under this key, for instance `lavfi.psnr.psnr_avg`.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<String> {
+        let key = crate::av::c_string(key).ok()?;
+        // SAFETY: the dictionary belongs to the frame (null is an empty one); the key is terminated.
+        let entry = unsafe { ffi::av_dict_get(self.raw().metadata, key.as_ptr(), std::ptr::null(), 0).as_ref() }?;
+        // SAFETY: values of a dictionary are terminated strings.
+        unsafe { text(entry.value) }
+    }
+
+    /// Range of the sample values, where the stream says it: `tv` or `pc`.
+    #[must_use]
+    pub fn color_range(&self) -> Option<&'static str> {
+        match self.raw().color_range {
+            ffi::AVColorRange::AVCOL_RANGE_MPEG => Some("tv"),
+            ffi::AVColorRange::AVCOL_RANGE_JPEG => Some("pc"),
+            _ => None,
+        }
+    }
+
     /// Lets go of buffers and side data, so that the shell can be filled again.
     pub fn clear(&mut self) {
         // SAFETY: owned and non-null; an empty frame is allowed.

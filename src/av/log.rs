@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn errors_win_over_warnings_and_this_thread_over_others() {
         let (mut log, this) = (Log::empty(), thread::current().id());
-        let other = thread::spawn(|| thread::current().id()).join().expect("no panic");
+        let other = thread::scope(|scope| scope.spawn(|| thread::current().id()).join()).expect("no panic");
         let line = |level, text: &str| LogLine { class: "libtest".to_owned(), level, text: text.to_owned() };
         let mark = LogMark { line: 0, thread: this };
         let said = |log: &Log| log.said_since(&mark, |_| true);

@@ -26,12 +26,36 @@ impl Memory {
     }
 }
 
-/// The default budget: half of what is free now, for encoders and the page cache need the rest; at least 64 MiB.
+/// The default budget: half of what is free now, for encoders and the page cache need the rest.
 #[must_use]
 pub fn default_budget() -> ByteSize {
     let Memory { free, cgroup_free, .. } = Memory::now();
-    let free = [free, cgroup_free].into_iter().flatten().min();
-    ByteSize(free.map_or(FALLBACK, |free| free / 2).max(LEAST))
+    let free = [free, cgroup_free, address_space_free()].into_iter().flatten().min();
+    ByteSize(share(free))
+}
+
+fn share(free: Option<u64>) -> u64 {
+    free.map_or(FALLBACK, |free| free / 2)
+}
+
+/// Whether `ulimit -v` leaves so much to this process; without a limit it always does.
+pub(crate) fn has_room(bytes: u64) -> bool {
+    address_space_free().is_none_or(|free| free >= bytes)
+}
+
+/// What `ulimit -v` leaves; `None` where there is no limit.
+#[cfg(target_os = "linux")]
+fn address_space_free() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmSize:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(limit.saturating_sub(kib * 1024))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn address_space_free() -> Option<u64> {
+    None
 }
 
 fn meminfo(field: &str) -> Option<u64> {
@@ -71,7 +95,6 @@ fn free_in_hierarchy(root: &Path, line: &str) -> Option<u64> {
     folders.iter().filter_map(free).min()
 }
 
-const LEAST: u64 = 64 << 20;
 /// Where the system says nothing (other than Linux).
 const FALLBACK: u64 = 2 << 30;
 /// cgroup v1 writes an unset limit as the greatest page-aligned 63-bit number.
@@ -84,6 +107,14 @@ mod tests {
     fn write(folder: &Path, name: &str, text: &str) {
         fs::create_dir_all(folder).unwrap();
         fs::write(folder.join(name), text).unwrap();
+    }
+
+    #[test]
+    fn half_of_what_is_free_is_taken_and_never_more_than_there_is() {
+        assert_eq!(share(Some(8 << 30)), 4 << 30);
+        assert_eq!(share(Some(100 << 20)), 50 << 20);
+        assert_eq!(share(Some(40 << 20)), 20 << 20);
+        assert_eq!(share(Some(0)), 0);
     }
 
     #[test]

@@ -3,16 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan, default_budget};
 use repass::error::Error;
-use repass::job::{AnalysisRequest, AudioChoice, JobRequest, RenditionRequest, Size, SubtitleChoice, output_name};
+use repass::job::{
+    AnalysisRequest, AudioChoice, JobRequest, RenditionRequest, Size, SubtitleChoice, tells_renditions_apart,
+};
 use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request};
 use repass::rate::{BitRate, ByteSize, Cap, GopLength, Seconds, Target};
 use repass::source::Input;
+
+use super::ladder::{self, Asked, Rung, TypedRate};
 
 /// Encodes video in one pass or two, in process: one decode feeds every pass.
 #[derive(Debug, Parser)]
@@ -44,7 +48,7 @@ pub(crate) enum Command {
     ///
     /// With several files, or a pattern in quotes, each is a job of its own, two of them at a time; one that fails does not
     /// stop the others.
-    #[command(after_long_help = ENCODE_EXAMPLES)]
+    #[command(after_long_help = format!("{ENCODE_EXAMPLES}\n\n{JOB_FILE}"))]
     Encode(EncodeArgs),
 
     /// Run a first pass alone and keep its statistics
@@ -78,6 +82,21 @@ pub(crate) enum Command {
     /// their device is there. The exit code is 1 where something is in the way of two passes.
     Doctor,
 
+    /// Measure what a second pass costs and what it brings, on your own footage
+    ///
+    /// Measure what a second pass costs and what it brings: every clip by every encoder, preset, mode and bit rate. Frames
+    /// are decoded once and serve every encode and every metric, so times hold no decoding. Prints a table and a verdict
+    /// for each encoder and clip; writes a page with plots, CSV and JSON.
+    #[command(after_long_help = super::bench::EXAMPLES)]
+    Bench(super::bench::BenchArgs),
+
+    /// Measure the quality of a file against its original
+    ///
+    /// Measure the quality of a file against its original, frame by frame. Both must have the same size, pixel format,
+    /// frame rate and number of frames, and show the same moments: anything else is an error that says what to do.
+    #[command(after_long_help = super::measure::EXAMPLES)]
+    Measure(super::measure::MeasureArgs),
+
     /// Print a completion script
     #[command(hide = true)]
     Completions {
@@ -102,6 +121,13 @@ pub(crate) struct EncodeArgs {
     inputs: Vec<PathBuf>,
     #[command(flatten)]
     source: SourceArgs,
+
+    /// The encoder, by libavcodec's name (libx264, libx265, libsvtav1); `repass encoders` lists them
+    #[arg(
+        id = "encoder", short = 'c', long = "encoder", value_name = "ENCODER", value_parser = encoder_names(),
+        hide_possible_values = true, required_unless_present = "job", help_heading = "Encoder"
+    )]
+    encoder_name: Option<String>,
     #[command(flatten)]
     encoder: EncoderArgs,
     #[command(flatten)]
@@ -128,6 +154,13 @@ pub(crate) struct AnalyseArgs {
     input: PathBuf,
     #[command(flatten)]
     source: SourceArgs,
+
+    /// The encoder, by libavcodec's name (libx264, libx265, libvpx-vp9); `repass encoders` lists them
+    #[arg(
+        id = "encoder", short = 'c', long = "encoder", value_name = "ENCODER", value_parser = encoder_names(),
+        hide_possible_values = true, help_heading = "Encoder"
+    )]
+    encoder_name: String,
     #[command(flatten)]
     encoder: EncoderArgs,
     #[command(flatten)]
@@ -206,10 +239,6 @@ struct SourceArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Encoder")]
 struct EncoderArgs {
-    /// The encoder, by libavcodec's name (libx264, libx265, libsvtav1); `repass encoders` lists them
-    #[arg(short = 'c', long, value_name = "ENCODER", value_parser = encoder_names(), hide_possible_values = true)]
-    encoder: String,
-
     /// Speed against compression: ultrafast … medium … placebo with every encoder, or the encoder's own value
     #[arg(long, value_name = "PRESET")]
     preset: Option<String>,
@@ -233,11 +262,13 @@ struct EncoderArgs {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target (one of these)")]
-#[group(id = "target", required = true, multiple = false)]
+#[command(group = ArgGroup::new("target").args(TARGETS).required(true).multiple(false))]
+#[group(skip)]
 struct TargetArgs {
-    /// Average bit rate of the video in bits per second (4M, 2500k, 800000): two passes by default
-    #[arg(short = 'b', long, value_name = "RATE", value_parser = bit_rate)]
-    bitrate: Option<BitRate>,
+    /// Average bit rate of the video in bits per second (4M, 2500k, 800000): two passes by default. Several, with commas
+    /// between, make as many renditions
+    #[arg(short = 'b', long, value_name = "RATE", value_delimiter = ',')]
+    bitrate: Vec<TypedRate>,
 
     /// Constant quality on the encoder's own scale (libx264: 0 to 51, lower is better): one pass
     #[arg(long, value_name = "LEVEL", value_parser = quality)]
@@ -246,6 +277,23 @@ struct TargetArgs {
     /// Bytes of the whole file, sound and container included (700M is decimal, 700Mi binary): two passes by default
     #[arg(long, value_name = "BYTES", value_parser = byte_size)]
     size: Option<ByteSize>,
+
+    /// Make a rendition of this size and bit rate or quality (1080p=5M, w640=800k, 1280x720=crf:23, source=8M); may be
+    /// repeated. Its name is its size. One above the source is left out
+    #[arg(long, value_name = "SIZE=RATE")]
+    rung: Vec<Rung>,
+
+    /// Make the renditions that this file describes, each with its own encoder, size and target; its keys are below
+    #[arg(
+        long, value_name = "FILE", value_hint = ValueHint::FilePath,
+        conflicts_with_all = ["encoder", "preset", "opt", "threads", "gop", "vf", "maxrate", "bufsize", "passes",
+            "on_unsupported", "fast_first_pass", "own_first_pass", "stats", "audio", "subs", "format", "mux_opt"]
+    )]
+    job: Option<PathBuf>,
+
+    /// Also make renditions that are larger than the source
+    #[arg(long)]
+    allow_upscale: bool,
 }
 
 #[derive(Debug, Args)]
@@ -345,9 +393,10 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
 
-    /// The file to write; its extension chooses the container; {stem} is the input's name without extension
-    #[arg(short = 'o', long, value_name = "OUT", value_hint = ValueHint::FilePath)]
-    output: PathBuf,
+    /// The file to write; its extension chooses the container. {name}, {stem} and {ext} stand for the rendition's name and
+    /// the input's; .m3u8 and .mpd are HLS and DASH of all renditions together
+    #[arg(short = 'o', long, value_name = "OUT", value_hint = ValueHint::FilePath, required_unless_present = "job")]
+    output: Option<PathBuf>,
 
     /// Replace the output if it exists
     #[arg(short = 'y', long)]
@@ -360,6 +409,15 @@ pub(crate) struct OutputArgs {
     /// Set an option of the muxer (movflags=+faststart); may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     mux_opt: Vec<(String, String)>,
+
+    /// Run the job in a process of its own, so that an encoder that crashes takes nothing else with it; with libraries that
+    /// are known to crash it always does
+    #[arg(long)]
+    pub(crate) isolate: bool,
+
+    /// This is that process
+    #[arg(long, hide = true)]
+    pub(crate) in_child: bool,
 
     /// End the job when a stage makes no progress for so long: seconds or a clock; 0: never
     #[arg(long, value_name = "TIME", default_value = "30:00", value_parser = time)]
@@ -421,12 +479,12 @@ impl EncodeArgs {
         let usage = |what, text: &Path, why: &str| {
             Err(Error::Usage { what, text: text.display().to_string(), why: why.to_owned() })
         };
-        let output = &self.output.output;
-        match &self.passes.stats {
-            Some(stats) if inputs.len() > 1 => {
+        let output = self.output.output.as_deref().filter(|output| !output.to_string_lossy().contains("{stem}"));
+        match (&self.passes.stats, output) {
+            (Some(stats), _) if inputs.len() > 1 => {
                 usage("statistics", stats, "they are of one file, and there are several")
             }
-            None if inputs.len() > 1 && !output.to_string_lossy().contains(STEM) => {
+            (None, Some(output)) if inputs.len() > 1 => {
                 usage("output", output, "several files need {stem} in its name, like 'done/{stem}.mp4'")
             }
             _ => Ok(inputs),
@@ -436,45 +494,71 @@ impl EncodeArgs {
     /// The job that these arguments ask for with one of the inputs.
     ///
     /// # Errors
-    /// [`NoAdapter`](repass::error::Refusal::NoAdapter); and an output name that cannot be made.
+    /// [`NoAdapter`](repass::error::Refusal::NoAdapter).
     pub(crate) fn request(&self, input: &Path, verbose: bool) -> Result<JobRequest, Error> {
-        let stem = input.file_stem().unwrap_or(input.as_os_str()).to_string_lossy();
-        let output = output_name(&self.output.output, &stem, input)?;
         let input = self.source.input(input);
+        let asked = match &self.target.job {
+            Some(file) => ladder::read(file, self.output.output.as_deref(), self.output.overwrite, verbose)?,
+            None => Asked {
+                filters: self.encoder.vf.clone(),
+                enlarge: self.target.allow_upscale,
+                renditions: self.renditions(verbose)?,
+            },
+        };
+        let mut renditions = asked.renditions;
+        ladder::name_outputs(&mut renditions, &input.path)?;
+        Ok(JobRequest {
+            filters: asked.filters,
+            renditions,
+            cache: self.cache.plan(),
+            keep_damaged: self.source.keep_damaged,
+            decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
+            stall_timeout: Some(self.output.stall_timeout).filter(|limit| limit.0 > 0.0),
+            enlarge: asked.enlarge || self.target.allow_upscale,
+            ..JobRequest::new(input)
+        })
+    }
+
+    /// One rendition for each rung or bit rate.
+    fn renditions(&self, verbose: bool) -> Result<Vec<RenditionRequest>, Error> {
+        let output = self.output.output.clone().unwrap_or_default();
+        let alone = |name: String| match tells_renditions_apart(&output) {
+            true => name,
+            false => output.file_stem().unwrap_or(output.as_os_str()).to_string_lossy().into_owned(),
+        };
+        let source = |name, target| Rung { name, size: Size::Source, target };
+        let target = &self.target;
+        let rungs = match (target.bitrate.as_slice(), target.crf, target.size) {
+            _ if !target.rung.is_empty() => ladder::named_apart(&target.rung),
+            ([only], ..) => vec![source(alone(only.text.clone()), Target::Average(only.rate))],
+            ([], Some(level), _) => vec![source(alone(format!("crf{level}")), Target::Quality(level))],
+            ([], _, Some(size)) => vec![source(alone(size.0.to_string()), Target::Size(size))],
+            (several, ..) => {
+                several.iter().map(|typed| source(typed.text.clone(), Target::Average(typed.rate))).collect()
+            }
+        };
+        rungs.into_iter().map(|rung| self.rendition(rung, &output, verbose)).collect()
+    }
+
+    fn rendition(&self, rung: Rung, output: &Path, verbose: bool) -> Result<RenditionRequest, Error> {
         let encoder = Request {
             passes: self.passes.passes(),
             on_unsupported: self.passes.on_unsupported.into(),
             cap: self.cap.cap(),
             fast_first: self.passes.fast_first_pass,
             first_pass: self.passes.first_pass(),
-            ..self.encoder.request(self.target.target(), verbose)?
+            ..self.encoder.request(self.encoder_name.as_deref().unwrap_or_default(), rung.target, verbose)?
         };
-        Ok(JobRequest {
-            input,
-            filters: self.encoder.vf.clone(),
-            renditions: vec![self.rendition(output, encoder)],
-            cache: self.cache.plan(),
-            keep_damaged: self.source.keep_damaged,
-            decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
-            enlarge: false,
-            stall_timeout: Some(self.output.stall_timeout).filter(|limit| limit.0 > 0.0),
-        })
-    }
-
-    fn rendition(&self, output: PathBuf, encoder: Request) -> RenditionRequest {
-        RenditionRequest {
-            name: output.file_stem().unwrap_or(output.as_os_str()).to_string_lossy().into_owned(),
-            output,
+        Ok(RenditionRequest {
             container: self.output.format.clone(),
             overwrite: self.output.overwrite,
-            encoder,
-            filters: None,
-            size: Size::Source,
+            size: rung.size,
             gop: self.encoder.gop,
             audio: self.streams.audio.clone(),
             subtitles: self.streams.subs.into(),
             mux_options: self.output.mux_opt.clone(),
-        }
+            ..RenditionRequest::new(rung.name, output, encoder)
+        })
     }
 }
 
@@ -486,8 +570,11 @@ impl AnalyseArgs {
     pub(crate) fn request(&self, verbose: bool) -> Result<AnalysisRequest, Error> {
         let bitrate = self.target.bitrate.map(Target::Average);
         let target = bitrate.or(self.target.crf.map(Target::Quality)).expect("clap requires one of the group");
-        let encoder =
-            Request { cap: self.cap.cap(), fast_first: self.fast_first_pass, ..self.encoder.request(target, verbose)? };
+        let encoder = Request {
+            cap: self.cap.cap(),
+            fast_first: self.fast_first_pass,
+            ..self.encoder.request(&self.encoder_name, target, verbose)?
+        };
         Ok(AnalysisRequest {
             input: self.source.input(&self.input),
             filters: self.encoder.vf.clone(),
@@ -505,13 +592,13 @@ impl AnalyseArgs {
 }
 
 impl EncoderArgs {
-    fn request(&self, target: Target, verbose: bool) -> Result<Request, Error> {
+    fn request(&self, name: &str, target: Target, verbose: bool) -> Result<Request, Error> {
         Ok(Request {
             preset: self.preset.clone(),
             options: self.opt.clone(),
             threads: self.threads.filter(|threads| *threads > 0),
             verbose,
-            ..Request::new(adapter::named(&self.encoder)?, target)
+            ..Request::new(adapter::named(name)?, target)
         })
     }
 }
@@ -542,15 +629,6 @@ impl SourceArgs {
             start: self.start,
             length: self.length,
         }
-    }
-}
-
-impl TargetArgs {
-    fn target(&self) -> Target {
-        let quality = self.crf.map(Target::Quality);
-        let bitrate = self.bitrate.map(Target::Average);
-        let size = self.size.map(Target::Size);
-        bitrate.or(quality).or(size).expect("clap requires one of the group")
     }
 }
 
@@ -602,31 +680,31 @@ fn matching(pattern: &Path) -> Result<Vec<PathBuf>, Error> {
     if files.is_empty() { Err(usage("no file matches")) } else { Ok(files) }
 }
 
-fn encoder_names() -> PossibleValuesParser {
+pub(super) fn encoder_names() -> PossibleValuesParser {
     PossibleValuesParser::new(adapter::all().into_iter().map(|adapter| adapter.name))
 }
 
-fn bit_rate(text: &str) -> Result<BitRate, String> {
+pub(super) fn bit_rate(text: &str) -> Result<BitRate, String> {
     text.parse().map_err(reason)
 }
 
-fn byte_size(text: &str) -> Result<ByteSize, String> {
+pub(super) fn byte_size(text: &str) -> Result<ByteSize, String> {
     text.parse().map_err(reason)
 }
 
-fn time(text: &str) -> Result<Seconds, String> {
+pub(super) fn time(text: &str) -> Result<Seconds, String> {
     text.parse().map_err(reason)
 }
 
 /// clap says which option and which text it was; only the reason is new.
-fn reason(error: Error) -> String {
+pub(super) fn reason(error: Error) -> String {
     match error {
         Error::Usage { why, .. } => why,
         other => other.to_string(),
     }
 }
 
-fn quality(text: &str) -> Result<f64, String> {
+pub(super) fn quality(text: &str) -> Result<f64, String> {
     let level = text.parse::<f64>().ok().filter(|level| level.is_finite());
     level.ok_or_else(|| "expected a number, like 23 or 20.5".to_owned())
 }
@@ -651,14 +729,12 @@ fn audio(text: &str) -> Result<AudioChoice, String> {
     }
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected key=value".to_owned()),
     }
 }
-
-const STEM: &str = "{stem}";
 
 const ANALYSE_EXAMPLES: &str = "\
 Examples:
@@ -679,10 +755,39 @@ Examples:
       With a ceiling for streaming, and sound that every player takes.
   repass encode in.mkv -o part.mp4 -c libx264 --crf 20 -ss 1:30 -t 20 --vf scale=1280:-2
       Twenty seconds from 1:30 on, scaled to 720p.
+  repass encode in.mkv -o 'out_{name}.mp4' -c libx264 --rung 1080p=5M --rung 720p=3M --rung 480p=1200k --gop 2s
+      Three renditions of two passes each from one decode, with key frames at the same times.
+  repass encode in.mkv -o 'out_{name}.mp4' -c libx264 -b 2M,4M,8M
+      Three bit rates at the source's size.
+  repass encode in.mkv -o web/master.m3u8 -c libx264 --rung 720p=3M --rung 360p=800k --audio aac:128k
+      HLS with fMP4 segments of two seconds; manifest.mpd makes it DASH.
+  repass encode in.mkv --job ladder.toml
+      What the file says.
   repass encode in.mkv -o out.mp4 -c hevc_nvenc -b 4M --passes 2 --on-unsupported fallback
       NVENC has no second pass: one pass with its own analysis, and the report says so.
   repass encode *.mov -o 'done/{stem}.mp4' -c libx264 -b 3M
       Every file, two at a time; with --resume those that are not done yet.";
+
+/// Of these there is exactly one.
+const TARGETS: [&str; 5] = ["bitrate", "crf", "size", "rung", "job"];
+
+/// The keys of a job file.
+const JOB_FILE: &str = "\
+Job file (--job), in TOML:
+  output = 'out_{name}.mp4'    for renditions that have none of their own; -o wins
+  vf = 'hqdn3d'                filters for all
+  gop = '2s'                   for renditions that have none of their own
+  allow-upscale = false
+  [[rendition]]                one for each
+  name = '720p'                encoder = 'libx264'
+  size = '720p'                bitrate = '3M', or crf = 23, or file-size = '700M'
+  maxrate = '5M'               bufsize = '8M'
+  passes = 2                   fallback = false, fast-first-pass = false, own-first-pass = false
+  preset = 'slow'              threads = 4
+  gop = '2s'                   vf = 'unsharp'
+  opt = { tune = 'film' }      mux-opt = { movflags = '+faststart' }
+  audio = 'aac:160k'           subs = true
+  output = 'x.mkv'             format = 'matroska', stats = 'in.stats'";
 
 const PLAN_EXAMPLES: &str = "\
 Examples:

@@ -1,7 +1,7 @@
 //! A plan for people: what is read, what every pass does, what becomes of each stream, and the same as ffmpeg commands.
 
 use repass::cache::CacheMode;
-use repass::job::{Fate, FirstPass, Plan, RenditionPlan, StreamPlan};
+use repass::job::{Fate, FirstPass, PackagePlan, Plan, RenditionPlan, StreamPlan};
 use repass::media::{Rational, SourceInfo, StreamInfo, StreamKind};
 use repass::plan::{CommandLine, argv, shell_line};
 use repass::rate::{ByteSize, Target};
@@ -17,6 +17,9 @@ pub(crate) fn page(plan: &Plan, with_argv: bool) -> Page {
     for rendition in &plan.renditions {
         page.gap();
         page.path("output", &rendition.output, &rendition.container);
+        if plan.renditions.len() > 1 {
+            page.row("rendition", &named(plan, rendition));
+        }
         page.block(&rendition.encoder.to_string());
         if let Some(elsewhere) = first_pass(plan, rendition) {
             page.row("pass 1", &elsewhere);
@@ -26,6 +29,7 @@ pub(crate) fn page(plan: &Plan, with_argv: bool) -> Page {
         }
     }
     page.gap();
+    plan.packages.iter().for_each(|package| page.row("package", &segments(plan, package)));
     page.row("cache", &cache(plan));
     let encoders = plan.renditions.iter().flat_map(|rendition| &rendition.encoder.warnings);
     let told: Vec<&String> = encoders.collect();
@@ -53,6 +57,26 @@ fn first_pass(plan: &Plan, rendition: &RenditionPlan) -> Option<String> {
             (!served.is_empty()).then(|| format!("serves {} too", served.join(", ")))
         }
     }
+}
+
+/// `720p, 1280x720`, and when it runs where that is not in the first run.
+fn named(plan: &Plan, rendition: &RenditionPlan) -> String {
+    let picture = &plan.pictures[rendition.branch];
+    let waits = if rendition.first_run > 1 { ", beside the second passes of the others" } else { "" };
+    format!("{}, {}x{}{waits}", rendition.name, picture.width, picture.height)
+}
+
+fn segments(plan: &Plan, package: &PackagePlan) -> String {
+    let PackagePlan { container, renditions, gop_frames, segment_seconds, .. } = package;
+    let streams = &plan.renditions[renditions[0]].streams;
+    let sound = if streams.iter().any(|plan| plan.fate.is_carried()) { " with one sound for all" } else { "" };
+    let by_default = if package.by_default { "; 2 s where --gop does not say" } else { "" };
+    format!(
+        "{container} of {}{sound}, in fMP4 segments of {segment_seconds:.3} s, each from one key frame to the \
+         next ({}{by_default})",
+        counted(renditions.len() as u64, "rendition"),
+        counted(u64::from(*gop_frames), "frame"),
+    )
 }
 
 fn source(page: &mut Page, plan: &Plan) {
@@ -182,14 +206,20 @@ fn remarks(plan: &Plan) -> Vec<&'static str> {
     if plan.renditions.iter().any(|rendition| matches!(rendition.first_pass, FirstPass::Kept { .. })) {
         remarks.push("ffmpeg cannot read statistics that repass kept; it runs the first pass again");
     }
+    if !plan.packages.is_empty() {
+        remarks.push("a package is one command for all its renditions, which is not spelled out here");
+    }
     if !plan.timing.regular {
         remarks.push("ffmpeg may time a variable frame rate differently in the two passes");
     }
     remarks
 }
 
-/// The ffmpeg commands that do the same as a rendition, one for each pass.
+/// The ffmpeg commands that do the same as a rendition, one for each pass; none for a part of a package.
 pub(crate) fn argv_of(plan: &Plan, rendition: &RenditionPlan) -> Vec<Vec<String>> {
+    if plan.packages.iter().any(|package| package.manifest == rendition.output) {
+        return Vec::new();
+    }
     let earlier = |stream: &&StreamInfo| {
         matches!(stream.kind, StreamKind::Video | StreamKind::Cover) && stream.index < plan.source.video.index
     };
@@ -199,7 +229,7 @@ pub(crate) fn argv_of(plan: &Plan, rendition: &RenditionPlan) -> Vec<Vec<String>
         start: plan.input.start,
         length: plan.input.length,
         video: plan.source.streams.iter().filter(earlier).count(),
-        filters: plan.graph.trunk.clone(),
+        filters: plan.graph.filters_of(rendition.branch),
         // Of several formats ffmpeg chooses as we do.
         pixel_format: match rendition.encoder.pixel_formats.as_slice() {
             [only] => Some(only.clone()),

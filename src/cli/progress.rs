@@ -69,7 +69,23 @@ impl Screen {
         }
     }
 
-    pub(super) fn warn(&self, text: &str) {
+    /// Shows how far something is that is not a job: a share from 0 to 1, what is being done, and the rest.
+    pub(crate) fn advance(&self, share: f64, doing: &str, rest: &str) {
+        if let Screen::Bar(bar) = self {
+            bar.set_prefix(printable(doing));
+            bar.set_message(rest.to_owned());
+            bar.set_position((share * f64::from(BAR_STEPS)) as u64);
+        }
+    }
+
+    /// Takes the bar off the terminal.
+    pub(crate) fn clear(&self) {
+        if let Screen::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+
+    pub(crate) fn warn(&self, text: &str) {
         match self {
             Screen::Json => json_line(&Event::Warning { text: text.to_owned() }),
             Screen::Silent => {}
@@ -77,7 +93,7 @@ impl Screen {
         }
     }
 
-    pub(super) fn line(&self, line: &str) {
+    pub(crate) fn line(&self, line: &str) {
         match self {
             Screen::Bar(bar) => bar.suspend(|| complain(line)),
             _ => complain(line),

@@ -13,6 +13,9 @@ pub(crate) fn summary(report: &Report, with_warnings: bool) -> Page {
     let mut page = Page::default();
     for rendition in &report.renditions {
         page.path("output", &rendition.output, &output(rendition, report));
+        if report.renditions.len() > 1 {
+            page.row("rendition", &rendition.name);
+        }
         page.row("encoder", &encoder(rendition));
         if let Some(elsewhere) = first_pass(rendition, report) {
             page.row("pass 1", &elsewhere);
@@ -88,9 +91,11 @@ fn doing(pass: &PassReport) -> String {
     if let Some(bytes) = pass.stats_bytes {
         text.push_str(&format!(", {} of statistics", ByteSize(bytes)));
     }
-    let waited = pass.starved_seconds / pass.wall_seconds.max(1e-3);
-    if waited >= WORTH_SAYING {
-        text.push_str(&format!(", {} of it waiting for frames", percent(waited)));
+    for (seconds, what) in [(pass.starved_seconds, "frames"), (pass.blocked_seconds, "the output")] {
+        let waited = seconds / pass.wall_seconds.max(1e-3);
+        if waited >= WORTH_SAYING {
+            text.push_str(&format!(", {} of it waiting for {what}", percent(waited)));
+        }
     }
     text
 }

@@ -7,8 +7,8 @@ use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
 use crate::av::muxer::Container;
 use crate::av::{versions, zero_fresh_memory};
-use crate::cache::{CacheMode, CachePlan, FrameCache};
-use crate::error::Error;
+use crate::cache::{CacheMode, CachePlan, FrameCache, has_room, needed_beside};
+use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::frames::{Damage, FrameList, FrameSource};
 use crate::job::size::{self, Overhead};
@@ -17,9 +17,9 @@ use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::feed::Analysed;
 use crate::pipeline::mux::MuxStage;
 use crate::pipeline::other::{OtherStage, Tally};
-use crate::pipeline::{Lane, LaneResult, Output, Terms, run as run_pipeline};
+use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
-use crate::rate::{self, BitRate};
+use crate::rate::{self, BitRate, ByteSize};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
 use crate::sink::{FileSink, PackageSink, Sink};
 use crate::stats::artefact::Artefact;
@@ -61,13 +61,41 @@ struct Target {
 
 pub(super) fn run(
     plan: &Plan,
-    source: &mut dyn FrameSource,
+    source: Box<dyn FrameSource>,
     sinks: Sinks,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let began = Usage::now();
+    let needed = needed_beside(plan.index_bytes());
+    if !has_room(needed) {
+        return Err(Error::Exhausted { doing: format!("a job like this takes {} beside its cache", ByteSize(needed)) });
+    }
     collect_leftovers();
+    let mut opened = Opened { source, cache: FrameCache::new(plan.cache.clone()), list: FrameList::default() };
+    run_over(plan, &mut opened, sinks, &|run| wanted_after(plan, run), &began, cancel, observe)
+}
+
+/// An open source, and what is kept of its frames.
+pub(super) struct Opened {
+    pub(super) source: Box<dyn FrameSource>,
+    pub(super) cache: FrameCache,
+    pub(super) list: FrameList,
+}
+
+/// Runs every pass of a plan; what was decoded before is not decoded again. `keep`: for each branch of the graph, whether
+/// somebody needs its frames after a run.
+pub(super) fn run_over(
+    plan: &Plan,
+    opened: &mut Opened,
+    sinks: Sinks,
+    keep: &dyn Fn(u8) -> Vec<bool>,
+    began: &Usage,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+) -> Result<Report, Error> {
+    let Opened { source, cache, list } = opened;
+    let source = source.as_mut();
     if plan.reads_unwritten_memory() {
         zero_fresh_memory();
     }
@@ -76,37 +104,43 @@ pub(super) fn run(
     if !source.prime()? {
         return Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None });
     }
-    let mut cache = FrameCache::new(plan.cache.clone());
-    let mut list = FrameList::default();
-    let analysed = open_kept(plan, source, &mut progress)?;
+    let analysed = open_kept(plan, source, list, &mut progress)?;
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
         source.unchanged()?;
-        let lanes = lanes(plan, number, source, &list, &progress, cancel)?;
+        let lanes = lanes(plan, number, source, list, &progress, cancel)?;
         let outputs = outputs(plan, number, &mut targets, source, cancel)?;
         let usage = Usage::now();
-        let terms = terms(plan, wanted_after(plan, number), &analysed, cancel);
-        let result = run_pipeline(source, &mut cache, &mut list, lanes, outputs, &terms, observe)?;
+        let terms = terms(plan, keep(number), &analysed, cancel);
+        let result = run_pipeline(source, cache, list, lanes, outputs, &terms, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
             warnings.push(warning);
         }
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
-            take(plan, number, lane, &mut progress, &list, source)?;
+            take(plan, number, lane, &mut progress, list, source)?;
         }
         // Only now, when every output of the run is complete and proven, is any of them seen.
-        for (renditions, sink) in result.outputs {
-            let finished = sink.finish()?;
-            for (number, rendition) in renditions.into_iter().enumerate() {
-                let bytes = finished.stream_bytes.get(number).copied().unwrap_or(finished.bytes);
-                progress[rendition].made = Some(Made { bytes, verified: finished.path.is_some() });
-            }
+        for output in result.outputs {
+            publish(output, &mut progress)?;
         }
     }
-    finish(plan, source, &cache, &list, progress, runs, warnings, &began)
+    finish(plan, source, cache, list, progress, runs, warnings, began)
+}
+
+/// Lets an output be seen.
+fn publish(output: OutputResult, progress: &mut [Progress]) -> Result<(), Error> {
+    let finished = output.sink.finish()?;
+    for (number, rendition) in output.renditions.into_iter().enumerate() {
+        let progress = &mut progress[rendition];
+        let bytes = finished.stream_bytes.get(number).copied().unwrap_or(finished.bytes);
+        progress.made = Some(Made { bytes, verified: finished.path.is_some() });
+        progress.others = output.tally.or(progress.others.take());
+    }
+    Ok(())
 }
 
 /// The first pass of the only rendition, alone.
@@ -128,7 +162,8 @@ pub(super) fn first_pass(
     result.lanes.into_iter().find_map(|lane| lane.encoded.stats).ok_or(Error::Stopped)
 }
 
-fn terms<'r>(plan: &'r Plan, keep: Vec<bool>, analysed: &'r [Analysed], cancel: &'r Cancel) -> Terms<'r> {
+/// What holds for a run of a plan.
+pub(super) fn terms<'r>(plan: &'r Plan, keep: Vec<bool>, analysed: &'r [Analysed], cancel: &'r Cancel) -> Terms<'r> {
     Terms {
         keep,
         analysed,
@@ -139,7 +174,12 @@ fn terms<'r>(plan: &'r Plan, keep: Vec<bool>, analysed: &'r [Analysed], cancel: 
 }
 
 /// The statistics that were kept in files, unpacked; and the frames that they were made of, to hold the source to.
-fn open_kept(plan: &Plan, source: &dyn FrameSource, progress: &mut [Progress]) -> Result<Vec<Analysed>, Error> {
+fn open_kept(
+    plan: &Plan,
+    source: &dyn FrameSource,
+    list: &FrameList,
+    progress: &mut [Progress],
+) -> Result<Vec<Analysed>, Error> {
     let mut analysed = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
         let (FirstPass::Kept { stats, checksum }, PassModel::TwoRuns(model)) =
@@ -149,6 +189,10 @@ fn open_kept(plan: &Plan, source: &dyn FrameSource, progress: &mut [Progress]) -
         };
         let artefact = Artefact::open(stats)?;
         artefact.is_still(checksum)?;
+        if !list.is_empty() {
+            let why = "frames that were decoded before cannot be held to it".to_owned();
+            return Err(Refusal::OtherStats { path: stats.clone(), differences: vec![why] }.into());
+        }
         let step = rendition.encoder.steps.first().ok_or(Error::Stopped)?;
         progress.stats = Some(artefact.unpack(model, step)?);
         let same_ticks = artefact.header().time_base == source.time_base();
@@ -361,6 +405,7 @@ fn run_report(number: u8, feeding: &crate::pipeline::feed::Feeding, began: &Usag
         blocked_seconds: feeding.blocked.as_secs_f64(),
         wall_seconds: began.wall(),
         cpu_seconds: began.cpu_since(),
+        system_seconds: began.system_since(),
     }
 }
 
@@ -440,11 +485,12 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
 pub(super) struct Usage {
     at: Instant,
     cpu: Option<f64>,
+    system: Option<f64>,
 }
 
 impl Usage {
     pub(super) fn now() -> Self {
-        Usage { at: Instant::now(), cpu: cpu_seconds() }
+        Usage { at: Instant::now(), cpu: cpu_seconds(), system: system_seconds() }
     }
 
     /// Seconds since.
@@ -454,6 +500,10 @@ impl Usage {
 
     pub(super) fn cpu_since(&self) -> Option<f64> {
         Some(cpu_seconds()? - self.cpu?)
+    }
+
+    fn system_since(&self) -> Option<f64> {
+        Some(system_seconds()? - self.system?)
     }
 }
 
@@ -468,6 +518,16 @@ fn cpu_seconds() -> Option<f64> {
 fn cpu_seconds() -> Option<f64> {
     None
 }
+
+/// CPU seconds of the process in the kernel: `stime` of Linux, the 15th field, in ticks; the 2nd may hold spaces.
+fn system_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let ticks: f64 = stat.rsplit_once(')')?.1.split_whitespace().nth(12)?.parse().ok()?;
+    Some(ticks / CLOCK_TICKS)
+}
+
+/// `USER_HZ`, which is 100 on every architecture that Rust knows of.
+const CLOCK_TICKS: f64 = 100.0;
 
 /// Greatest resident memory of the process in bytes: `VmHWM` of Linux.
 fn peak_memory() -> Option<u64> {

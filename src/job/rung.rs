@@ -53,7 +53,8 @@ impl Size {
         if larger && !may_enlarge {
             return None;
         }
-        let keeps_shape = matches!(self, Size::Height(_) | Size::Width(_));
+        let exact = u64::from(wanted.0) * u64::from(height) == u64::from(wanted.1) * u64::from(width);
+        let keeps_shape = matches!(self, Size::Height(_) | Size::Width(_)) && !exact;
         Some(match wanted == (width, height) {
             true => Scaled { size: None, shape: None },
             false => Scaled { size: Some(wanted), shape: picture.sample_aspect_ratio.filter(|_| keeps_shape) },
@@ -163,7 +164,8 @@ mod tests {
     fn the_shape_of_pixels_is_kept_where_only_a_side_is_given() {
         let shape = Rational::new(64, 45);
         let wide = picture(720, 576, Some(shape));
-        assert_eq!(Size::Height(288).of(&wide, false).unwrap().shape, Some(shape));
+        assert_eq!(Size::Height(190).of(&wide, false).unwrap().shape, Some(shape));
+        assert_eq!(Size::Height(288).of(&wide, false).unwrap().shape, None, "scaling keeps it by itself");
         assert_eq!(Size::Exact(640, 360).of(&wide, false).unwrap().shape, None);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::av::frame::Frame;
-use crate::cache::FrameCache;
+use crate::cache::{FrameCache, HEADROOM_BYTES, has_room};
 use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{FrameList, FrameSource, Listed};
@@ -204,6 +204,10 @@ impl FeedStage<'_> {
             return Ok(());
         }
         let frames = self.list.len();
+        // Decoders say the same of bad data and of no memory.
+        if !has_room(HEADROOM_BYTES) {
+            return Err(Error::Exhausted { doing: format!("decoding, after {frames} frames: {damage}") });
+        }
         Err(Error::Damaged { path: path.to_owned(), what: format!("{damage}, seen after {frames} frames") })
     }
 
@@ -272,3 +276,107 @@ const IN_FLIGHT: u64 = FRAMES_IN_FLIGHT as u64 + 1;
 /// How far before a wanted frame a seek aims, so that its references and the pictures that lean over a key frame are there.
 const PREROLL_SECONDS: f64 = 1.0;
 const CACHE_EVENT_EVERY: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::thread::scope;
+
+    use crossbeam_channel::{Receiver, bounded};
+
+    use super::*;
+    use crate::cache::{CacheMode, CachePlan};
+    use crate::event::Stage;
+    use crate::media::Rational;
+    use crate::pipeline::Terms;
+    use crate::pipeline::watch::Watch;
+    use crate::rate::ByteSize;
+
+    /// So many small frames, and how many have been taken.
+    struct Frames {
+        all: i64,
+        taken: i64,
+    }
+
+    impl FrameSource for Frames {
+        fn next(&mut self) -> Result<Option<Vec<Frame>>, Error> {
+            if self.taken == self.all {
+                return Ok(None);
+            }
+            let mut frame = Frame::allocate(16, 16, "yuv420p").unwrap();
+            frame.set_pts(self.taken);
+            self.taken += 1;
+            Ok(Some(vec![frame]))
+        }
+
+        fn prime(&mut self) -> Result<bool, Error> {
+            Ok(true)
+        }
+
+        fn rewind(&mut self) -> Result<(), Error> {
+            self.taken = 0;
+            Ok(())
+        }
+
+        fn seek(&mut self, _seconds: f64) -> Result<bool, Error> {
+            Ok(false)
+        }
+
+        fn time_base(&self) -> Rational {
+            Rational::new(1, 25)
+        }
+
+        fn frame_rate(&self) -> Rational {
+            Rational::new(25, 1)
+        }
+
+        fn sample_aspect_ratio(&self, _branch: usize) -> Option<Rational> {
+            None
+        }
+    }
+
+    /// Takes what comes within a moment; whether the end was among it.
+    fn drained(frames: &Receiver<Fed>) -> (usize, bool) {
+        let mut count = 0;
+        while let Ok(fed) = frames.recv_timeout(Duration::from_millis(500)) {
+            match fed {
+                Fed::Frame(..) => count += 1,
+                Fed::End => return (count, true),
+            }
+        }
+        (count, false)
+    }
+
+    #[test]
+    fn a_slow_lane_holds_the_others_back_and_not_their_frames() {
+        let (fast, from_fast) = bounded(FRAMES_IN_FLIGHT);
+        let (slow, from_slow) = bounded(FRAMES_IN_FLIGHT);
+        let cancel = Cancel::new();
+        let terms = Terms { keep: vec![false], analysed: &[], refuses_damage: None, stall: None, cancel: &cancel };
+        let (mut source, mut list) = (Frames { all: 40, taken: 0 }, FrameList::default());
+        let none = CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None };
+        let mut cache = FrameCache::new(none);
+        let outlet = |frames| Outlet { branch: 0, forced_keyframes: None, frames };
+        let stage = FeedStage {
+            source: &mut source,
+            cache: &mut cache,
+            list: &mut list,
+            outlets: vec![outlet(fast), outlet(slow)],
+            keep: &terms.keep,
+            analysed: &[],
+            refuses_damage: None,
+            cancel: &cancel,
+            events: bounded(1).0,
+            pulse: Watch::new(&terms).pulse(Stage::Feed),
+        };
+        scope(|scope| {
+            let feed = scope.spawn(move || stage.run());
+            let (count, ended) = drained(&from_fast);
+            assert!(count <= FRAMES_IN_FLIGHT + 1 && !ended, "{count} frames while the other lane took none");
+            // Both go on as the slow one takes its frames.
+            let rest = scope.spawn(move || drained(&from_fast));
+            assert_eq!(drained(&from_slow), (40, true));
+            assert_eq!(rest.join().unwrap(), (40 - count, true));
+            assert_eq!(feed.join().unwrap().unwrap().frames, 40);
+        });
+    }
+}

@@ -53,6 +53,7 @@ fn command(plan: &EncoderPlan, step: &PassStep, line: &CommandLine) -> Vec<Strin
     command.pair("-fps_mode", "passthrough");
     command.pair("-c:v", plan.encoder);
     command.settings(step, line);
+    command.pair_if("-force_key_frames:v", plan.forced_keyframes.map(|frames| format!("expr:not(mod(n,{frames}))")));
     command.rest(step, line);
     command.0
 }

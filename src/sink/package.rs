@@ -402,8 +402,10 @@ fn known(name: String, stream: &OutputStream) -> Known {
         OutputStream::Copied(stream) => Some(stream),
     };
     let tags = source.into_iter().flat_map(|source| &source.metadata);
-    let language =
-        tags.filter(|(key, _)| key == "language").map(|(_, value)| value.clone()).find(|value| is_plain(value));
+    let language = tags
+        .filter(|(key, _)| key == "language")
+        .map(|(_, value)| value.clone())
+        .find(|value| is_plain(value) && value != "und");
     Known { kind: stream.kind(), name, size, frame_rate, language }
 }
 

@@ -112,6 +112,12 @@ fn same_file(_: &File, path: &Path) -> io::Result<bool> {
     path.try_exists()
 }
 
+/// Removes what killed runs left beside this output.
+pub fn collect_leftovers(path: &Path) {
+    // Where the folder cannot be read there is nothing to collect.
+    let _ = remove_leftovers(folder_of(path), &prefix_of(path));
+}
+
 /// Removes temporary files and folders of this name whose writer is gone. One that cannot be opened or locked is left alone.
 pub(super) fn remove_leftovers(folder: &Path, prefix: &str) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {

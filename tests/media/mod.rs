@@ -68,7 +68,7 @@ pub fn clip(folder: &Path, name: &str, size: &str, rate: &str, frames: u32) -> P
     let graph = format!(
         "testsrc2=s={size}:r={rate},noise=alls=12:allf=t:all_seed=7,trim=end_frame={half}[a];\
          mandelbrot=s={size}:r={rate}:end_pts=60,noise=alls=6:allf=t:all_seed=9,trim=end_frame={rest},setpts=PTS-STARTPTS[b];\
-         [a][b]concat=n=2:v=1:a=0,format=yuv420p[v]",
+         [a][b]concat=n=2:v=1:a=0,format=yuv420p,settb=1/({rate})[v]",
         rest = frames - half,
     );
     ffmpeg(&[
@@ -119,6 +119,24 @@ pub fn footage() -> Option<PathBuf> {
         return None;
     }
     Some(folder)
+}
+
+/// An ffmpeg program with libvmaf: the one that `REPASS_REFEREE` names, or that of the Python package imageio-ffmpeg; says
+/// so when there is none.
+pub fn referee() -> Option<PathBuf> {
+    let asked = || {
+        let script = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())";
+        let output = Command::new("python3").args(["-c", script]).output().ok()?;
+        let path = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| PathBuf::from(path.trim()))
+    };
+    let found = std::env::var_os("REPASS_REFEREE").map(PathBuf::from).or_else(asked).filter(|path| path.is_file());
+    if found.is_none() {
+        println!(
+            "skipped: no ffmpeg with libvmaf (pip install imageio-ffmpeg==0.8.1, or REPASS_REFEREE=/path/to/ffmpeg)"
+        );
+    }
+    found
 }
 
 /// A path as text.

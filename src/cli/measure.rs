@@ -1,0 +1,140 @@
+//! `repass measure`: the quality of a file against its original, as a table or JSON.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueHint};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+
+use repass::bench::measure::{MeasureRequest, Measurement, measure};
+use repass::bench::quality::Metric;
+use repass::error::Error;
+use repass::event::Cancel;
+
+use super::args::{ProgressChoice, reason};
+use super::progress::Screen;
+use super::text::{Page, counted, percent, print};
+
+/// Two files and what to measure.
+#[derive(Debug, Args)]
+pub(crate) struct MeasureArgs {
+    /// The original
+    #[arg(value_name = "REF", value_hint = ValueHint::FilePath)]
+    reference: PathBuf,
+
+    /// What was made of it
+    #[arg(value_name = "DIST", value_hint = ValueHint::FilePath)]
+    distorted: PathBuf,
+
+    /// What to measure by: psnr, ssim, xpsnr, vmaf, vmaf-neg [default: all that are here, but vmaf-neg]
+    #[arg(long, value_name = "METRICS", value_delimiter = ',', value_parser = metric)]
+    metrics: Vec<Metric>,
+
+    /// Convert both to this pixel format first (yuv420p, yuv420p10le) [default: they must have the same]
+    #[arg(long, value_name = "FORMAT")]
+    pixel_format: Option<String>,
+
+    /// Threads of decoders and metrics [default: one per CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+
+    /// How to show progress on stderr
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    progress: ProgressChoice,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// Files that do not fit, or cannot be read.
+pub(crate) fn run(args: &MeasureArgs, json: bool, cancel: &Cancel) -> Result<()> {
+    let request = MeasureRequest {
+        reference: args.reference.clone(),
+        distorted: args.distorted.clone(),
+        metrics: metrics_or_default(&args.metrics),
+        pixel_format: args.pixel_format.clone(),
+        threads: args.threads,
+    };
+    let screen = Screen::new(args.progress);
+    let measurement = measure(&request, cancel, &mut |done, total| {
+        let share = total.map_or(0.0, |total| done as f64 / total.max(1) as f64);
+        screen.advance(share.min(1.0), "measuring", &counted(done, "frame"));
+    });
+    screen.clear();
+    let measurement = measurement?;
+    if json {
+        print(&format!("{}\n", serde_json::to_string(&measurement)?))?;
+    } else {
+        page(&measurement).print()?;
+    }
+    Ok(())
+}
+
+/// What was asked for; else all that are here but the model that only matters to encoders which sharpen.
+pub(super) fn metrics_or_default(asked: &[Metric]) -> Vec<Metric> {
+    let mut metrics = if asked.is_empty() {
+        Metric::available().into_iter().filter(|metric| *metric != Metric::VmafNeg).collect()
+    } else {
+        asked.to_vec()
+    };
+    let mut seen = Vec::new();
+    metrics.retain(|metric| {
+        !seen.contains(metric) && {
+            seen.push(*metric);
+            true
+        }
+    });
+    metrics
+}
+
+pub(super) fn metric(text: &str) -> Result<Metric, String> {
+    text.parse().map_err(|error: Error| reason(error))
+}
+
+fn page(measurement: &Measurement) -> Page {
+    let mut page = Page::default();
+    let rate = measurement.distorted_bps.map(|bps| format!("{:.0} kb/s with all streams", bps / 1e3));
+    page.path("original", &measurement.reference, "");
+    page.path("coded", &measurement.distorted, rate.as_deref().unwrap_or(""));
+    page.row(
+        "frames",
+        &format!(
+            "{}, {}x{} {}, {:.3} per second",
+            measurement.frames, measurement.width, measurement.height, measurement.pixel_format, measurement.frame_rate
+        ),
+    );
+    page.gap();
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["", "mean", "harmonic", "5 %", "1 %", "worst", "at frame"]);
+    for quality in &measurement.qualities {
+        let (metric, pooled) = (quality.metric, quality.pooled);
+        let worst = quality.frames.iter().position(|value| *value <= pooled.worst).unwrap_or(0);
+        let mut row = vec![format!("{} {}", metric.title(), metric.unit())];
+        let values = [pooled.mean, pooled.harmonic_mean, pooled.p5, pooled.p1, pooled.worst];
+        row.extend(values.map(|value| format!("{value:.*}", metric.decimals() + 1)));
+        row.push(worst.to_string());
+        table.add_row(row);
+    }
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    page.block(&table.to_string());
+    let perfect = measurement.qualities.iter().filter(|quality| quality.metric == Metric::Psnr);
+    for quality in perfect {
+        let same = quality.frames.iter().filter(|value| **value >= repass::bench::statistics::PSNR_CEILING).count();
+        if same > 0 {
+            let share = percent(same as f64 / quality.frames.len() as f64);
+            page.row("", &format!("{share} of the frames are without any error and count as 100 dB"));
+        }
+    }
+    page
+}
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  repass measure original.mkv coded.mp4
+      Every metric that is here, with the frames that came out worst.
+  repass measure original.mov coded.mp4 --metrics vmaf,xpsnr --pixel-format yuv420p10le
+      A coded file of fewer bits against a master: both are converted first.
+  repass measure original.mkv coded.mp4 --json | jq '.qualities[0].frames'
+      Every frame, for a script.";

@@ -1,0 +1,244 @@
+//! A bench on a small clip: what is measured, what is kept, what is refused.
+
+#![expect(clippy::unwrap_used, reason = "what a test's own steps run into fails the test")]
+
+mod media;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use media::{clip, text, within};
+use repass::adapter;
+use repass::bench::journal::{Existing, NAME};
+use repass::bench::quality::Metric;
+use repass::bench::record::Mode;
+use repass::bench::results::Results;
+use repass::bench::{BenchRequest, Doing, run};
+use repass::cache::{CacheMode, CachePlan};
+use repass::event::Cancel;
+use repass::rate::{BitRate, ByteSize};
+use repass::source::Input;
+
+fn request(clip: &Path, folder: &Path) -> BenchRequest {
+    BenchRequest {
+        clips: vec![Input::file(clip)],
+        filters: None,
+        encoders: vec![adapter::named("libx264").unwrap()],
+        presets: vec!["veryfast".to_owned()],
+        rates: [60_000, 120_000, 240_000, 480_000].map(BitRate).to_vec(),
+        qualities: Vec::new(),
+        modes: vec![Mode::OnePass, Mode::TwoPass],
+        metrics: vec![Metric::Psnr, Metric::Ssim],
+        runs: 2,
+        threads: 2,
+        options: Vec::new(),
+        cache: CachePlan { mode: CacheMode::Disk, budget: ByteSize(64 << 20), spill_dir: None },
+        folder: folder.join("report"),
+        existing: Existing::Refuse,
+        keep_files: false,
+    }
+}
+
+fn benched(request: &BenchRequest) -> Results {
+    run(request, &Cancel::new(), &mut |_| ()).unwrap()
+}
+
+#[test]
+fn a_bench_measures_every_cell_and_compares_it() {
+    within(300, || {
+        let folder = tempfile::tempdir().unwrap();
+        // Eight macroblocks wide: at other widths x264 164 reads memory that it never wrote (macroblock tree), and its bytes vary.
+        let clip = clip(folder.path(), "clip.mkv", "128x96", "25", 50);
+        let results = benched(&request(&clip, folder.path()));
+        assert_eq!((results.cells.len(), results.runs.len()), (8, 16));
+        assert_eq!((results.clips[0].frames, results.clips[0].width), (50, 128));
+        for result in &results.cells {
+            let passes = if result.cell.mode == Mode::TwoPass { 2 } else { 1 };
+            assert_eq!(result.passes.len(), passes, "{}", result.cell);
+            assert!(result.passes.iter().all(|pass| pass.wall.median > 0.0 && pass.cpu.unwrap().median > 0.0));
+            assert_eq!(result.passes[0].stats_bytes.is_some(), passes == 2, "{}", result.cell);
+            assert!(result.repeatable, "{}", result.cell);
+            assert_eq!(result.qualities.len(), 2);
+            assert!(result.qualities.iter().all(|quality| quality.frames.len() == 50));
+            let bytes: u64 = result.frame_bytes.iter().map(|bytes| u64::from(*bytes)).sum();
+            let encoded = results.runs.iter().find(|run| run.cell == result.cell).unwrap().video_bytes;
+            // Matroska spells start codes of three bytes as lengths of four.
+            assert!(bytes.abs_diff(encoded) < 50, "{}: {bytes} and not {encoded}", result.cell);
+            assert_eq!(result.frame_bytes.len(), 50);
+        }
+        let comparison = &results.comparisons[0];
+        // How much, on a machine that runs other tests meanwhile, is nobody's to say.
+        assert!(comparison.wall.ratio > 0.0 && (0.0..1.0).contains(&comparison.first_cpu_share.unwrap()));
+        assert!(comparison.gains.iter().all(|gain| gain.bd_rate.is_some()), "{:?}", comparison.gains);
+        assert!(comparison.verdict.starts_with("A second pass costs"), "{}", comparison.verdict);
+        assert!(!folder.path().join("report/encodes").exists());
+    });
+}
+
+#[test]
+fn an_interrupted_bench_goes_on_where_it_stopped() {
+    within(300, || {
+        let folder = tempfile::tempdir().unwrap();
+        let clip = clip(folder.path(), "clip.mkv", "176x144", "25", 24);
+        let request = request(&clip, folder.path());
+        let cancel = Cancel::new();
+        let mut begun = 0;
+        let stopped = run(&request, &cancel, &mut |progress| {
+            begun += usize::from(matches!(progress.doing, Doing::Encoding(..)) && progress.done.fract() == 0.0);
+            if begun == 4 {
+                cancel.stop();
+            }
+        });
+        assert!(stopped.is_err());
+        let journal = request.folder.join(NAME);
+        let lines = std::fs::read_to_string(&journal).unwrap();
+        // A line that was cut off is measured again.
+        std::fs::write(&journal, &lines[..lines.len() - 20]).unwrap();
+        let again = run(&request, &Cancel::new(), &mut |_| ()).unwrap_err();
+        assert!(again.to_string().contains("--resume"), "{again}");
+        let resume = BenchRequest { existing: Existing::Resume, ..request };
+        let mut encoded = 0;
+        let results = run(&resume, &Cancel::new(), &mut |progress| {
+            encoded += usize::from(matches!(progress.doing, Doing::Encoding(..)) && progress.done.fract() == 0.0);
+        })
+        .unwrap();
+        assert_eq!((results.cells.len(), results.runs.len()), (8, 16));
+        assert!((12..=15).contains(&encoded), "{encoded} encodes were left");
+        let other = BenchRequest { threads: 1, ..resume };
+        let refused = run(&other, &Cancel::new(), &mut |_| ()).unwrap_err();
+        assert!(refused.to_string().contains("other threads"), "{refused}");
+    });
+}
+
+#[test]
+fn what_is_not_on_this_machine_is_listed_with_its_reason() {
+    within(300, || {
+        let folder = tempfile::tempdir().unwrap();
+        let clip = clip(folder.path(), "clip.mkv", "176x144", "25", 12);
+        let encoders =
+            ["libx264", "h264_nvenc", "h264_videotoolbox"].map(|name| adapter::named(name).unwrap()).to_vec();
+        let mut request = BenchRequest {
+            encoders,
+            modes: Mode::ALL.to_vec(),
+            rates: vec![BitRate(200_000)],
+            runs: 1,
+            ..request(&clip, folder.path())
+        };
+        let results = benched(&request);
+        let why = |encoder: &str, mode| {
+            let lack = results.unavailable.iter().find(|lack| lack.encoder == encoder && lack.mode == mode);
+            lack.map(|lack| lack.why.clone()).unwrap_or_default()
+        };
+        // A machine with an NVIDIA card measures it instead.
+        if results.cells.iter().all(|result| result.cell.encoder == "libx264") {
+            assert!(why("h264_nvenc", None).starts_with("not on this machine"), "{:?}", results.unavailable);
+        }
+        assert!(why("libx264", Some(Mode::Inside)).contains("two runs"), "{:?}", results.unavailable);
+        let modes: Vec<Mode> = results.cells.iter().map(|result| result.cell.mode).collect();
+        assert!(modes.contains(&Mode::Crf) && modes.contains(&Mode::TwoPass));
+        request.presets = vec!["no_such_preset".to_owned()];
+        request.existing = Existing::Replace;
+        let refused = run(&request, &Cancel::new(), &mut |_| ()).unwrap_err();
+        assert_eq!(refused.exit_code(), 3, "{refused}");
+    });
+}
+
+/// A small bench through the program; returns the folder of its report and what it printed.
+fn program(folder: &Path, clip: &Path, runs: &str, arguments: &[&str]) -> (PathBuf, Output) {
+    let report = folder.join("program");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_repass"));
+    command.args(["bench", text(clip), "-c", "libx264", "--preset", "veryfast", "-b", "60k,120k,240k,480k"]);
+    command.args(["--metrics", "psnr,ssim", "--runs", runs, "--report", text(&report)]).args(arguments);
+    (report, command.output().unwrap())
+}
+
+#[test]
+fn the_program_prints_tables_of_a_hundred_columns_and_writes_every_file() {
+    within(300, || {
+        let folder = tempfile::tempdir().unwrap();
+        let clip = clip(folder.path(), "a clip <with> & a long name.mkv", "128x96", "25", 48);
+        let (report, output) = program(folder.path(), &clip, "2", &[]);
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let verdict = "A second pass costs";
+        assert!(printed.contains(verdict) && printed.contains("BD-rate") && printed.contains("libx264 "), "{printed}");
+        for line in printed.lines().filter(|line| !line.contains("report.html")) {
+            assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
+        }
+        for name in ["report.html", "results.json", "passes.csv", "qualities.csv", "frames.csv", NAME] {
+            assert!(report.join(name).metadata().unwrap().len() > 500, "{name}");
+        }
+        assert_eq!(std::fs::read_to_string(report.join("passes.csv")).unwrap().lines().count(), 1 + 4 * 2 + 4 * 2 * 2);
+        let results: Results = serde_json::from_slice(&std::fs::read(report.join("results.json")).unwrap()).unwrap();
+        assert_eq!(results.cells.len(), 8);
+        let svg = std::fs::read_dir(report.join("plots")).unwrap().count();
+        assert_eq!(svg, 2 + 1 + 4 * 3, "rate plots, overhead, and three plots over time for each rate");
+        let baseline = report.join("results.json");
+        let (_, output) = program(folder.path(), &clip, "2", &["--resume", "--json", "--baseline", text(&baseline)]);
+        let again: Results = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(again, results, "nothing was left to measure");
+        let page = std::fs::read_to_string(report.join("report.html")).unwrap();
+        assert!(page.contains("nothing changed beyond the noise in 8 encodes"));
+    });
+}
+
+#[test]
+fn the_page_shows_its_plots_in_a_browser_without_a_network() {
+    within(300, || {
+        let Some(browser) = browser() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let clip = clip(folder.path(), "a clip <with> & a long name.mkv", "128x96", "25", 24);
+        let (report, output) = program(folder.path(), &clip, "1", &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let page = std::fs::read_to_string(report.join("report.html")).unwrap();
+        let addresses = page.matches("://").count() - page.matches("http://www.w3.org/2000/svg").count();
+        assert_eq!(addresses, 0, "the page names something outside itself");
+        let profile = format!("--user-data-dir={}", text(&folder.path().join("profile")));
+        let address = format!("file://{}", text(&report.join("report.html")));
+        let flags = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", &profile, &address];
+        let output = Command::new(browser).args(flags).output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        // Two metrics, the overhead, and two plots over time for each of four rates.
+        assert_eq!(shown.matches("<svg").count(), 2 + 1 + 4 * 2, "{shown:.500}");
+        assert_eq!(
+            shown.matches("class=\"l c").count() - shown.matches("<line class=\"l c").count(),
+            2 * 2 + 4 * 2 * 2
+        );
+        // The script ran: one rate is chosen, the others are out of sight.
+        assert_eq!(shown.matches("aria-pressed=\"true\"").count(), 1);
+        assert_eq!(shown.matches("display: none").count(), 3);
+        assert!(shown.contains("a clip &lt;with&gt; &amp; a long name"));
+    });
+}
+
+/// A Chromium, where there is one; says so when not.
+fn browser() -> Option<&'static str> {
+    let found = ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success()));
+    if found.is_none() {
+        println!("skipped: no chromium");
+    }
+    found
+}
+
+#[test]
+fn the_program_measures_two_files() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let one = clip(folder.path(), "one.mkv", "128x96", "25", 24);
+        let other = clip(folder.path(), "other.mkv", "160x128", "25", 24);
+        let measure = |arguments: &[&str]| {
+            Command::new(env!("CARGO_BIN_EXE_repass")).arg("measure").args(arguments).output().unwrap()
+        };
+        let output = measure(&[text(&one), text(&one), "--metrics", "psnr,ssim"]);
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.contains("PSNR dB") && printed.contains("1.00000"), "{printed}");
+        let output = measure(&[text(&one), text(&one), "--metrics", "ssim", "--json"]);
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(value["qualities"][0]["frames"].as_array().unwrap().len(), 24);
+        let output = measure(&[text(&one), text(&other)]);
+        assert_eq!(output.status.code(), Some(3));
+        assert!(String::from_utf8(output.stderr).unwrap().contains("scale one of them first"));
+    });
+}
