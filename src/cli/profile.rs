@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, Id};
 use serde::Deserialize;
 use toml::Value;
 
@@ -102,7 +102,7 @@ impl Profile {
         for (key, value) in &self.options {
             let argument = self.option(verb, key)?;
             let values = self.values(argument, value)?;
-            let adds_up = matches!(argument.get_action(), ArgAction::Append);
+            let adds_up = matches!(argument.get_action(), ArgAction::Append) && rivals(verb, argument).next().is_none();
             if adds_up || !is_typed(verb, argument, typed) {
                 arguments.extend(values.into_iter().map(|value| match value {
                     Some(value) => format!("--{key}={value}"),
@@ -166,10 +166,16 @@ fn read(file: &Path) -> Result<Profiles, String> {
 
 /// Whether the person gave this option, or another of a group of which only one may be given.
 fn is_typed(verb: &Command, argument: &Arg, typed: &ArgMatches) -> bool {
+    rivals(verb, argument)
+        .chain([argument.get_id()])
+        .any(|id| typed.value_source(id.as_str()) == Some(ValueSource::CommandLine))
+}
+
+/// The options of which only one may be given where this is among them.
+fn rivals<'c>(verb: &'c Command, argument: &'c Arg) -> impl Iterator<Item = &'c Id> {
     let groups = verb.get_groups().filter(|group| group.get_args().any(|member| member == argument.get_id()));
     // clap makes a group of every flattened struct too; those take several.
-    let rivals = groups.filter(|group| !(*group).clone().is_multiple()).flat_map(|group| group.get_args());
-    rivals.chain([argument.get_id()]).any(|id| typed.value_source(id.as_str()) == Some(ValueSource::CommandLine))
+    groups.filter(|group| !(*group).clone().is_multiple()).flat_map(|group| group.get_args())
 }
 
 /// Options that belong to one run stay out of profiles.
