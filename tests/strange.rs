@@ -175,7 +175,8 @@ fn a_stream_that_changes_midway_keeps_its_first_shape() {
         ] {
             joined(&place, name, &[&parts[0], &parts[1]]);
             for (audio, target) in [("copy", "--crf 30"), ("aac:64k", "-b 100k")] {
-                let ended = place.run(&format!("encode {name} -o out.mkv -y -c libx264 {target} --audio {audio} --cache none"));
+                let ended =
+                    place.run(&format!("encode {name} -o out.mkv -y -c libx264 {target} --audio {audio} --cache none"));
                 documented(&ended, name);
                 if ended.code == 0 {
                     let video = video(&place.path("out.mkv"));
@@ -234,12 +235,16 @@ fn very_few_frames_are_encoded_by_every_encoder() {
     within(280, || {
         let place = Place::empty();
         for frames in [1, 2, 3, 12] {
-            place.make(&format!("{frames}.mkv"), &format!("-f lavfi -i testsrc2=s=96x64:r=25 -frames:v {frames} -c:v ffv1"));
+            place.make(
+                &format!("{frames}.mkv"),
+                &format!("-f lavfi -i testsrc2=s=96x64:r=25 -frames:v {frames} -c:v ffv1"),
+            );
         }
         for encoder in software_encoders() {
             for frames in [1, 2, 3, 12] {
                 for target in ["-b 1M", "--crf 35"] {
-                    let ended = place.run(&format!("encode {frames}.mkv -o out.mkv -y -c {encoder} {target} {}", quick(&encoder)));
+                    let ended = place
+                        .run(&format!("encode {frames}.mkv -o out.mkv -y -c {encoder} {target} {}", quick(&encoder)));
                     let what = format!("{encoder}, {frames} frames, {target}");
                     documented(&ended, &what);
                     assert_eq!(ended.code, 0, "{what}: {ended}");
@@ -303,7 +308,8 @@ fn a_huge_size_in_a_tiny_file_costs_nothing() {
                 "ulimit -v 2000000; exec $repass encode {name} -o out.mkv -c libx264 --crf 30 --json --keep-damaged"
             ));
             assert_eq!(ended.code, 4, "{name}: {ended}");
-            assert!(ended.stderr.contains("16384x16384"), "{name}: {ended}");
+            let words = ["16384x16384", "no size found"];
+            assert!(words.iter().any(|words| ended.stderr.contains(words)), "{name}: {ended}");
         }
     });
 }
@@ -315,7 +321,8 @@ fn the_smallest_pictures_are_encoded_or_refused_in_words() {
         place.make("tiny.mkv", "-f lavfi -i testsrc2=s=2x2:r=25:d=0.4 -c:v ffv1 -pix_fmt yuv420p");
         for encoder in software_encoders() {
             for target in ["-b 10k", "--crf 35"] {
-                let ended = place.run(&format!("encode tiny.mkv -o out.mkv -y -c {encoder} {target} {}", quick(&encoder)));
+                let ended =
+                    place.run(&format!("encode tiny.mkv -o out.mkv -y -c {encoder} {target} {}", quick(&encoder)));
                 documented(&ended, &encoder);
                 println!("{encoder}, {target}: {} {}", ended.code, ended.stderr);
                 assert!([0, 3, 5].contains(&ended.code), "{encoder}: {ended}");
