@@ -354,7 +354,10 @@ pub enum Proof {
     /// JSON lines: a header line, then at least one line per frame with this key.
     JsonLines(&'static str),
     /// Base64 of records of equal size: one per frame, and one for the whole.
-    Records,
+    Records {
+        /// Whether each begins with the frame's number as a double, and the last with their sum.
+        numbered: bool,
+    },
 }
 
 /// Analysis inside one run.

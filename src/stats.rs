@@ -121,7 +121,7 @@ impl Made<'_> {
         let counted = match self.model.proof {
             Proof::Lines(start) => lines(content, start),
             Proof::JsonLines(key) => json_lines(content, key),
-            Proof::Records => records(content, self.frames),
+            Proof::Records { numbered } => records(content, self.frames, numbered),
         };
         match counted {
             Ok(frames) if frames == self.frames => Ok(()),
@@ -370,20 +370,51 @@ fn json_lines(content: &[u8], key: &str) -> Result<u64, String> {
     Ok(frames)
 }
 
-/// Frames described by base64 of equal records, one per frame and one for the whole (libvpx, libaom, SVT-AV1).
-fn records(content: &[u8], frames: u64) -> Result<u64, String> {
+/// Frames described by base64 of equal records, one per frame and one for the whole (libvpx, libaom, SVT-AV1). The number of
+/// bytes alone proves little: half of them may be as many records of half the size.
+fn records(content: &[u8], frames: u64, numbered: bool) -> Result<u64, String> {
+    let bytes = base64(content).ok_or("not whole base64")?;
+    let (length, count) = (bytes.len() as u64, frames + 1);
+    let record = length / count;
+    if !length.is_multiple_of(count) || record < SMALLEST_RECORD || !record.is_multiple_of(4) {
+        return Err(format!("{length} bytes are not {frames} equal records and their sum"));
+    }
+    let begins = bytes.chunks_exact(record as usize).map(|record| {
+        let first = record.first_chunk::<8>().copied().unwrap_or_default();
+        f64::from_le_bytes(first)
+    });
+    let sum = (0..frames).sum::<u64>();
+    let expected = (0..frames).chain([sum]).map(|number| number as f64);
+    match begins.zip(expected).position(|(is, should)| is != should).filter(|_| numbered) {
+        Some(place) => Err(format!("record {place} of {count} has another number")),
+        None => Ok(frames),
+    }
+}
+
+/// What base64 stands for; `None` where it is not whole.
+fn base64(content: &[u8]) -> Option<Vec<u8>> {
+    if !content.len().is_multiple_of(4) {
+        return None;
+    }
     let body = content.strip_suffix(b"==").or(content.strip_suffix(b"=")).unwrap_or(content);
-    if !content.len().is_multiple_of(4)
-        || !body.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
-    {
-        return Err("not whole base64".to_owned());
+    let value = |byte: &u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let mut bytes = Vec::with_capacity(body.len() / 4 * 3 + 3);
+    for four in body.chunks(4) {
+        let mut bits = 0_u32;
+        for digit in four {
+            bits = bits << 6 | u32::from(value(digit)?);
+        }
+        bits <<= 6 * (4 - four.len());
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len().max(1)]);
     }
-    let bytes = body.len() as u64 * 3 / 4;
-    let record = bytes / (frames + 1);
-    if !bytes.is_multiple_of(frames + 1) || record < SMALLEST_RECORD || !record.is_multiple_of(4) {
-        return Err(format!("{bytes} bytes are not {frames} equal records and their sum"));
-    }
-    Ok(frames)
+    Some(bytes)
 }
 
 const PREFIX: &str = "repass-stats-";
@@ -404,10 +435,25 @@ mod tests {
     #[test]
     fn records_must_divide_into_frames_and_a_sum() {
         let three_records = "A".repeat(3 * 208 * 4 / 3);
-        assert_eq!(records(three_records.as_bytes(), 2), Ok(2));
-        assert!(records(three_records.as_bytes(), 4).is_err());
-        assert!(records(&three_records.as_bytes()[..100], 2).is_err());
-        assert!(records(format!("{three_records}\n").as_bytes(), 2).is_err(), "a trailing newline makes libvpx refuse");
+        assert_eq!(records(three_records.as_bytes(), 2, false), Ok(2));
+        assert!(records(three_records.as_bytes(), 4, false).is_err());
+        assert!(records(&three_records.as_bytes()[..100], 2, false).is_err());
+        let newline = format!("{three_records}\n");
+        assert!(records(newline.as_bytes(), 2, false).is_err(), "a trailing newline makes libvpx refuse");
+    }
+
+    #[test]
+    fn numbered_records_must_be_those_of_the_frames() {
+        assert_eq!(base64(b"cmVwYXNz").as_deref(), Some(&b"repass"[..]));
+        assert_eq!(base64(b"cmVwYXM=").as_deref(), Some(&b"repas"[..]));
+        assert_eq!(base64(b"cmVwYQ==").as_deref(), Some(&b"repa"[..]));
+        // 0, 1 and their sum, each followed by zeroes: 3 records of 48 bytes, of which 24 are zero when it is read by halves.
+        let zeroes = "A".repeat(64 - 11);
+        let (zero, one) = (format!("{:A<64}", ""), format!("AAAAAAAA8D8{zeroes}"));
+        let text = format!("{zero}{one}{one}");
+        assert_eq!(records(text.as_bytes(), 2, true), Ok(2));
+        let swapped = format!("{one}{zero}{one}");
+        assert!(records(swapped.as_bytes(), 2, true).is_err());
     }
 
     #[test]

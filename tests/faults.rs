@@ -57,7 +57,8 @@ fn kill(encoder: &str, rounds: usize, seed: u64) -> Fates {
         "-f lavfi -i testsrc2=s=96x64:r=24:d=1,noise=alls=20:all_seed=3 -f lavfi -i sine=d=1 -c:v ffv1 -c:a aac",
     );
     let arguments = format!(
-        "encode in.mkv -o out.mkv -y -c {encoder} -b 60k {} --cache disk --cache-size 64k --progress none",
+        // As the child of an isolated job, so that it is the encoding process that is killed.
+        "encode in.mkv -o out.mkv -y -c {encoder} -b 60k {} --cache disk --cache-size 64k --progress none --in-child",
         quick(encoder)
     );
     // The first only loads the libraries.

@@ -370,6 +370,10 @@ impl Opening<'_> {
         if video.width == 0 || video.height == 0 {
             return Err(self.error(&format!("{what}: no size found in the stream"), None));
         }
+        if i64::from(video.width) * i64::from(video.height) > decoder::MOST_PIXELS {
+            let size = format!("{}x{}", video.width, video.height);
+            return Err(self.error(&format!("{what}: {size} is more than repass decodes, for a header may lie"), None));
+        }
         Ok(video.clone())
     }
 

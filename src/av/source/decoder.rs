@@ -71,6 +71,7 @@ impl Decoder {
         // libavcodec's default is one thread; 0 asks it to count the processors.
         raw.thread_count = threads.map_or(0, c_int::from);
         raw.thread_type = ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE;
+        raw.max_pixels = MOST_PIXELS;
         // SAFETY: the context is live, was allocated for this codec and is not yet open.
         check(unsafe { ffi::avcodec_open2(context.as_ptr(), codec, ptr::null_mut()) })?;
         Ok(decoder)
@@ -198,6 +199,9 @@ impl Drop for Decoder {
         unsafe { ffi::avcodec_free_context(&raw mut context) };
     }
 }
+
+/// 16K (15360x8640) and a little more: a header of a few bytes may claim anything, and every claim costs memory.
+pub(super) const MOST_PIXELS: i64 = 1 << 27;
 
 /// Errors without a frame or a wish for input between them at which a decoder is taken to be stuck.
 const DAMAGE_IN_A_ROW: usize = 1000;
