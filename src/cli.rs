@@ -101,12 +101,12 @@ impl Cli {
     fn encode(&self, args: &EncodeArgs, inputs: &[PathBuf], cancel: &Cancel) -> Result<ExitCode> {
         let screen = self.screen(args.output.progress);
         match inputs {
-            [input] if !args.batch.resume => self.encode_one(args, input, screen, cancel).map(|()| ExitCode::SUCCESS),
+            [input] if !args.batch.resume => self.encode_one(args, input, &screen, cancel).map(|()| ExitCode::SUCCESS),
             _ => batch::encode(args, inputs, screen, self, cancel),
         }
     }
 
-    fn encode_one(&self, args: &EncodeArgs, input: &Path, screen: Screen, cancel: &Cancel) -> Result<()> {
+    fn encode_one(&self, args: &EncodeArgs, input: &Path, screen: &Screen, cancel: &Cancel) -> Result<()> {
         let job = Job::prepare(&args.request(input, self.verbose > 0)?, cancel)?;
         let mut progress = Progress::new(screen.clone(), Work::of(job.plan()), cancel);
         let report = job.run(|event| {
@@ -118,7 +118,7 @@ impl Cli {
         });
         progress.end();
         let report = report?;
-        self.show(&screen, &report, || summary::summary(&report, !screen.shows_warnings_beside_stdout()))
+        self.show(screen, &report, || summary::summary(&report, !screen.shows_warnings_beside_stdout()))
     }
 
     fn analyse(&self, args: &AnalyseArgs, cancel: &Cancel) -> Result<()> {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::av::frame::Frame;
-use crate::av::{Versions, log, versions};
+use crate::av::{Versions, versions};
 use crate::bench::quality::{Metric, Quality, compare, mismatch};
 use crate::error::{Error, Refusal};
 use crate::event::Cancel;

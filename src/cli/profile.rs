@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, Id};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Deserialize;
 use toml::Value;
 
@@ -102,7 +102,7 @@ impl Profile {
         for (key, value) in &self.options {
             let argument = self.option(verb, key)?;
             let values = self.values(argument, value)?;
-            let adds_up = matches!(argument.get_action(), ArgAction::Append) && rivals(verb, argument).next().is_none();
+            let adds_up = matches!(argument.get_action(), ArgAction::Append) && rivals(verb, argument).is_empty();
             if adds_up || !is_typed(verb, argument, typed) {
                 arguments.extend(values.into_iter().map(|value| match value {
                     Some(value) => format!("--{key}={value}"),
@@ -166,21 +166,20 @@ fn read(file: &Path) -> Result<Profiles, String> {
 
 /// Whether the person gave this option, or another of a group of which only one may be given.
 fn is_typed(verb: &Command, argument: &Arg, typed: &ArgMatches) -> bool {
-    rivals(verb, argument)
-        .chain([argument.get_id()])
-        .any(|id| typed.value_source(id.as_str()) == Some(ValueSource::CommandLine))
+    let ids = rivals(verb, argument).into_iter().chain([argument.get_id()]);
+    ids.map(clap::Id::as_str).any(|id| typed.value_source(id) == Some(ValueSource::CommandLine))
 }
 
-/// The options of which only one may be given where this is among them.
-fn rivals<'c>(verb: &'c Command, argument: &'c Arg) -> impl Iterator<Item = &'c Id> {
+/// The options of which only one may be given, where this is one of them.
+fn rivals<'c>(verb: &'c Command, argument: &Arg) -> Vec<&'c clap::Id> {
     let groups = verb.get_groups().filter(|group| group.get_args().any(|member| member == argument.get_id()));
     // clap makes a group of every flattened struct too; those take several.
-    groups.filter(|group| !(*group).clone().is_multiple()).flat_map(|group| group.get_args())
+    groups.filter(|group| !(*group).clone().is_multiple()).flat_map(|group| group.get_args()).collect()
 }
 
 /// Options that belong to one run stay out of profiles.
 fn is_a_setting(long: &str) -> bool {
-    !["help", "output", "json", PROFILE].contains(&long)
+    !["help", "output", "json", "job", PROFILE].contains(&long)
 }
 
 fn text(value: &Value) -> Option<String> {

@@ -101,7 +101,8 @@ pub(super) fn run_over(
     }
     let mut targets = targets(plan, sinks)?;
     let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
-    if !source.prime()? {
+    // A footage has its list, and its source is at its end.
+    if list.is_empty() && !source.prime()? {
         return Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None });
     }
     let analysed = open_kept(plan, source, list, &mut progress)?;
