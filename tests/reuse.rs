@@ -6,6 +6,7 @@ mod media;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use media::{clip, ffmpeg, has_encoder, packets, text, within};
 use repass::adapter;
@@ -78,6 +79,24 @@ fn a_first_pass_serves_lower_bit_rates_and_the_plan_and_a_warning_say_so() {
         let alone = folder.path().join("alone.mkv");
         run(&job(&input, [(self::request("libx264", rate(600)), &alone)])).unwrap();
         assert_eq!(packets(&outputs[1]), packets(&alone), "the one it was made for is as if alone");
+    });
+}
+
+#[test]
+fn the_ffmpeg_lines_of_a_shared_first_pass_run_in_their_order() {
+    within(60, || {
+        let folder = tempfile::tempdir().unwrap();
+        clip(folder.path(), "in.mp4", "320x180", "24", 24);
+        let arguments = ["plan", "in.mp4", "-o", "{name}.mkv", "-c", "libx264", "-b", "100k,300k,200k", "--argv"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_repass"));
+        let planned = command.args(arguments).current_dir(folder.path()).output().unwrap();
+        let page = String::from_utf8(planned.stdout).unwrap();
+        let lines: Vec<&str> = page.lines().filter(|line| line.starts_with("ffmpeg ")).collect();
+        assert_eq!(lines.len(), 4, "{page}");
+        let all = format!("set -e\n{}", lines.join(" </dev/null\n"));
+        let ended = Command::new("sh").args(["-c", &all]).current_dir(folder.path()).output().unwrap();
+        assert!(ended.status.success(), "{page}\n{}", String::from_utf8_lossy(&ended.stderr));
+        assert!(["100k", "200k", "300k"].iter().all(|name| folder.path().join(format!("{name}.mkv")).exists()));
     });
 }
 

@@ -191,7 +191,10 @@ fn commands(page: &mut Page, plan: &Plan) {
     page.gap();
     page.line("# the same with ffmpeg:");
     remarks(plan).iter().for_each(|remark| page.line(format!("# {remark}")));
-    for command in plan.renditions.iter().flat_map(|rendition| argv_of(plan, rendition)) {
+    // A second pass comes after the first whose statistics it reads.
+    let (own, served): (Vec<&RenditionPlan>, Vec<&RenditionPlan>) =
+        plan.renditions.iter().partition(|rendition| !matches!(rendition.first_pass, FirstPass::Another { .. }));
+    for command in own.into_iter().chain(served).flat_map(|rendition| argv_of(plan, rendition)) {
         page.line(shell_line(&command));
     }
 }
