@@ -3,7 +3,7 @@
 
 use std::error::Error;
 
-use repass::adapter::{Adapter, Better, Bitrate, Capping, Knob, PassModel, Proof, Setting, StatsRoute, TwoRuns};
+use repass::adapter::{Adapter, Better, Bitrate, Capping, Knob, PassModel, Proof, Reuse, Setting, StatsRoute, TwoRuns};
 use repass::event::Cancel;
 use repass::job::{Job, JobRequest, RenditionRequest};
 use repass::plan::Request;
@@ -42,6 +42,8 @@ static MPEG4: Adapter = Adapter {
         bytes_per_frame: (160, 0),
         longest_path: 4095,
         without_route: "the linked libavcodec gives no statistics",
+        reuse: Reuse::No,
+        free: &[],
     }),
     ..Adapter::PLAIN
 };

@@ -120,6 +120,14 @@ pub struct Slot {
     pub key: Option<&'static str>,
 }
 
+impl Slot {
+    /// A whole AVOption.
+    #[must_use]
+    pub const fn option(option: &'static str) -> Self {
+        Slot { option, key: None }
+    }
+}
+
 /// A setting of an encoder: an AVOption, or one key inside an AVOption that is a parameter string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
@@ -285,6 +293,26 @@ pub struct TwoRuns {
     pub longest_path: usize,
     /// What to say where no route exists in the linked libavcodec.
     pub without_route: &'static str,
+    /// Whether statistics serve other targets than the one that they were made for.
+    pub reuse: Reuse,
+    /// Slots on which the statistics do not depend: they may differ between the two runs.
+    pub free: &'static [Slot],
+}
+
+/// Whether the statistics of one first pass serve second passes with other targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reuse {
+    /// They do not depend on the target: the result is the same, bit for bit.
+    Exact,
+    /// They serve bit rates at or below the one analysed; the result differs a little from one with its own first pass.
+    AtOrBelow {
+        /// Per cent of the rate analysed from which they are shared without being asked for: below it, the result has been
+        /// seen to miss its rate.
+        from_percent: u8,
+    },
+    /// Only the target that they were made for.
+    No,
 }
 
 /// A file that an encoder writes beside its statistics.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use crate::adapter::Adapter;
 use crate::av::frame::Frame;
-use crate::av::log;
+
 use crate::av::packet::Packet;
 use crate::bench::eta::Eta;
 use crate::bench::journal::{Existing, Journal};
@@ -113,7 +113,6 @@ pub enum Doing {
 /// [`crate::error::Refusal`] before anything runs; then the first thing that went wrong. What was measured until then is in
 /// the journal.
 pub fn run(request: &BenchRequest, cancel: &Cancel, tell: &mut dyn FnMut(Progress)) -> Result<Results, Error> {
-    log::capture();
     for metric in &request.metrics {
         if let Some(why) = metric.unavailable() {
             return Err(Error::Usage { what: "metric", text: metric.name().to_owned(), why });

@@ -3,21 +3,24 @@
 //! Invariant: stdout carries the result alone (a summary, a plan, a table, JSON); everything else goes to stderr.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
+use serde::Serialize;
 use serde_json::json;
 
 use repass::adapter;
 use repass::av;
 use repass::error::Error;
 use repass::event::{Cancel, Event};
-use repass::job::Job;
+use repass::job::{Analysis, Job};
 
 mod args;
+mod batch;
 mod bench;
 mod doctor;
 mod encoders;
@@ -34,9 +37,9 @@ mod text;
 mod typed;
 
 pub(crate) use args::Cli;
-use args::{Command, EncodeArgs, PlanArgs};
-use progress::{Progress, Screen};
-use text::{complain, print, printable};
+use args::{AnalyseArgs, Command, EncodeArgs, PlanArgs, ProgressChoice};
+use progress::{Progress, Screen, Work};
+use text::{Page, complain, print, printable};
 
 impl Cli {
     /// Reads the arguments, and the profile that they name; `-ss` is understood as ffmpeg's users type it.
@@ -59,7 +62,8 @@ impl Cli {
         let child = isolate::Child::default();
         let cancel = cancel_on_signals(&child)?;
         match &self.command {
-            Command::Encode(args) => self.encode_apart_or_here(args, &child, &cancel)?,
+            Command::Encode(args) => return self.encode_apart_or_here(args, &child, &cancel),
+            Command::Analyse(args) => self.analyse(args, &cancel)?,
             Command::Plan(args) => self.plan(args, &cancel)?,
             Command::Encoders(args) => encoders::show(args, self.json)?,
             Command::Bench(args) => bench::run(args, self.json, &cancel)?,
@@ -80,24 +84,31 @@ impl Cli {
     }
 
     /// In a child process where the encoder is not to be trusted with this one.
-    fn encode_apart_or_here(&self, args: &EncodeArgs, child: &isolate::Child, cancel: &Cancel) -> Result<()> {
+    fn encode_apart_or_here(&self, args: &EncodeArgs, child: &isolate::Child, cancel: &Cancel) -> Result<ExitCode> {
         if args.output.in_child {
             isolate::begin();
         }
-        let request = args.request(self.verbose > 0)?;
-        let needed = isolate::needed(&request, args.output.isolate).filter(|_| !args.output.in_child);
-        let Some(adapter) = needed else { return self.encode(args, cancel) };
-        match isolate::run(&request, adapter, child)? {
-            0 => Ok(()),
-            // It has said everything itself.
-            code => std::process::exit(i32::from(code)),
+        let inputs = args.inputs()?;
+        let first = args.request(&inputs[0], self.verbose > 0);
+        // What cannot be asked for is told where it is met.
+        let needed = first.as_ref().ok().and_then(|request| isolate::needed(request, args.output.isolate));
+        match (first, needed.filter(|_| !args.output.in_child)) {
+            (Ok(request), Some(adapter)) => Ok(ExitCode::from(isolate::run(&request, adapter, child)?)),
+            _ => self.encode(args, &inputs, cancel),
         }
     }
 
-    fn encode(&self, args: &EncodeArgs, cancel: &Cancel) -> Result<()> {
-        let screen = self.screen(args);
-        let job = Job::prepare(&args.request(self.verbose > 0)?, cancel)?;
-        let mut progress = Progress::new(screen.clone(), job.plan(), cancel);
+    fn encode(&self, args: &EncodeArgs, inputs: &[PathBuf], cancel: &Cancel) -> Result<ExitCode> {
+        let screen = self.screen(args.output.progress);
+        match inputs {
+            [input] if !args.batch.resume => self.encode_one(args, input, screen, cancel).map(|()| ExitCode::SUCCESS),
+            _ => batch::encode(args, inputs, screen, self, cancel),
+        }
+    }
+
+    fn encode_one(&self, args: &EncodeArgs, input: &Path, screen: Screen, cancel: &Cancel) -> Result<()> {
+        let job = Job::prepare(&args.request(input, self.verbose > 0)?, cancel)?;
+        let mut progress = Progress::new(screen.clone(), Work::of(job.plan()), cancel);
         let report = job.run(|event| {
             progress.take(&event);
             if let Event::Stuck { stage, seconds } = event {
@@ -107,13 +118,33 @@ impl Cli {
         });
         progress.end();
         let report = report?;
-        match (&screen, self.json) {
-            (Screen::Json, true) => print_json(&tagged("report", &report)?)?,
-            (_, true) => print(&format!("{}\n", report.to_json()))?,
-            (Screen::Json, false) => {}
-            _ => summary::summary(&report, !screen.shows_warnings_beside_stdout()).print()?,
+        self.show(&screen, &report, || summary::summary(&report, !screen.shows_warnings_beside_stdout()))
+    }
+
+    fn analyse(&self, args: &AnalyseArgs, cancel: &Cancel) -> Result<()> {
+        let screen = self.screen(args.progress);
+        let analysis = Analysis::prepare(&args.request(self.verbose > 0)?, cancel)?;
+        let mut progress = Progress::new(screen.clone(), Work::of_analysis(analysis.plan()), cancel);
+        let report = analysis.run(|event| {
+            progress.take(&event);
+            if let Event::Stuck { stage, seconds } = event {
+                progress.end();
+                self.end_at_once(Error::Stalled { stage, seconds });
+            }
+        });
+        progress.end();
+        let report = report?;
+        self.show(&screen, &report, || summary::analysis(&report, !screen.shows_warnings_beside_stdout()))
+    }
+
+    /// Prints a report: as one object, as the last event of many, or as a page for people.
+    fn show(&self, screen: &Screen, report: &impl Serialize, page: impl FnOnce() -> Page) -> Result<()> {
+        match (screen, self.json) {
+            (Screen::Json, true) => Ok(print_json(&tagged("report", report)?)?),
+            (_, true) => Ok(print(&format!("{}\n", serde_json::to_string(report)?))?),
+            (Screen::Json, false) => Ok(()),
+            _ => Ok(page().print()?),
         }
-        Ok(())
     }
 
     /// A library hangs and hears no one: the process ends around it. Nothing is under a final name, and the next run removes
@@ -125,8 +156,12 @@ impl Cli {
     }
 
     fn plan(&self, args: &PlanArgs, cancel: &Cancel) -> Result<()> {
-        self.screen(&args.job);
-        let job = Job::prepare(&args.job.request(self.verbose > 0)?, cancel)?;
+        self.screen(args.job.output.progress);
+        args.job.inputs()?.iter().try_for_each(|input| self.plan_one(args, input, cancel))
+    }
+
+    fn plan_one(&self, args: &PlanArgs, input: &Path, cancel: &Cancel) -> Result<()> {
+        let job = Job::prepare(&args.job.request(input, self.verbose > 0)?, cancel)?;
         let plan = job.plan();
         if !self.json {
             return Ok(plan::page(plan, args.argv).print()?);
@@ -140,8 +175,8 @@ impl Cli {
     }
 
     /// The screen, with the log on it where it is wanted.
-    fn screen(&self, args: &EncodeArgs) -> Screen {
-        let screen = Screen::new(args.output.progress);
+    fn screen(&self, choice: ProgressChoice) -> Screen {
+        let screen = Screen::new(choice);
         if self.verbose > 0 {
             screen.show_log(self.verbose);
         }
@@ -193,7 +228,7 @@ fn failure(code: u8, message: &str) -> serde_json::Value {
     json!({ "error": { "kind": kind, "message": message }, "exit_code": code })
 }
 
-fn tagged(event: &str, value: &impl serde::Serialize) -> Result<serde_json::Value> {
+fn tagged(event: &str, value: &impl Serialize) -> Result<serde_json::Value> {
     let mut value = serde_json::to_value(value)?;
     value["event"] = json!(event);
     Ok(value)

@@ -112,6 +112,22 @@ pub enum Error {
         /// What is wrong with them.
         why: String,
     },
+    /// A file of kept statistics that is not whole, or is no such file.
+    #[error("{}: no statistics to be used: {why}", path.display())]
+    Artefact {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The source is not the frames that kept statistics were made of.
+    #[error("{}: statistics of other frames: {why}; analyse this source anew", path.display())]
+    OtherFrames {
+        /// The file of statistics.
+        path: PathBuf,
+        /// The first difference.
+        why: String,
+    },
     /// The two passes did not see the same frames.
     #[error("the passes saw different frames: {why}; does the input change while it is read?")]
     PassesDiffer {
@@ -224,6 +240,8 @@ impl Error {
             | Error::Decode { .. }
             | Error::Frames { .. }
             | Error::PassesDiffer { .. }
+            | Error::Artefact { .. }
+            | Error::OtherFrames { .. }
             | Error::Mismatch { .. } => 4,
             Error::Filter { .. }
             | Error::Open { .. }
@@ -427,6 +445,14 @@ pub enum Refusal {
         path: String,
         /// The reason and the remedy.
         why: String,
+    },
+    /// Kept statistics that are not those of this encode.
+    #[error("{}: statistics of another encode: {}", path.display(), .differences.join("; "))]
+    OtherStats {
+        /// The file of statistics.
+        path: PathBuf,
+        /// Everything that differs, as `preset: medium then, slow now`.
+        differences: Vec<String>,
     },
     /// A bench in which nothing can be measured.
     #[error("{why}")]

@@ -16,13 +16,15 @@ use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::frames::FrameSource;
 use crate::media::SourceInfo;
-use crate::plan::{EncoderPlan, Request};
+use crate::plan::{EncoderPlan, PassStep, Request};
 use crate::rate::{BitRate, GopLength, Seconds};
 use crate::report::Report;
 use crate::sink::Sink;
 use crate::source::{DecodedFile, Graph, Input, OwnFrames, Preview};
 use crate::timing::Timing;
 
+mod analysis;
+mod first_pass;
 mod footage;
 mod ladder;
 mod naming;
@@ -31,6 +33,8 @@ mod rung;
 mod size;
 mod streams;
 
+pub use analysis::{Analysis, AnalysisRequest};
+pub use first_pass::FirstPass;
 pub use footage::Footage;
 use ladder::{Built, Ladder};
 pub use naming::{output_name, tells_renditions_apart};
@@ -193,6 +197,8 @@ pub struct RenditionPlan {
     pub first_run: u8,
     /// The passes of its encoder.
     pub encoder: EncoderPlan,
+    /// Where the statistics of its second pass come from.
+    pub first_pass: FirstPass,
     /// What becomes of each stream.
     pub streams: Vec<StreamPlan>,
     /// Options of the muxer.
@@ -206,7 +212,20 @@ impl RenditionPlan {
     /// The run in which its last pass happens, from 1.
     #[must_use]
     pub fn last_run(&self) -> u8 {
-        self.first_run + self.encoder.steps.len() as u8 - 1
+        self.first_run + self.encoder.steps.len() as u8 - self.kept_passes() - 1
+    }
+
+    /// What it does in a run of the job; `None` where it waits, for its turn or for another's first pass, or is done.
+    #[must_use]
+    pub fn step_in(&self, run: u8) -> Option<&PassStep> {
+        let number = run.checked_sub(self.first_run)? + self.kept_passes();
+        let waits = number == 0 && matches!(self.first_pass, FirstPass::Another { .. });
+        self.encoder.steps.get(usize::from(number)).filter(|_| !waits)
+    }
+
+    /// Passes that happened in an earlier job.
+    fn kept_passes(&self) -> u8 {
+        u8::from(matches!(self.first_pass, FirstPass::Kept { .. }))
     }
 }
 
@@ -253,6 +272,7 @@ impl Job {
         }
         let plan = plan(request, &file)?;
         file.set_graph(plan.graph.clone());
+        first_pass::check_source(&plan, &mut file)?;
         Ok(Job::new(plan, Box::new(file), cancel))
     }
 
@@ -321,10 +341,14 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     for (rendition, scaled) in &fitting {
         renditions.push(ladder.rendition(rendition, *scaled)?);
     }
+    let choices: Vec<_> = fitting.iter().map(|(rendition, _)| &rendition.encoder.first_pass).collect();
+    let said = first_pass::take_kept(&choices, &mut renditions)?;
     let packages = ladder.packages(&fitting, &mut renditions)?;
     distinct_outputs(&renditions, &packages)?;
     let source = subject.info().clone();
-    let Built { timing, graph, pictures, warnings } = ladder.build(&mut renditions)?;
+    let Built { timing, graph, pictures, mut warnings } = ladder.build(&mut renditions)?;
+    warnings.extend(said);
+    warnings.extend(first_pass::share(&choices, &mut renditions));
     let runs = renditions.iter().map(RenditionPlan::last_run).max().unwrap_or(1);
     if !source.rereadable {
         refuse_rereading(&source.path, runs, &renditions)?;

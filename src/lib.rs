@@ -91,6 +91,7 @@ pub mod adapter;
 pub mod audio;
 #[expect(unsafe_code, reason = "the border to libav*")]
 pub mod av;
+pub mod batch;
 pub mod bench;
 pub mod cache;
 pub mod doctor;

@@ -42,7 +42,7 @@ pub(crate) mod other;
 pub(crate) mod watch;
 
 use encode::{Coded, EncodeStage, Encoded};
-use feed::{Fed, FeedStage, Feeding, Outlet};
+use feed::{Analysed, Fed, FeedStage, Feeding, Outlet};
 use mux::MuxStage;
 use other::{Other, OtherStage, Tally};
 use watch::{Pulse, Watch};
@@ -97,6 +97,8 @@ pub(crate) struct OutputResult {
 pub(crate) struct Terms<'r> {
     /// For each branch of the graph, whether somebody needs its frames after this run.
     pub(crate) keep: Vec<bool>,
+    /// What was analysed in earlier jobs: the source must be the same frames.
+    pub(crate) analysed: &'r [Analysed],
     /// The input's name, where its damage ends the run before any output is finished.
     pub(crate) refuses_damage: Option<&'r Path>,
     /// How long a stage may make no progress; `None`: for ever.
@@ -140,6 +142,7 @@ pub(crate) fn run(
             list,
             outlets,
             keep: &terms.keep,
+            analysed: terms.analysed,
             refuses_damage: terms.refuses_damage,
             cancel: terms.cancel,
             // The last sender that is not a stage's: when all stages have ended, so has the listening.
@@ -151,6 +154,41 @@ pub(crate) fn run(
         join_all(feed, running)
     });
     watch.verdict().map_or(result, Err)
+}
+
+/// Does `work` for every item, so many of them at a time; what it tells is heard on this thread, with the item's index.
+///
+/// # Errors
+/// [`Error::Exhausted`] where the system has no thread left; with some, fewer run at a time.
+pub(crate) fn side_by_side<I: Send, E: Send>(
+    items: Vec<I>,
+    at_a_time: usize,
+    work: impl Fn(I, &mut dyn FnMut(E)) + Sync,
+    mut observe: impl FnMut(usize, E),
+) -> Result<(), Error> {
+    let (waiting, taken) = bounded(items.len());
+    for item in items.into_iter().enumerate() {
+        waiting.send(item).expect("there is room for every item, and the other end is here");
+    }
+    drop(waiting);
+    let (events, heard) = bounded(EVENTS_IN_FLIGHT);
+    scope(|scope| {
+        let mut workers = Vec::new();
+        for number in 0..at_a_time {
+            let (taken, events, work) = (taken.clone(), events.clone(), &work);
+            // Whoever hears outlives the workers.
+            let each = move |(index, item)| work(item, &mut |event| drop(events.send((index, event))));
+            match named(scope, format!("job {number}"), move || taken.into_iter().for_each(each)) {
+                Ok(worker) => workers.push(worker),
+                Err(error) if workers.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        drop(events);
+        heard.iter().for_each(|(index, event)| observe(index, event));
+        workers.into_iter().for_each(join);
+        Ok(())
+    })
 }
 
 type Handle<'scope, T> = ScopedJoinHandle<'scope, Result<T, Error>>;
@@ -243,9 +281,17 @@ fn spawn<'scope, T: Send + 'scope>(
         pulse.end();
         result
     };
+    named(scope, name, watched)
+}
+
+fn named<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: String,
+    act: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, Error> {
     let doing = format!("starting the thread {name:?}");
     // Linux shows 15 bytes of a thread's name.
-    let spawned = Builder::new().name(name).spawn_scoped(scope, watched);
+    let spawned = Builder::new().name(name).spawn_scoped(scope, act);
     spawned.map_err(|error| Error::Exhausted { doing: format!("{doing}: {error}") })
 }
 

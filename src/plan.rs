@@ -2,7 +2,9 @@
 //!
 //! Invariant: everything that can be refused before running is refused here, and the runner makes no choice of its own.
 
-use serde::Serialize;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::adapter::{Adapter, Reach, StatsRoute, escaped};
 use crate::error::Refusal;
@@ -12,8 +14,10 @@ use crate::rate::{BitRate, Cap, Target};
 mod argv;
 mod compile;
 mod listing;
+mod reuse;
 
 pub use argv::{CommandLine, argv, shell_line};
+pub(crate) use reuse::{FirstPassOf, differences};
 
 /// What is asked of one encoder.
 #[derive(Debug, Clone)]
@@ -46,6 +50,8 @@ pub struct Request {
     pub interlaced: bool,
     /// HDR10 static metadata of the source, for encoders that write it into the bit stream.
     pub hdr10: Option<Hdr10Data>,
+    /// Where the statistics of a second pass are to come from.
+    pub first_pass: FirstPassChoice,
 }
 
 impl Request {
@@ -67,8 +73,22 @@ impl Request {
             provisional: None,
             interlaced: false,
             hdr10: None,
+            first_pass: FirstPassChoice::default(),
         }
     }
+}
+
+/// Where the statistics of a second pass are to come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstPassChoice {
+    /// From the first pass of another rendition of the job where one serves, else from its own.
+    #[default]
+    Shared,
+    /// From its own.
+    Own,
+    /// From this file, kept by an [`crate::job::Analysis`].
+    Kept(PathBuf),
 }
 
 /// HDR10 static metadata: SMPTE ST 2086 and the content light level.
@@ -232,12 +252,12 @@ pub enum StatsUse {
 }
 
 /// One setting and where it comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedSetting {
     /// The AVOption.
     pub option: String,
     /// The key inside it, where it is a parameter string.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// The value; [`STATS_PATH`] stands for the file that is known only when the pass runs.
     pub value: String,
@@ -249,7 +269,7 @@ pub struct PlannedSetting {
 pub const STATS_PATH: &str = "{stats}";
 
 /// Where a setting comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// The person asked for it.

@@ -9,7 +9,9 @@ use serde::Serialize;
 use crate::av::Versions;
 use crate::cache::CachePlan;
 use crate::frames::Damage;
+use crate::job::FirstPass;
 use crate::plan::EncoderPlan;
+use crate::stats::artefact::Header;
 
 /// A whole job.
 #[derive(Debug, Clone, Serialize)]
@@ -80,7 +82,9 @@ pub struct RenditionReport {
     pub output: PathBuf,
     /// The plan as it was run; settings that the run filled in (paths, a size target's bit rate) are in the passes.
     pub plan: EncoderPlan,
-    /// The passes, in order.
+    /// Where the statistics of its second pass came from.
+    pub first_pass: FirstPass,
+    /// The passes, in order; without a first one where its statistics came from elsewhere.
     pub passes: Vec<PassReport>,
     /// Bytes of the whole file; in a package, of the rendition's own segments.
     pub bytes: u64,
@@ -127,6 +131,38 @@ pub struct PassReport {
 }
 
 impl Report {
+    /// The report as JSON, on one line.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("plain data with text keys always serialises")
+    }
+}
+
+/// A first pass that was kept.
+#[derive(Debug, Clone, Serialize)]
+pub struct AnalysisReport {
+    /// The linked libraries.
+    pub versions: Versions,
+    /// The input.
+    pub input: PathBuf,
+    /// The file with the statistics.
+    pub output: PathBuf,
+    /// What they are of.
+    pub analysed: Header,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Bytes of the statistics as the encoder wrote them.
+    pub stats_bytes: u64,
+    /// Seconds from beginning to end.
+    pub wall_seconds: f64,
+    /// CPU seconds, user and system, of the whole process meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+    /// Everything that deserves to be known.
+    pub warnings: Vec<String>,
+}
+
+impl AnalysisReport {
     /// The report as JSON, on one line.
     #[must_use]
     pub fn to_json(&self) -> String {

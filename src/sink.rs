@@ -20,10 +20,12 @@ mod manifest;
 mod package;
 mod place;
 mod verify;
+mod whole;
 
 pub use file::FileSink;
 pub use package::PackageSink;
 pub use place::collect_leftovers;
+pub(crate) use whole::WholeFile;
 
 /// Takes the packets of one rendition's final pass.
 ///

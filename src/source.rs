@@ -355,6 +355,12 @@ impl DecodedFile {
         self.graph = Some(graph);
     }
 
+    /// The first frames, one of each branch, once they are ready and while they are not taken.
+    #[must_use]
+    pub fn first_frames(&self) -> Option<&[Frame]> {
+        self.ready.front().map(Vec::as_slice)
+    }
+
     /// What the demuxer says of the file.
     #[must_use]
     pub fn info(&self) -> &SourceInfo {

@@ -13,7 +13,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::adapter::{Proof, Setting, Sidecar, StatsRoute, TwoRuns};
 use crate::error::Error;
-use crate::plan::PassStep;
+use crate::plan::{PassStep, StatsUse};
+
+pub mod artefact;
 
 /// Where a first pass puts its statistics while it runs.
 #[derive(Debug)]
@@ -88,6 +90,30 @@ pub struct Made<'a> {
 }
 
 impl Made<'_> {
+    /// How the statistics travel.
+    pub(crate) fn route(&self) -> StatsRoute {
+        match self.step.stats {
+            StatsUse::Write(route) | StatsUse::Read(route) => route,
+            StatsUse::None => StatsRoute::Context,
+        }
+    }
+
+    /// Bytes that the statistics will probably take, for frames of this size in pixels.
+    pub(crate) fn expected_bytes(&self, width: u32, height: u32) -> u64 {
+        let macroblocks = u64::from(width.div_ceil(16)) * u64::from(height.div_ceil(16));
+        let (each, per_macroblock) = self.model.bytes_per_frame;
+        self.frames * (u64::from(each) + u64::from(per_macroblock) * macroblocks)
+    }
+
+    /// The file of a part: 0 is the statistics themselves, 1 the sidecar of encoders that write one.
+    pub(crate) fn part(&self, main: &Path, number: usize) -> Option<PathBuf> {
+        match number {
+            0 => Some(main.to_owned()),
+            1 => self.model.sidecar.map(|sidecar| beside(main, &sidecar)),
+            _ => None,
+        }
+    }
+
     fn prove(&self, content: &[u8]) -> Result<(), Error> {
         if content.is_empty() {
             return Err(self.wrong("empty: the encoder ignored the pass".to_owned()));
@@ -106,11 +132,7 @@ impl Made<'_> {
 
     fn expected_files(&self, main: &Path) -> Vec<PathBuf> {
         let sidecar = self.model.sidecar.filter(|sidecar| !self.switched_off(sidecar));
-        let beside = sidecar.map(|sidecar| {
-            let mut name = main.as_os_str().to_owned();
-            name.push(sidecar.suffix);
-            PathBuf::from(name)
-        });
+        let beside = sidecar.map(|sidecar| beside(main, &sidecar));
         // A person's own preset or parameter string can switch the sidecar off in ways no row lists, so only one that was
         // named as switched off is not expected, and one that nobody wrote is pass 2's to complain of.
         [Some(main.to_owned()), beside.filter(|path| path.exists())].into_iter().flatten().collect()
@@ -128,6 +150,12 @@ impl Made<'_> {
     fn wrong(&self, why: String) -> Error {
         Error::Stats { encoder: self.encoder.to_owned(), why }
     }
+}
+
+fn beside(main: &Path, sidecar: &Sidecar) -> PathBuf {
+    let mut name = main.as_os_str().to_owned();
+    name.push(sidecar.suffix);
+    PathBuf::from(name)
 }
 
 /// Statistics, sealed: complete and checked.
@@ -157,6 +185,22 @@ impl Stats {
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.text.as_deref()
+    }
+
+    /// What they consist of, with the size of each in bytes: the statistics themselves, then a sidecar.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub(crate) fn parts(&self) -> io::Result<Vec<(u64, Box<dyn Read + '_>)>> {
+        match &self.text {
+            Some(text) => Ok(vec![(text.len() as u64, Box::new(text.as_bytes()))]),
+            None => {
+                let open = |sealed: &SealedFile| -> io::Result<(u64, Box<dyn Read + '_>)> {
+                    Ok((sealed.bytes, Box::new(File::open(&sealed.path)?)))
+                };
+                self.files.iter().map(open).collect()
+            }
+        }
     }
 
     /// The file for pass 2, checked to be the one that was sealed; `None` in memory.

@@ -224,7 +224,7 @@ fn browser() -> Option<&'static str> {
 
 #[test]
 fn the_program_measures_two_files() {
-    within(120, || {
+    within(300, || {
         let folder = tempfile::tempdir().unwrap();
         let one = clip(folder.path(), "one.mkv", "128x96", "25", 24);
         let other = clip(folder.path(), "other.mkv", "160x128", "25", 24);

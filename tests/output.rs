@@ -170,7 +170,7 @@ fn a_container_holds_what_the_command_line_can_copy_into_it() -> Tested {
 fn an_unknown_extension_is_refused_with_the_usual_ones() {
     let _deadline = deadline(60);
     for (name, format) in
-        [("out.xyz", None), ("out", None), ("out.mp4", Some("nonsense")), ("out_%d.png", None), ("out.m3u8", None)]
+        [("out.xyz", None), ("out", None), ("out.mp4", Some("nonsense")), ("out_%d.png", None), ("out.f4m", None)]
     {
         let refusal = Container::for_path(Path::new(name), format).expect_err(name).to_string();
         assert!(refusal.contains(".mp4, .mkv or .webm"), "{name}: {refusal}");
@@ -181,6 +181,7 @@ fn an_unknown_extension_is_refused_with_the_usual_ones() {
         ("x.out", Some("matroska"), "matroska"),
         ("x.m4v", None, "ipod"),
         ("x.ts", None, "mpegts"),
+        ("x.m3u8", None, "hls"),
     ] {
         assert_eq!(Container::for_path(Path::new(name), format).map(|found| found.name()), Ok(expected), "{name}");
     }

@@ -3,7 +3,7 @@
 
 use super::{
     Adapter, Better, Bitrate, Capping, Gop, Hdr10, Hdr10Style, Knob, Known, Library, PRESETS, PassModel, Proof,
-    Reserved, Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor, packages,
+    Reserved, Reuse, Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor, packages,
 };
 
 pub(super) static ALL: &[Adapter] = &[X264, X265, VP9, AOM, SVT, VVENC];
@@ -49,6 +49,10 @@ const X264: Adapter = Adapter {
         bytes_per_frame: (111, 2),
         longest_path: PATH_MAX,
         without_route: "the linked libavcodec's libx264 has no option stats",
+        // At half the rate 0.01 to 0.14 dB and 2 to 5 % of bits below its own first pass, at a quarter 0.05 to 0.46 dB and 5 to
+        // 14 % (vendor-notes.md).
+        reuse: Reuse::AtOrBelow { from_percent: 25 },
+        free: &[Slot::option("threads")],
     }),
     threads: Threads::Context,
     always: &[],
@@ -110,6 +114,9 @@ const X265: Adapter = Adapter {
         // x265 from 4.0 on copies the name into 256 bytes, also from the AVOption.
         longest_path: 255,
         without_route: "the linked libavcodec's libx265 has neither x265-stats nor x265-params",
+        // At half the rate it lands 5 to 10 % below, at a quarter 11 to 22 % (vendor-notes.md).
+        reuse: Reuse::AtOrBelow { from_percent: 75 },
+        free: &[Slot { option: "x265-params", key: Some("pools") }],
     }),
     // The wrapper's threads are frame threads.
     threads: Threads::Param("x265-params", "pools"),
@@ -175,6 +182,8 @@ const VP9: Adapter = Adapter {
         bytes_per_frame: (288, 0),
         longest_path: PATH_MAX,
         without_route: "the linked libvpx gives no statistics",
+        reuse: Reuse::Exact,
+        free: VP9_FREE,
     }),
     threads: Threads::Context,
     always: &[Setting::option("row-mt", "1").where_there()],
@@ -224,6 +233,9 @@ const AOM: Adapter = Adapter {
         bytes_per_frame: (320, 0),
         longest_path: PATH_MAX,
         without_route: "the linked libaom gives no statistics",
+        reuse: Reuse::Exact,
+        // Not cpu-used: each class has its own first pass.
+        free: AOM_FREE,
     }),
     threads: Threads::Context,
     always: &[Setting::option("row-mt", "1").where_there()],
@@ -290,6 +302,8 @@ const SVT: Adapter = Adapter {
         longest_path: PATH_MAX,
         without_route: "the linked libavcodec passes no statistics to or from SVT-AV1 (its libsvtav1.c ignores the pass flags, \
                         as it does before FFmpeg 9)",
+        reuse: Reuse::No,
+        free: &[Slot { option: "svtav1-params", key: Some("lp") }],
     }),
     // The wrapper ignores threads. Up to SVT-AV1 2 this is a number of processors, later a level of 1 to 6.
     threads: Threads::Param("svtav1-params", "lp"),
@@ -355,6 +369,9 @@ const VVENC: Adapter = Adapter {
         bytes_per_frame: (220, 0),
         longest_path: PATH_MAX,
         without_route: "the linked libavcodec's libvvenc has no option stats",
+        // The quantizer of the first pass comes from the bit rate; sizes shift by 5 to 15 %.
+        reuse: Reuse::No,
+        free: &[Slot::option("threads")],
     }),
     threads: Threads::Context,
     always: &[],
@@ -406,6 +423,27 @@ const GOOGLE_CRF: Knob = Knob {
 const GOOGLE_CAP: Capping =
     Capping::Loose("libvpx and libaom keep it over groups of pictures in a second pass, not at every moment");
 const VVENC_CAP: Capping = Capping::Loose("VVenC aims at it as a peak and has no buffer size");
+/// Its first pass looks at each frame by itself, without any of these (vp9_firstpass.c).
+const VP9_FREE: &[Slot] = &[
+    Slot::option("threads"),
+    Slot::option("cpu-used"),
+    Slot::option("deadline"),
+    Slot::option("g"),
+    Slot::option("keyint_min"),
+    Slot::option("lag-in-frames"),
+    Slot::option("aq-mode"),
+    Slot::option("tile-columns"),
+    Slot::option("tile-rows"),
+];
+const AOM_FREE: &[Slot] = &[
+    Slot::option("threads"),
+    Slot::option("row-mt"),
+    Slot::option("g"),
+    Slot::option("keyint_min"),
+    Slot::option("lag-in-frames"),
+    Slot::option("aq-mode"),
+    Slot::option("tune"),
+];
 const GENERIC_GOP: Slot = Slot { option: "g", key: None };
 const GENERIC_LEAST: Slot = Slot { option: "keyint_min", key: None };
 const CRF: Reserved = Reserved { option: "crf", keys: &[], why: "use --crf" };

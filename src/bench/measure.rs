@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::av::frame::Frame;
-use crate::av::{Versions, log, versions};
+use crate::av::{Versions, versions};
 use crate::bench::quality::{Metric, Quality, compare, mismatch};
 use crate::error::{Error, Refusal};
 use crate::event::Cancel;
@@ -72,7 +72,6 @@ pub fn measure(
     tell: &mut (dyn FnMut(u64, Option<u64>) + Send),
 ) -> Result<Measurement, Error> {
     let began = Instant::now();
-    log::capture();
     let mut reference = Side::open(&request.reference, request, cancel)?;
     let mut distorted = Side::open(&request.distorted, request, cancel)?;
     let rate = check_headers(&reference, &distorted, request)?;

@@ -9,8 +9,10 @@ use clap_complete::Shell;
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan, default_budget};
 use repass::error::Error;
-use repass::job::{AudioChoice, JobRequest, RenditionRequest, Size, SubtitleChoice, tells_renditions_apart};
-use repass::plan::{OnUnsupported, Passes, Request};
+use repass::job::{
+    AnalysisRequest, AudioChoice, JobRequest, RenditionRequest, Size, SubtitleChoice, tells_renditions_apart,
+};
+use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request};
 use repass::rate::{BitRate, ByteSize, Cap, GopLength, Seconds, Target};
 use repass::source::Input;
 
@@ -43,8 +45,20 @@ pub(crate) enum Command {
     /// attachments are copied.
     ///
     /// The output appears under its name only when it is complete and was read back.
+    ///
+    /// With several files, or a pattern in quotes, each is a job of its own, two of them at a time; one that fails does not
+    /// stop the others.
     #[command(after_long_help = format!("{ENCODE_EXAMPLES}\n\n{JOB_FILE}"))]
     Encode(EncodeArgs),
+
+    /// Run a first pass alone and keep its statistics
+    ///
+    /// Run a first pass alone and keep its statistics in a file, for second passes to come: `encode --stats FILE` with the same
+    /// source, filters, encoder and options. Which other targets they serve depends on the encoder: with libvpx-vp9 and
+    /// libaom-av1 all, bit for bit as with a first pass of their own; with libx264 and libx265 bit rates at or below the one
+    /// analysed, with a result that differs a little.
+    #[command(after_long_help = ANALYSE_EXAMPLES)]
+    Analyse(AnalyseArgs),
 
     /// Show what `encode` would do with the same arguments, and do nothing
     ///
@@ -102,8 +116,18 @@ pub(crate) enum Command {
 /// A job.
 #[derive(Debug, Args)]
 pub(crate) struct EncodeArgs {
+    /// The files to encode, or patterns in quotes ('*.mov'); `-` is standard input, for one pass
+    #[arg(value_name = "IN", value_hint = ValueHint::FilePath, required = true)]
+    inputs: Vec<PathBuf>,
     #[command(flatten)]
     source: SourceArgs,
+
+    /// The encoder, by libavcodec's name (libx264, libx265, libsvtav1); `repass encoders` lists them
+    #[arg(
+        id = "encoder", short = 'c', long = "encoder", value_name = "ENCODER", value_parser = encoder_names(),
+        hide_possible_values = true, required_unless_present = "job", help_heading = "Encoder"
+    )]
+    encoder_name: Option<String>,
     #[command(flatten)]
     encoder: EncoderArgs,
     #[command(flatten)]
@@ -117,7 +141,52 @@ pub(crate) struct EncodeArgs {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
+    pub(crate) batch: BatchArgs,
+    #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// A first pass to keep.
+#[derive(Debug, Args)]
+pub(crate) struct AnalyseArgs {
+    /// The file to analyse
+    #[arg(value_name = "IN", value_hint = ValueHint::FilePath)]
+    input: PathBuf,
+    #[command(flatten)]
+    source: SourceArgs,
+
+    /// The encoder, by libavcodec's name (libx264, libx265, libvpx-vp9); `repass encoders` lists them
+    #[arg(
+        id = "encoder", short = 'c', long = "encoder", value_name = "ENCODER", value_parser = encoder_names(),
+        hide_possible_values = true, help_heading = "Encoder"
+    )]
+    encoder_name: String,
+    #[command(flatten)]
+    encoder: EncoderArgs,
+    #[command(flatten)]
+    target: AnalysisTargetArgs,
+    #[command(flatten)]
+    cap: CapArgs,
+
+    /// Let the pass use quicker settings than the encoder's own choice; `encode` needs the same
+    #[arg(long, help_heading = "Passes")]
+    fast_first_pass: bool,
+
+    /// End the pass when a stage makes no progress for so long: seconds or a clock; 0: never
+    #[arg(long, value_name = "TIME", default_value = "30:00", value_parser = time, help_heading = "Output")]
+    stall_timeout: Seconds,
+
+    /// The file to keep the statistics in
+    #[arg(short = 'o', long, value_name = "STATS", value_hint = ValueHint::FilePath, help_heading = "Output")]
+    output: PathBuf,
+
+    /// Replace the file if it exists
+    #[arg(short = 'y', long, help_heading = "Output")]
+    overwrite: bool,
+
+    /// Show progress: a bar where stderr is a terminal, a bar always, JSON lines on stdout, or nothing
+    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Output")]
+    pub(crate) progress: ProgressChoice,
 }
 
 /// A job that is only shown.
@@ -134,10 +203,6 @@ pub(crate) struct PlanArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Source")]
 struct SourceArgs {
-    /// The file to encode; `-` is standard input, for one pass
-    #[arg(value_name = "IN", value_hint = ValueHint::FilePath, help_heading = None)]
-    input: PathBuf,
-
     /// Begin here, also typed -ss: seconds or a clock (90, 1:30, 0:01:30.5)
     #[arg(long, visible_alias = "ss", value_name = "TIME", value_parser = time)]
     start: Option<Seconds>,
@@ -174,13 +239,6 @@ struct SourceArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Encoder")]
 struct EncoderArgs {
-    /// The encoder, by libavcodec's name (libx264, libx265, libsvtav1); `repass encoders` lists them
-    #[arg(
-        short = 'c', long, value_name = "ENCODER", value_parser = encoder_names(), hide_possible_values = true,
-        required_unless_present = "job"
-    )]
-    encoder: Option<String>,
-
     /// Speed against compression: ultrafast … medium … placebo with every encoder, or the encoder's own value
     #[arg(long, value_name = "PRESET")]
     preset: Option<String>,
@@ -229,13 +287,26 @@ struct TargetArgs {
     #[arg(
         long, value_name = "FILE", value_hint = ValueHint::FilePath,
         conflicts_with_all = ["encoder", "preset", "opt", "threads", "gop", "vf", "maxrate", "bufsize", "passes",
-            "on_unsupported", "fast_first_pass", "audio", "subs", "format", "mux_opt"]
+            "on_unsupported", "fast_first_pass", "own_first_pass", "stats", "audio", "subs", "format", "mux_opt"]
     )]
     job: Option<PathBuf>,
 
     /// Also make renditions that are larger than the source
     #[arg(long)]
     allow_upscale: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Target (one of these)")]
+#[group(id = "analysed", required = true, multiple = false)]
+struct AnalysisTargetArgs {
+    /// The greatest average bit rate that second passes will aim at, in bits per second (4M, 2500k, 800000)
+    #[arg(short = 'b', long, value_name = "RATE", value_parser = bit_rate)]
+    bitrate: Option<BitRate>,
+
+    /// Constant quality, where the encoder has two passes towards it (libvpx-vp9, libaom-av1)
+    #[arg(long, value_name = "LEVEL", value_parser = quality)]
+    crf: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -264,6 +335,26 @@ struct PassArgs {
     /// Let pass 1 use quicker settings than the encoder's own choice; the result differs a little
     #[arg(long)]
     fast_first_pass: bool,
+
+    /// Run the second pass alone, with the statistics that `analyse` kept in this file
+    #[arg(long, value_name = "STATS", value_hint = ValueHint::FilePath)]
+    stats: Option<PathBuf>,
+
+    /// Give every output a first pass of its own, also where another's would serve
+    #[arg(long, conflicts_with = "stats")]
+    own_first_pass: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Several files")]
+pub(crate) struct BatchArgs {
+    /// How many files to work on at a time; they share --cache-size and --threads [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+
+    /// Skip files that an earlier run has done, going by its journal (.repass-journal.jsonl, beside the outputs)
+    #[arg(long)]
+    pub(crate) resume: bool,
 }
 
 #[derive(Debug, Args)]
@@ -378,12 +469,34 @@ enum Where {
 }
 
 impl EncodeArgs {
-    /// The job that these arguments ask for.
+    /// The files to read, patterns filled in.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a pattern without a match, and for arguments that make no sense with several files.
+    pub(crate) fn inputs(&self) -> Result<Vec<PathBuf>, Error> {
+        let found = self.inputs.iter().map(|input| matching(input)).collect::<Result<Vec<_>, _>>()?;
+        let inputs: Vec<PathBuf> = found.into_iter().flatten().collect();
+        let usage = |what, text: &Path, why: &str| {
+            Err(Error::Usage { what, text: text.display().to_string(), why: why.to_owned() })
+        };
+        let output = self.output.output.as_deref().filter(|output| !output.to_string_lossy().contains("{stem}"));
+        match (&self.passes.stats, output) {
+            (Some(stats), _) if inputs.len() > 1 => {
+                usage("statistics", stats, "they are of one file, and there are several")
+            }
+            (None, Some(output)) if inputs.len() > 1 => {
+                usage("output", output, "several files need {stem} in its name, like 'done/{stem}.mp4'")
+            }
+            _ => Ok(inputs),
+        }
+    }
+
+    /// The job that these arguments ask for with one of the inputs.
     ///
     /// # Errors
     /// [`NoAdapter`](repass::error::Refusal::NoAdapter).
-    pub(crate) fn request(&self, verbose: bool) -> Result<JobRequest, Error> {
-        let input = self.source.input();
+    pub(crate) fn request(&self, input: &Path, verbose: bool) -> Result<JobRequest, Error> {
+        let input = self.source.input(input);
         let asked = match &self.target.job {
             Some(file) => ladder::read(file, self.output.output.as_deref(), self.output.overwrite, verbose)?,
             None => Asked {
@@ -428,17 +541,13 @@ impl EncodeArgs {
     }
 
     fn rendition(&self, rung: Rung, output: &Path, verbose: bool) -> Result<RenditionRequest, Error> {
-        let adapter = adapter::named(self.encoder.encoder.as_deref().unwrap_or_default())?;
         let encoder = Request {
-            passes: self.passes.passes.unwrap_or_default(),
+            passes: self.passes.passes(),
             on_unsupported: self.passes.on_unsupported.into(),
             cap: self.cap.cap(),
-            preset: self.encoder.preset.clone(),
-            options: self.encoder.opt.clone(),
-            threads: self.encoder.threads.filter(|threads| *threads > 0),
             fast_first: self.passes.fast_first_pass,
-            verbose,
-            ..Request::new(adapter, rung.target)
+            first_pass: self.passes.first_pass(),
+            ..self.encoder.request(self.encoder_name.as_deref().unwrap_or_default(), rung.target, verbose)?
         };
         Ok(RenditionRequest {
             container: self.output.format.clone(),
@@ -453,10 +562,66 @@ impl EncodeArgs {
     }
 }
 
+impl AnalyseArgs {
+    /// The analysis that these arguments ask for.
+    ///
+    /// # Errors
+    /// As for [`EncodeArgs::request`].
+    pub(crate) fn request(&self, verbose: bool) -> Result<AnalysisRequest, Error> {
+        let bitrate = self.target.bitrate.map(Target::Average);
+        let target = bitrate.or(self.target.crf.map(Target::Quality)).expect("clap requires one of the group");
+        let encoder = Request {
+            cap: self.cap.cap(),
+            fast_first: self.fast_first_pass,
+            ..self.encoder.request(&self.encoder_name, target, verbose)?
+        };
+        Ok(AnalysisRequest {
+            input: self.source.input(&self.input),
+            filters: self.encoder.vf.clone(),
+            size: Size::Source,
+            enlarge: false,
+            encoder,
+            gop: self.encoder.gop,
+            output: self.output.clone(),
+            overwrite: self.overwrite,
+            keep_damaged: self.source.keep_damaged,
+            decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
+            stall_timeout: Some(self.stall_timeout).filter(|limit| limit.0 > 0.0),
+        })
+    }
+}
+
+impl EncoderArgs {
+    fn request(&self, name: &str, target: Target, verbose: bool) -> Result<Request, Error> {
+        Ok(Request {
+            preset: self.preset.clone(),
+            options: self.opt.clone(),
+            threads: self.threads.filter(|threads| *threads > 0),
+            verbose,
+            ..Request::new(adapter::named(name)?, target)
+        })
+    }
+}
+
+impl PassArgs {
+    fn passes(&self) -> Passes {
+        let wanted = if self.stats.is_some() { Passes::Two } else { Passes::Auto };
+        self.passes.unwrap_or(wanted)
+    }
+
+    fn first_pass(&self) -> FirstPassChoice {
+        match (&self.stats, self.own_first_pass) {
+            (Some(stats), _) => FirstPassChoice::Kept(stats.clone()),
+            (None, true) => FirstPassChoice::Own,
+            (None, false) => FirstPassChoice::Shared,
+        }
+    }
+}
+
 impl SourceArgs {
-    fn input(&self) -> Input {
+    fn input(&self, path: &Path) -> Input {
         Input {
-            path: self.input.clone(),
+            path: path.to_owned(),
             format: self.input_format.clone(),
             options: self.input_opt.clone(),
             protocols: self.allow_protocol.clone(),
@@ -501,6 +666,18 @@ impl From<Subs> for SubtitleChoice {
             Subs::Copy => SubtitleChoice::Copy,
         }
     }
+}
+
+/// The files that a pattern means. What exists is a name, whatever is in it.
+fn matching(pattern: &Path) -> Result<Vec<PathBuf>, Error> {
+    let text = pattern.to_string_lossy();
+    if pattern.exists() || !text.contains(['*', '?', '[']) {
+        return Ok(vec![pattern.to_owned()]);
+    }
+    let usage = |why: &str| Error::Usage { what: "pattern", text: text.clone().into_owned(), why: why.to_owned() };
+    let found = glob::glob(&text).map_err(|error| usage(error.msg))?;
+    let files: Vec<PathBuf> = found.filter_map(Result::ok).filter(|path| path.is_file()).collect();
+    if files.is_empty() { Err(usage("no file matches")) } else { Ok(files) }
 }
 
 pub(super) fn encoder_names() -> PossibleValuesParser {
@@ -559,6 +736,13 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+const ANALYSE_EXAMPLES: &str = "\
+Examples:
+  repass analyse in.mkv -o in.stats -c libx264 -b 6M
+  repass encode in.mkv -o out.mp4 -c libx264 -b 3M --stats in.stats
+      The second pass alone, at the rate analysed or below.
+  repass analyse in.mkv -o in.stats -c libvpx-vp9 -b 2M";
+
 const ENCODE_EXAMPLES: &str = "\
 Examples:
   repass encode in.mkv -o out.mp4 -c libx264 -b 4M
@@ -580,7 +764,9 @@ Examples:
   repass encode in.mkv --job ladder.toml
       What the file says.
   repass encode in.mkv -o out.mp4 -c hevc_nvenc -b 4M --passes 2 --on-unsupported fallback
-      NVENC has no second pass: one pass with its own analysis, and the report says so.";
+      NVENC has no second pass: one pass with its own analysis, and the report says so.
+  repass encode *.mov -o 'done/{stem}.mp4' -c libx264 -b 3M
+      Every file, two at a time; with --resume those that are not done yet.";
 
 /// Of these there is exactly one.
 const TARGETS: [&str; 5] = ["bitrate", "crf", "size", "rung", "job"];
@@ -596,12 +782,12 @@ Job file (--job), in TOML:
   name = '720p'                encoder = 'libx264'
   size = '720p'                bitrate = '3M', or crf = 23, or file-size = '700M'
   maxrate = '5M'               bufsize = '8M'
-  passes = 2                   fallback = false, fast-first-pass = false
+  passes = 2                   fallback = false, fast-first-pass = false, own-first-pass = false
   preset = 'slow'              threads = 4
   gop = '2s'                   vf = 'unsharp'
   opt = { tune = 'film' }      mux-opt = { movflags = '+faststart' }
   audio = 'aac:160k'           subs = true
-  output = 'x.mkv'             format = 'matroska'";
+  output = 'x.mkv'             format = 'matroska', stats = 'in.stats'";
 
 const PLAN_EXAMPLES: &str = "\
 Examples:

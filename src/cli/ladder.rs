@@ -16,7 +16,7 @@ use repass::audio::AudioSpec;
 use repass::av::muxer::Container;
 use repass::error::{Error, Refusal};
 use repass::job::{AudioChoice, RenditionRequest, Size, SubtitleChoice, output_name, tells_renditions_apart};
-use repass::plan::{OnUnsupported, Passes, Request};
+use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request};
 use repass::rate::{BitRate, ByteSize, Cap, GopLength, Target};
 
 /// One rung: `720p=3M`, `w640=crf:23`.
@@ -119,6 +119,9 @@ struct Rendition {
     #[serde(default)]
     fast_first_pass: bool,
     #[serde(default)]
+    own_first_pass: bool,
+    stats: Option<PathBuf>,
+    #[serde(default)]
     fallback: bool,
     preset: Option<Text>,
     threads: Option<u16>,
@@ -191,7 +194,14 @@ impl Rendition {
             (None, None, Some(size)) => Target::Size(size.0),
             _ => return Err(usage("target", String::new(), "expected one of bitrate, crf and file-size")),
         };
+        let first_pass = match (self.stats, self.own_first_pass) {
+            (Some(_), true) => return Err(usage("stats", String::new(), "either they are kept or it is its own")),
+            (Some(stats), false) => FirstPassChoice::Kept(stats),
+            (None, true) => FirstPassChoice::Own,
+            (None, false) => FirstPassChoice::Shared,
+        };
         let passes = match self.passes {
+            None if matches!(first_pass, FirstPassChoice::Kept(_)) => Passes::Two,
             None => Passes::Auto,
             Some(1) => Passes::One,
             Some(2) => Passes::Two,
@@ -217,6 +227,7 @@ impl Rendition {
             options: self.opt.into_iter().map(|(name, value)| (name, value.0)).collect(),
             threads: self.threads.filter(|threads| *threads > 0),
             fast_first: self.fast_first_pass,
+            first_pass,
             verbose,
             ..Request::new(adapter::named(&self.encoder)?, target)
         };

@@ -1,7 +1,7 @@
 //! A plan for people: what is read, what every pass does, what becomes of each stream, and the same as ffmpeg commands.
 
 use repass::cache::CacheMode;
-use repass::job::{Fate, PackagePlan, Plan, RenditionPlan, StreamPlan};
+use repass::job::{Fate, FirstPass, PackagePlan, Plan, RenditionPlan, StreamPlan};
 use repass::media::{Rational, SourceInfo, StreamInfo, StreamKind};
 use repass::plan::{CommandLine, argv, shell_line};
 use repass::rate::{ByteSize, Target};
@@ -21,6 +21,9 @@ pub(crate) fn page(plan: &Plan, with_argv: bool) -> Page {
             page.row("rendition", &named(plan, rendition));
         }
         page.block(&rendition.encoder.to_string());
+        if let Some(elsewhere) = first_pass(plan, rendition) {
+            page.row("pass 1", &elsewhere);
+        }
         for stream in &rendition.streams {
             page.row("stream", &fate(stream));
         }
@@ -35,6 +38,25 @@ pub(crate) fn page(plan: &Plan, with_argv: bool) -> Page {
         commands(&mut page, plan);
     }
     page
+}
+
+/// Where a first pass is that is not the rendition's own, or whom it serves besides.
+fn first_pass(plan: &Plan, rendition: &RenditionPlan) -> Option<String> {
+    let name = |index: usize| plan.renditions.get(index).map(|other| other.name.as_str());
+    match &rendition.first_pass {
+        FirstPass::Another { rendition } => {
+            Some(format!("not run: that of {} serves this output too", name(*rendition)?))
+        }
+        FirstPass::Kept { stats, .. } => Some(format!("not run: its statistics are in {}", stats.display())),
+        FirstPass::Own => {
+            let serves = |other: &&RenditionPlan| {
+                let FirstPass::Another { rendition: leader } = other.first_pass else { return false };
+                name(leader) == Some(rendition.name.as_str())
+            };
+            let served: Vec<&str> = plan.renditions.iter().filter(serves).map(|other| other.name.as_str()).collect();
+            (!served.is_empty()).then(|| format!("serves {} too", served.join(", ")))
+        }
+    }
 }
 
 /// `720p, 1280x720`, and when it runs where that is not in the first run.
@@ -181,6 +203,9 @@ fn remarks(plan: &Plan) -> Vec<&'static str> {
     if sized {
         remarks.push("ffmpeg aims at no size; the bit rate is the estimate that repass starts from");
     }
+    if plan.renditions.iter().any(|rendition| matches!(rendition.first_pass, FirstPass::Kept { .. })) {
+        remarks.push("ffmpeg cannot read statistics that repass kept; it runs the first pass again");
+    }
     if !plan.packages.is_empty() {
         remarks.push("a package is one command for all its renditions, which is not spelled out here");
     }
@@ -211,9 +236,21 @@ pub(crate) fn argv_of(plan: &Plan, rendition: &RenditionPlan) -> Vec<Vec<String>
             _ => None,
         },
         other_streams: other_streams(rendition),
-        stats_prefix: format!("{}.repass", rendition.name),
+        stats_prefix: format!("{}.repass", leader(plan, rendition).name),
     };
-    argv(&rendition.encoder, &line)
+    let mut commands = argv(&rendition.encoder, &line);
+    if let FirstPass::Another { .. } = rendition.first_pass {
+        commands.remove(0);
+    }
+    commands
+}
+
+/// The rendition whose first pass serves.
+fn leader<'p>(plan: &'p Plan, rendition: &'p RenditionPlan) -> &'p RenditionPlan {
+    match rendition.first_pass {
+        FirstPass::Another { rendition: leader } => plan.renditions.get(leader).unwrap_or(rendition),
+        FirstPass::Own | FirstPass::Kept { .. } => rendition,
+    }
 }
 
 /// Sound, subtitles and the container; the video is the output's stream 0.

@@ -101,12 +101,44 @@ impl Screen {
     }
 }
 
+/// What a job is going to do, as far as progress shows it.
+pub(crate) struct Work<'p> {
+    /// What the job is called, where there are several.
+    pub(crate) name: Option<String>,
+    /// What its plan warns of.
+    pub(crate) warnings: &'p [String],
+    /// How often the frames are gone through.
+    pub(crate) runs: u8,
+    /// How many there are, by the container's word.
+    pub(crate) frames: Option<u64>,
+    /// The pass of each rendition that writes its output; packets of the others are thrown away.
+    pub(crate) last_passes: Vec<usize>,
+}
+
+impl<'p> Work<'p> {
+    /// What a plan is going to do.
+    pub(crate) fn of(plan: &'p Plan) -> Self {
+        Work {
+            name: None,
+            warnings: &plan.warnings,
+            runs: plan.runs,
+            frames: plan.frames(),
+            last_passes: plan.renditions.iter().map(|rendition| rendition.encoder.steps.len()).collect(),
+        }
+    }
+
+    /// What an analysis is going to do: one pass, whose packets are thrown away.
+    pub(crate) fn of_analysis(plan: &'p Plan) -> Self {
+        Work { runs: 1, ..Work::of(plan) }
+    }
+}
+
 /// The progress of one job.
 pub(crate) struct Progress {
+    name: Option<String>,
     screen: Screen,
     cancel: Cancel,
     eta: Eta,
-    /// The pass of each rendition that writes its output; packets of the others are thrown away.
     last_passes: Vec<usize>,
     seen: Seen,
     /// When the last line was written, where there is no bar.
@@ -127,15 +159,17 @@ struct Seen {
 }
 
 impl Progress {
-    /// The progress of `plan`'s job; its warnings are shown at once.
-    pub(crate) fn new(screen: Screen, plan: &Plan, cancel: &Cancel) -> Self {
-        plan.warnings.iter().for_each(|warning| screen.warn(warning));
+    /// The progress of a job; the warnings of its plan are shown at once.
+    pub(crate) fn new(screen: Screen, work: Work<'_>, cancel: &Cancel) -> Self {
+        let Work { name, warnings, runs, frames, last_passes } = work;
+        warnings.iter().for_each(|warning| screen.warn(&named(name.as_deref(), warning)));
         Progress {
+            name,
             screen,
             cancel: cancel.clone(),
-            eta: Eta::new(plan.runs, plan.frames()),
-            last_passes: plan.renditions.iter().map(|rendition| rendition.encoder.steps.len()).collect(),
-            seen: Seen { of: plan.runs, ..Seen::default() },
+            eta: Eta::new(runs, frames),
+            last_passes,
+            seen: Seen { of: runs, ..Seen::default() },
             told: None,
         }
     }
@@ -148,7 +182,7 @@ impl Progress {
         }
         self.learn(event);
         if let Event::Warning { text } = event {
-            self.screen.warn(text);
+            self.screen.warn(&named(self.name.as_deref(), text));
         }
         match &self.screen {
             Screen::Bar(bar) => self.draw(bar),
@@ -191,7 +225,7 @@ impl Progress {
     }
 
     fn draw(&self, bar: &ProgressBar) {
-        bar.set_prefix(self.seen.pass());
+        bar.set_prefix(self.heading());
         bar.set_message(self.message());
         bar.set_position((self.seen.furthest * f64::from(BAR_STEPS)) as u64);
     }
@@ -200,8 +234,13 @@ impl Progress {
     fn draw_line(&mut self) {
         if self.told.is_none_or(|told| told.elapsed() >= LINE_EVERY) {
             self.told = Some(Instant::now());
-            complain(&format!("{}  {}  {}", self.seen.pass(), percent(self.seen.furthest), self.message()));
+            complain(&format!("{}  {}  {}", self.heading(), percent(self.seen.furthest), self.message()));
         }
+    }
+
+    fn heading(&self) -> String {
+        let pass = self.seen.pass();
+        self.name.as_ref().map_or(pass.clone(), |name| format!("{}  {pass}", printable(name)))
     }
 
     fn message(&self) -> String {
@@ -229,7 +268,13 @@ impl Seen {
     }
 }
 
-fn bar() -> ProgressBar {
+/// With the job's name before it, where it has one.
+fn named(name: Option<&str>, text: &str) -> String {
+    name.map_or_else(|| text.to_owned(), |name| format!("{name}: {text}"))
+}
+
+/// A bar that nobody draws yet.
+pub(super) fn bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} {bar:16} {percent:>3} %  {wide_msg}")
         .expect("the template is a constant that parses")
         .progress_chars("━━─");

@@ -1,8 +1,10 @@
 //! What was done, for people: the last lines of `repass encode`.
 
+use repass::av::Versions;
 use repass::cache::CacheMode;
+use repass::job::FirstPass;
 use repass::rate::{BitRate, ByteSize, Target};
-use repass::report::{PassReport, RenditionReport, Report};
+use repass::report::{AnalysisReport, PassReport, RenditionReport, Report};
 
 use super::text::{Page, counted, deviation, fps, lasting, percent};
 
@@ -15,6 +17,9 @@ pub(crate) fn summary(report: &Report, with_warnings: bool) -> Page {
             page.row("rendition", &rendition.name);
         }
         page.row("encoder", &encoder(rendition));
+        if let Some(elsewhere) = first_pass(rendition, report) {
+            page.row("pass 1", &elsewhere);
+        }
         for pass in &rendition.passes {
             page.row(&format!("pass {}", pass.number), &doing(pass));
         }
@@ -31,11 +36,43 @@ pub(crate) fn summary(report: &Report, with_warnings: bool) -> Page {
         page.row("damaged", &format!("{damage}; kept because --keep-damaged was given"));
     }
     page.row("total", &total(report));
-    page.row("FFmpeg", &versions(report));
+    let plans = report.renditions.iter().map(|rendition| &rendition.plan);
+    let encoders = plans.map(|plan| (plan.encoder, plan.library.as_ref()));
+    page.row("FFmpeg", &versions(&report.versions, encoders));
     if with_warnings {
         report.warnings.iter().for_each(|warning| page.row("warning", warning));
     }
     page
+}
+
+/// The summary of an analysis.
+pub(crate) fn analysis(report: &AnalysisReport, with_warnings: bool) -> Page {
+    let mut page = Page::default();
+    let analysed = &report.analysed;
+    let frames = counted(analysed.frames, "frame");
+    page.path("stats", &report.output, &format!("{}, {frames}", ByteSize(report.bytes)));
+    let picture = format!("{}x{} {}", analysed.width, analysed.height, analysed.pixel_format);
+    page.row("encoder", &format!("{}, first pass of two, towards {}, {picture}", analysed.encoder, analysed.target));
+    let mut total = lasting(report.wall_seconds);
+    if let Some(cpu) = report.cpu_seconds {
+        total.push_str(&format!(", {} of CPU", lasting(cpu)));
+    }
+    page.row("total", &total);
+    let encoder = (analysed.encoder.as_str(), analysed.library.as_ref());
+    page.row("FFmpeg", &versions(&report.versions, std::iter::once(encoder)));
+    if with_warnings {
+        report.warnings.iter().for_each(|warning| page.row("warning", warning));
+    }
+    page
+}
+
+/// Where a first pass was that was not the rendition's own.
+fn first_pass(rendition: &RenditionReport, report: &Report) -> Option<String> {
+    match &rendition.first_pass {
+        FirstPass::Own => None,
+        FirstPass::Another { rendition } => Some(format!("that of {}", report.renditions.get(*rendition)?.name)),
+        FirstPass::Kept { stats, .. } => Some(format!("kept in {}", stats.display())),
+    }
 }
 
 fn output(rendition: &RenditionReport, report: &Report) -> String {
@@ -103,11 +140,9 @@ fn total(report: &Report) -> String {
 }
 
 /// FFmpeg's version, and those of the encoders, each once.
-fn versions(report: &Report) -> String {
-    let mut versions = vec![report.versions.ffmpeg.clone(), format!("libavcodec {}", report.versions.libavcodec)];
-    for plan in report.renditions.iter().map(|rendition| &rendition.plan) {
-        versions.extend(plan.library.as_ref().map(|library| format!("{} {library}", plan.encoder)));
-    }
+fn versions<'p>(ffmpeg: &Versions, encoders: impl Iterator<Item = (&'p str, Option<&'p String>)>) -> String {
+    let mut versions = vec![ffmpeg.ffmpeg.clone(), format!("libavcodec {}", ffmpeg.libavcodec)];
+    versions.extend(encoders.filter_map(|(encoder, library)| Some(format!("{encoder} {}", library?))));
     versions.dedup();
     versions.join(", ")
 }

@@ -50,7 +50,7 @@ impl Footage {
         source.set_graph(graph);
         let mut opened = Opened { source: Box::new(source), cache: FrameCache::new(cache), list: FrameList::default() };
         let Opened { source, cache, list } = &mut opened;
-        let terms = terms(first, vec![true; branches.len()], cancel);
+        let terms = terms(first, vec![true; branches.len()], &[], cancel);
         pipeline::run(source.as_mut(), cache, list, Vec::new(), Vec::new(), &terms, &mut observe)?;
         check_whole(&opened, first)?;
         Ok(Footage { opened, branches, info: first.source.clone(), cancel: cancel.clone() })

@@ -10,7 +10,7 @@ use crate::av::muxer::Container;
 use crate::error::{Error, Refusal};
 use crate::job::rung::Scaled;
 use crate::job::{
-    Fate, JobRequest, PackagePlan, Picture, RenditionPlan, RenditionRequest, Size, StreamPlan, check_output,
+    Fate, FirstPass, JobRequest, PackagePlan, Picture, RenditionPlan, RenditionRequest, Size, StreamPlan, check_output,
     least_rate, size, streams,
 };
 use crate::media::{SourceInfo, StreamKind};
@@ -127,6 +127,7 @@ impl<'j> Ladder<'j> {
             branch: self.branch(branch),
             first_run: 1,
             encoder,
+            first_pass: FirstPass::Own,
             streams,
             mux_options: request.mux_options.clone(),
             adapter,

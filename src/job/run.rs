@@ -7,13 +7,14 @@ use crate::adapter::{PassModel, StatsRoute, TwoRuns};
 use crate::av::encoder::EncoderSetup;
 use crate::av::muxer::Container;
 use crate::av::{versions, zero_fresh_memory};
-use crate::cache::{FrameCache, has_room, needed_beside};
-use crate::error::Error;
+use crate::cache::{CacheMode, CachePlan, FrameCache, has_room, needed_beside};
+use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::frames::{Damage, FrameList, FrameSource};
 use crate::job::size::{self, Overhead};
-use crate::job::{Plan, RenditionPlan, least_rate};
+use crate::job::{FirstPass, Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
+use crate::pipeline::feed::Analysed;
 use crate::pipeline::mux::MuxStage;
 use crate::pipeline::other::{OtherStage, Tally};
 use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, run as run_pipeline};
@@ -21,7 +22,8 @@ use crate::plan::{PassStep, StatsUse};
 use crate::rate::{self, BitRate, ByteSize};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
 use crate::sink::{FileSink, PackageSink, Sink};
-use crate::stats::{Stats, StatsStore, collect_leftovers};
+use crate::stats::artefact::Artefact;
+use crate::stats::{self, Stats, StatsStore, collect_leftovers};
 use crate::timing::OutputTimes;
 
 /// The caller's own sinks, one place for each rendition; `None`: a file.
@@ -34,6 +36,8 @@ struct Progress {
     passes: Vec<PassReport>,
     made: Option<Made>,
     others: Option<Tally>,
+    /// Whether all frames are known to be on the grid before the first run, from an earlier analysis.
+    on_grid: bool,
     /// The bit rate of a size target, once measured.
     rate: Option<BitRate>,
 }
@@ -100,15 +104,16 @@ pub(super) fn run_over(
     if !source.prime()? {
         return Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None });
     }
+    let analysed = open_kept(plan, source, list, &mut progress)?;
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
         source.unchanged()?;
-        let lanes = lanes(plan, number, source, list, &mut progress, cancel)?;
+        let lanes = lanes(plan, number, source, list, &progress, cancel)?;
         let outputs = outputs(plan, number, &mut targets, source, cancel)?;
         let usage = Usage::now();
-        let terms = terms(plan, keep(number), cancel);
+        let terms = terms(plan, keep(number), &analysed, cancel);
         let result = run_pipeline(source, cache, list, lanes, outputs, &terms, observe)?;
         for warning in source.warnings() {
             observe(Event::Warning { text: warning.clone() });
@@ -116,7 +121,7 @@ pub(super) fn run_over(
         }
         runs.push(run_report(number, &result.feeding, &usage));
         for lane in result.lanes {
-            take(plan, lane, &mut progress, list, source)?;
+            take(plan, number, lane, &mut progress, list, source)?;
         }
         // Only now, when every output of the run is complete and proven, is any of them seen.
         for output in result.outputs {
@@ -138,14 +143,64 @@ fn publish(output: OutputResult, progress: &mut [Progress]) -> Result<(), Error>
     Ok(())
 }
 
+/// The first pass of the only rendition, alone.
+pub(super) fn first_pass(
+    plan: &Plan,
+    source: &mut dyn FrameSource,
+    list: &mut FrameList,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+) -> Result<Stats, Error> {
+    if plan.reads_unwritten_memory() {
+        zero_fresh_memory();
+    }
+    let lanes = lanes(plan, 1, source, list, &[Progress::default()], cancel)?;
+    let mut cache = FrameCache::new(CachePlan { mode: CacheMode::None, ..plan.cache.clone() });
+    let terms = terms(plan, vec![false; plan.graph.branches.len()], &[], cancel);
+    observe(Event::Run { run: 1, of: 1 });
+    let result = run_pipeline(source, &mut cache, list, lanes, Vec::new(), &terms, observe)?;
+    result.lanes.into_iter().find_map(|lane| lane.encoded.stats).ok_or(Error::Stopped)
+}
+
 /// What holds for a run of a plan.
-pub(super) fn terms<'r>(plan: &'r Plan, keep: Vec<bool>, cancel: &'r Cancel) -> Terms<'r> {
+pub(super) fn terms<'r>(plan: &'r Plan, keep: Vec<bool>, analysed: &'r [Analysed], cancel: &'r Cancel) -> Terms<'r> {
     Terms {
         keep,
+        analysed,
         refuses_damage: (!plan.keep_damaged).then_some(plan.input.path.as_path()),
         stall: plan.stall_timeout.map(|seconds| Duration::from_secs_f64(seconds.0)),
         cancel,
     }
+}
+
+/// The statistics that were kept in files, unpacked; and the frames that they were made of, to hold the source to.
+fn open_kept(
+    plan: &Plan,
+    source: &dyn FrameSource,
+    list: &FrameList,
+    progress: &mut [Progress],
+) -> Result<Vec<Analysed>, Error> {
+    let mut analysed = Vec::new();
+    for (rendition, progress) in plan.renditions.iter().zip(progress) {
+        let (FirstPass::Kept { stats, checksum }, PassModel::TwoRuns(model)) =
+            (&rendition.first_pass, &rendition.adapter.passes)
+        else {
+            continue;
+        };
+        let artefact = Artefact::open(stats)?;
+        artefact.is_still(checksum)?;
+        if !list.is_empty() {
+            let why = "frames that were decoded before cannot be held to it".to_owned();
+            return Err(Refusal::OtherStats { path: stats.clone(), differences: vec![why] }.into());
+        }
+        let step = rendition.encoder.steps.first().ok_or(Error::Stopped)?;
+        progress.stats = Some(artefact.unpack(model, step)?);
+        let same_ticks = artefact.header().time_base == source.time_base();
+        let times = OutputTimes::new(source.time_base(), source.frame_rate());
+        progress.on_grid = same_ticks && times.is_none_or(|times| artefact.frames().is_on_grid(&times));
+        analysed.push(Analysed { branch: rendition.branch, same_ticks, artefact });
+    }
+    Ok(analysed)
 }
 
 /// The renditions that have a pass left, set up for it.
@@ -154,20 +209,15 @@ fn lanes(
     run: u8,
     source: &dyn FrameSource,
     list: &FrameList,
-    progress: &mut [Progress],
+    progress: &[Progress],
     cancel: &Cancel,
 ) -> Result<Vec<Lane>, Error> {
     let mut lanes = Vec::new();
     for (index, rendition) in plan.renditions.iter().enumerate() {
-        let Some(step) = step_in(rendition, run) else { continue };
-        lanes.push(lane(plan, index, rendition, step, source, list, &mut progress[index], cancel)?);
+        let Some(step) = rendition.step_in(run) else { continue };
+        lanes.push(lane(plan, index, step, source, list, progress, cancel)?);
     }
     Ok(lanes)
-}
-
-/// The pass of a rendition in a run, where it has one.
-fn step_in(rendition: &RenditionPlan, run: u8) -> Option<&PassStep> {
-    rendition.encoder.steps.get(usize::from(run.checked_sub(rendition.first_run)?))
 }
 
 /// For each branch of the graph, whether a later run encodes it.
@@ -228,19 +278,23 @@ fn outputs(
     Ok(outputs)
 }
 
-#[expect(clippy::too_many_arguments, reason = "a lane is where everything of a job meets")]
 fn lane(
     plan: &Plan,
     index: usize,
-    rendition: &RenditionPlan,
     step: &PassStep,
     source: &dyn FrameSource,
     list: &FrameList,
-    progress: &mut Progress,
+    progress: &[Progress],
     cancel: &Cancel,
 ) -> Result<Lane, Error> {
+    let rendition = &plan.renditions[index];
     let store = store(plan, rendition, step)?;
-    let stats_path = match (&store, &progress.stats, step.stats) {
+    // Each second pass reads them with its own handle, or has its own copy.
+    let stats = match rendition.first_pass {
+        FirstPass::Another { rendition: leader } => progress[leader].stats.as_ref(),
+        FirstPass::Own | FirstPass::Kept { .. } => progress[index].stats.as_ref(),
+    };
+    let stats_path = match (&store, stats, step.stats) {
         (Some((_, store)), _, _) => store.path(),
         (None, Some(stats), StatsUse::Read(_)) => stats.path(rendition.encoder.encoder)?,
         _ => None,
@@ -248,21 +302,23 @@ fn lane(
     let reads_text = matches!(step.stats, StatsUse::Read(StatsRoute::Context));
     let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
     let rate = source.frame_rate();
-    let times = OutputTimes::new(source.time_base(), rate).filter(|times| !list.is_on_grid(times));
+    let on_grid = |times: &OutputTimes| progress[index].on_grid || list.is_on_grid(times);
+    let times = OutputTimes::new(source.time_base(), rate).filter(|times| !on_grid(times));
     let mut step = step.clone();
-    aim(&mut step, progress.rate);
+    aim(&mut step, progress[index].rate);
     let setup = EncoderSetup {
         encoder: rendition.encoder.encoder.to_owned(),
         pass: step.number,
         flag: step.flag,
         options: step.options(stats_path.as_deref().map(Path::to_string_lossy).as_deref()),
-        stats: progress.stats.as_ref().filter(|_| reads_text).and_then(|stats| stats.text().map(str::to_owned)),
+        stats: stats.filter(|_| reads_text).and_then(|stats| stats.text().map(str::to_owned)),
         time_base: rate.inverse(),
         frame_rate: rate,
         sample_aspect_ratio: source.sample_aspect_ratio(rendition.branch),
         global_header: step.output && container.global_header(),
     };
-    let expected = (!list.is_empty()).then_some(list.len() as u64);
+    let kept = matches!(rendition.first_pass, FirstPass::Kept { .. }).then(|| stats.map(Stats::frames)).flatten();
+    let expected = (!list.is_empty()).then_some(list.len() as u64).or(kept);
     let measures = !step.output && matches!(rendition.encoder.target, rate::Target::Size(_));
     let measure =
         measures.then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone())).flatten();
@@ -292,14 +348,15 @@ fn store(
         return Ok(None);
     };
     let picture = &plan.pictures[rendition.branch];
-    let macroblocks = u64::from(picture.width.div_ceil(16)) * u64::from(picture.height.div_ceil(16));
-    let per_frame = u64::from(model.bytes_per_frame.0) + u64::from(model.bytes_per_frame.1) * macroblocks;
-    StatsStore::for_route(route, per_frame * plan.frames().unwrap_or(0)).map(|store| Some((model, store)))
+    let frames = plan.frames().unwrap_or(0);
+    let made = stats::Made { encoder: rendition.encoder.encoder, model, step, frames };
+    StatsStore::for_route(route, made.expected_bytes(picture.width, picture.height)).map(|store| Some((model, store)))
 }
 
 /// Takes over what a lane brought.
 fn take(
     plan: &Plan,
+    run: u8,
     lane: LaneResult,
     progress: &mut [Progress],
     list: &FrameList,
@@ -307,7 +364,7 @@ fn take(
 ) -> Result<(), Error> {
     let rendition = &plan.renditions[lane.rendition];
     let progress = &mut progress[lane.rendition];
-    let step = &rendition.encoder.steps[progress.passes.len()];
+    let step = rendition.step_in(run).ok_or(Error::Stopped)?;
     let encoded = lane.encoded;
     progress.passes.push(PassReport {
         number: step.number,
@@ -346,7 +403,7 @@ fn run_report(number: u8, feeding: &crate::pipeline::feed::Feeding, began: &Usag
         from_cache: feeding.from_cache,
         making_seconds: feeding.making.as_secs_f64(),
         blocked_seconds: feeding.blocked.as_secs_f64(),
-        wall_seconds: began.at.elapsed().as_secs_f64(),
+        wall_seconds: began.wall(),
         cpu_seconds: began.cpu_since(),
         system_seconds: began.system_since(),
     }
@@ -382,7 +439,7 @@ fn finish(
         renditions,
         cache: plan.cache.clone(),
         cached_frames: cache.len() as u64,
-        wall_seconds: began.at.elapsed().as_secs_f64(),
+        wall_seconds: began.wall(),
         cpu_seconds: began.cpu_since(),
         peak_memory_bytes: peak_memory(),
         warnings,
@@ -413,6 +470,7 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
         name: rendition.name.clone(),
         output: PathBuf::from(&rendition.output),
         plan: rendition.encoder.clone(),
+        first_pass: rendition.first_pass.clone(),
         passes: progress.passes,
         bytes: made.bytes,
         video_bytes,
@@ -435,7 +493,12 @@ impl Usage {
         Usage { at: Instant::now(), cpu: cpu_seconds(), system: system_seconds() }
     }
 
-    fn cpu_since(&self) -> Option<f64> {
+    /// Seconds since.
+    pub(super) fn wall(&self) -> f64 {
+        self.at.elapsed().as_secs_f64()
+    }
+
+    pub(super) fn cpu_since(&self) -> Option<f64> {
         Some(cpu_seconds()? - self.cpu?)
     }
 

@@ -15,6 +15,7 @@ use crate::event::{Cancel, Event};
 use crate::frames::{FrameList, FrameSource, Listed};
 use crate::pipeline::watch::Pulse;
 use crate::pipeline::{FRAMES_IN_FLIGHT, send_timed};
+use crate::stats::artefact::Artefact;
 use crate::timing::{Clock, Moment};
 
 /// What an encode stage is fed. A queue that closes without `End` was cut off.
@@ -36,6 +37,14 @@ pub(crate) struct Feeding {
     pub(crate) making: Duration,
 }
 
+/// Frames of one branch as they were when statistics were made of them in an earlier job.
+pub(crate) struct Analysed {
+    pub(crate) branch: usize,
+    /// Whether exact times can be compared: they are in the same ticks.
+    pub(crate) same_ticks: bool,
+    pub(crate) artefact: Artefact,
+}
+
 pub(crate) struct FeedStage<'r> {
     pub(crate) source: &'r mut dyn FrameSource,
     pub(crate) cache: &'r mut FrameCache,
@@ -44,6 +53,8 @@ pub(crate) struct FeedStage<'r> {
     pub(crate) outlets: Vec<Outlet>,
     /// For each branch, whether a later run needs its frames.
     pub(crate) keep: &'r [bool],
+    /// What was analysed in earlier jobs: the source must be the same frames.
+    pub(crate) analysed: &'r [Analysed],
     /// The input's name, where its damage ends the run.
     pub(crate) refuses_damage: Option<&'r Path>,
     pub(crate) cancel: &'r Cancel,
@@ -83,7 +94,9 @@ impl FeedStage<'_> {
         while let Some(frames) = self.made(feeding, |stage| stage.source.next())? {
             let clock = clock.get_or_insert_with(|| Clock::new(self.source.time_base(), self.source.frame_rate(), 0.0));
             let pts = frames.first().and_then(Frame::pts);
-            let listed = Listed { pts, moment: clock.next(pts), hash: self.made(feeding, |_| hash(&frames))? };
+            let hashes = self.made(feeding, |_| hashes(&frames))?;
+            let listed = Listed { pts, moment: clock.next(pts), hash: of_all(&hashes) };
+            self.hold_to_analysis(self.list.len(), listed.moment, &hashes)?;
             self.list.push(listed);
             // With nobody to come after, nothing is kept.
             if self.keep.contains(&true) && self.cache.keep(&frames, self.keep, IN_FLIGHT)? {
@@ -91,7 +104,15 @@ impl FeedStage<'_> {
             }
             self.hand_out(&frames, listed.moment, feeding)?;
         }
-        Ok(())
+        let frames = self.list.len();
+        self.analysed.iter().try_for_each(|analysed| analysed.artefact.ends_with(frames))
+    }
+
+    /// Before an encoder sees a frame that its statistics do not know: libaom would end the process in the end.
+    fn hold_to_analysis(&self, index: usize, moment: Moment, hashes: &[u64]) -> Result<(), Error> {
+        self.analysed
+            .iter()
+            .try_for_each(|analysed| analysed.artefact.has(index, moment, hashes[analysed.branch], analysed.same_ticks))
     }
 
     /// Hands out what the cache keeps, then decodes the rest again and holds it to the list.
@@ -236,9 +257,17 @@ impl FeedStage<'_> {
 }
 
 fn hash(frames: &[Frame]) -> Result<u64, Error> {
+    Ok(of_all(&hashes(frames)?))
+}
+
+/// The hash of each branch's frame.
+fn hashes(frames: &[Frame]) -> Result<Vec<u64>, Error> {
     let hashes = frames.iter().map(Frame::hash).collect::<Result<Vec<u64>, _>>();
-    let hashes = hashes.map_err(|source| Error::Filter { graph: String::new(), source, log: String::new() })?;
-    Ok(hashes.into_iter().fold(0, |all, one| all.rotate_left(17) ^ one))
+    hashes.map_err(|source| Error::Filter { graph: String::new(), source, log: String::new() })
+}
+
+fn of_all(hashes: &[u64]) -> u64 {
+    hashes.iter().fold(0, |all, one| all.rotate_left(17) ^ one)
 }
 
 /// Frames of a branch that queues and encoders hold at most beside the cache, however many lanes share it: lanes get frames
@@ -322,7 +351,7 @@ mod tests {
         let (fast, from_fast) = bounded(FRAMES_IN_FLIGHT);
         let (slow, from_slow) = bounded(FRAMES_IN_FLIGHT);
         let cancel = Cancel::new();
-        let terms = Terms { keep: vec![false], refuses_damage: None, stall: None, cancel: &cancel };
+        let terms = Terms { keep: vec![false], analysed: &[], refuses_damage: None, stall: None, cancel: &cancel };
         let (mut source, mut list) = (Frames { all: 40, taken: 0 }, FrameList::default());
         let none = CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None };
         let mut cache = FrameCache::new(none);
@@ -333,6 +362,7 @@ mod tests {
             list: &mut list,
             outlets: vec![outlet(fast), outlet(slow)],
             keep: &terms.keep,
+            analysed: &[],
             refuses_damage: None,
             cancel: &cancel,
             events: bounded(1).0,

@@ -55,7 +55,7 @@ impl PassStep {
 }
 
 impl PlannedSetting {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match &self.key {
             None => self.option.clone(),
             Some(key) => format!("{}:{key}", self.option),

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -18,7 +19,9 @@ pub fn within(seconds: u64, test: impl FnOnce() + Send + 'static) {
         })
         .expect("a thread");
     if wait.recv_timeout(Duration::from_secs(seconds)) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
-        eprintln!("a test did not end within {seconds} s: {:?}", std::thread::current().name());
+        // Not by eprintln!, which the test harness keeps to itself when the process ends.
+        let name = std::thread::current().name().map(str::to_owned);
+        let _ = writeln!(std::io::stderr(), "a test did not end within {seconds} s: {name:?}");
         std::process::abort();
     }
     if let Err(panic) = worker.join().expect("the worker catches its panics") {

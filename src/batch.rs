@@ -1,0 +1,162 @@
+//! Many jobs, some of them side by side, under one budget of threads and memory.
+//!
+//! Invariant: a job that fails stops no other; every job has an outcome, in the order in which the jobs were given.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Refusal};
+use crate::event::{Cancel, Event};
+use crate::job::{Job, JobRequest, Plan};
+use crate::pipeline;
+use crate::rate::ByteSize;
+use crate::report::Report;
+
+mod journal;
+
+use journal::{Identity, Journal};
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct BatchRequest {
+    /// The jobs. Those that run side by side share what each of them asks for: bytes of its cache, threads of its encoders.
+    pub jobs: Vec<JobRequest>,
+    /// How many run side by side; at least 1. With two, one job's encoder works while another's starts, decodes or drains.
+    pub side_by_side: usize,
+    /// Whether jobs are skipped that an earlier batch has done: by the journal beside their outputs
+    /// (`.repass-journal.jsonl`), by the same source and request, and by outputs that are still what was written.
+    pub resume: bool,
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Done and verified.
+    Done(Box<Report>),
+    /// Done by an earlier batch, and still as it was.
+    DoneBefore,
+    /// It ended with this error.
+    Failed(Error),
+    /// A stop was asked for before it began.
+    NotStarted,
+}
+
+/// What happens while a batch runs.
+#[derive(Debug)]
+pub enum BatchEvent {
+    /// A job is prepared and begins.
+    Started(Box<Plan>),
+    /// Something happened in it.
+    Job(Event),
+    /// It has ended.
+    Ended(Outcome),
+}
+
+impl Outcome {
+    /// The exit status that stands for it; 0 where it is done.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Outcome::Done(_) | Outcome::DoneBefore => 0,
+            Outcome::Failed(error) => error.exit_code(),
+            Outcome::NotStarted => Error::Interrupted.exit_code(),
+        }
+    }
+}
+
+/// Runs all jobs; `observe` is called on this thread, with the index of the job. The outcomes are in the jobs' order.
+///
+/// # Errors
+/// [`Error::Plan`], before anything runs, where two jobs would write the same file, or one would write what another reads;
+/// [`Error::Exhausted`] where the system has no thread left.
+/// What goes wrong in a job is its outcome.
+pub fn run(
+    request: &BatchRequest,
+    cancel: &Cancel,
+    mut observe: impl FnMut(usize, &BatchEvent),
+) -> Result<Vec<Outcome>, Error> {
+    refuse_collisions(&request.jobs)?;
+    let side_by_side = request.side_by_side.clamp(1, request.jobs.len().max(1));
+    let jobs: Vec<JobRequest> = request.jobs.iter().map(|job| part_of_budget(job, side_by_side)).collect();
+    let mut outcomes: Vec<Outcome> = jobs.iter().map(|_| Outcome::NotStarted).collect();
+    let work = |job: JobRequest, tell: &mut dyn FnMut(BatchEvent)| {
+        let outcome = one(&job, request.resume, cancel, tell);
+        tell(BatchEvent::Ended(outcome));
+    };
+    pipeline::side_by_side(jobs, side_by_side, work, |index, event| {
+        observe(index, &event);
+        if let BatchEvent::Ended(outcome) = event {
+            outcomes[index] = outcome;
+        }
+    })?;
+    Ok(outcomes)
+}
+
+fn one(request: &JobRequest, resume: bool, cancel: &Cancel, tell: &mut dyn FnMut(BatchEvent)) -> Outcome {
+    if cancel.is_stopped() {
+        return Outcome::NotStarted;
+    }
+    let journal = Journal::beside(request);
+    let identity = Identity::of(&request.input.path);
+    if resume && identity.as_ref().is_some_and(|identity| journal.has(request, identity)) {
+        return Outcome::DoneBefore;
+    }
+    let done = Job::prepare(request, cancel).and_then(|job| {
+        tell(BatchEvent::Started(Box::new(job.plan().clone())));
+        job.run(|event| tell(BatchEvent::Job(event)))
+    });
+    let report = match done {
+        Ok(report) => report,
+        Err(error) => return Outcome::Failed(error),
+    };
+    // A source that changed meanwhile is not what was encoded.
+    let same = identity.filter(|before| Identity::of(&request.input.path).as_ref() == Some(before));
+    if let Some(Err(error)) = same.map(|identity| journal.add(request, &identity)) {
+        let text =
+            format!("{}: cannot be written, so that --resume will not know of this file: {error}", journal.path());
+        tell(BatchEvent::Job(Event::Warning { text }));
+    }
+    Outcome::Done(Box::new(report))
+}
+
+/// A job with its part of what all of them may take together.
+fn part_of_budget(job: &JobRequest, side_by_side: usize) -> JobRequest {
+    let mut job = job.clone();
+    job.cache.budget = ByteSize(job.cache.budget.0 / side_by_side as u64);
+    for rendition in &mut job.renditions {
+        let threads = &mut rendition.encoder.threads;
+        *threads = threads.map(|threads| (threads / side_by_side as u16).max(1));
+    }
+    job
+}
+
+fn refuse_collisions(jobs: &[JobRequest]) -> Result<(), Refusal> {
+    let inputs: BTreeMap<PathBuf, &Path> =
+        jobs.iter().map(|job| (known_as(&job.input.path), job.input.path.as_path())).collect();
+    let mut outputs: BTreeMap<PathBuf, &Path> = BTreeMap::new();
+    for job in jobs {
+        for rendition in &job.renditions {
+            let (input, output) = (job.input.path.as_path(), known_as(&rendition.output));
+            let refused = |why| Err(Refusal::Output { path: rendition.output.display().to_string(), why });
+            if let Some(other) = inputs.get(&output).filter(|other| **other != input) {
+                return refused(format!("is read as {} by another job", other.display()));
+            }
+            if let Some(other) = outputs.insert(output, input) {
+                return refused(format!("{} and {} would both be written there", other.display(), input.display()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The path with all links followed, as far as there is something there already.
+fn known_as(path: &Path) -> PathBuf {
+    if let Ok(known) = path.canonicalize() {
+        return known;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}

@@ -1,0 +1,169 @@
+//! What batches have done, one line of JSON for each job, beside the outputs.
+//!
+//! Invariant: a line counts only while source, request and outputs are what they were; what is in it is compared, and never
+//! used as a path or an option.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Display, Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use crate::av::versions;
+use crate::cache::{CacheMode, CachePlan};
+use crate::job::JobRequest;
+use crate::rate::ByteSize;
+
+/// The journal of one folder.
+pub(super) struct Journal {
+    path: PathBuf,
+}
+
+/// One job that was done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Line {
+    input: Identity,
+    request: String,
+    outputs: Vec<Written>,
+}
+
+/// What a source is known by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    bytes: u64,
+    /// Nanoseconds since 1970.
+    modified: Option<u64>,
+    /// Hash of the first and last part.
+    ends: String,
+}
+
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Written {
+    name: String,
+    bytes: u64,
+    hash: String,
+}
+
+impl Journal {
+    /// The journal of the folder that the job's first output goes to.
+    pub(super) fn beside(job: &JobRequest) -> Self {
+        let folder = job.renditions.first().and_then(|rendition| rendition.output.parent());
+        Journal { path: folder.unwrap_or(Path::new("")).join(NAME) }
+    }
+
+    pub(super) fn path(&self) -> Display<'_> {
+        self.path.display()
+    }
+
+    /// Whether the job was done of this very source, and its outputs are as they were written.
+    pub(super) fn has(&self, job: &JobRequest, input: &Identity) -> bool {
+        let Ok(text) = fs::read(&self.path) else { return false };
+        let request = fingerprint(job);
+        // Whatever is not a line of ours, for instance one that a crash cut short, says nothing.
+        let lines = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+        let mut lines = lines.filter(|line| line.input == *input && line.request == request);
+        lines.any(|line| outputs(job).is_ok_and(|outputs| outputs == line.outputs))
+    }
+
+    /// Notes that the job was done.
+    pub(super) fn add(&self, job: &JobRequest, input: &Identity) -> io::Result<()> {
+        let line = Line { input: input.clone(), request: fingerprint(job), outputs: outputs(job)? };
+        // In one piece, for others may be writing too; and on a line of its own, whatever a crash left before it.
+        let start = if self.is_torn() { "\n" } else { "" };
+        let text = format!("{start}{}\n", serde_json::to_string(&line)?);
+        OpenOptions::new().create(true).append(true).open(&self.path)?.write_all(text.as_bytes())
+    }
+
+    /// Whether the last line does not end.
+    fn is_torn(&self) -> bool {
+        let last = || -> io::Result<u8> {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::End(-1))?;
+            let mut byte = [0];
+            file.read_exact(&mut byte)?;
+            Ok(byte[0])
+        };
+        last().is_ok_and(|byte| byte != b'\n')
+    }
+}
+
+impl Identity {
+    /// `None` for what is no file, or cannot be read.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let mut file = File::open(path).ok()?;
+        let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
+        let bytes = metadata.len();
+        let mut hash = Xxh3::new();
+        for start in [0, bytes.saturating_sub(END)] {
+            file.seek(SeekFrom::Start(start)).ok()?;
+            let mut end = Vec::new();
+            (&mut file).take(END).read_to_end(&mut end).ok()?;
+            hash.update(&end);
+        }
+        let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
+        let modified = metadata.modified().ok().and_then(since).map(|since| since.as_nanos() as u64);
+        Some(Identity { bytes, modified, ends: format!("{:016x}", hash.digest()) })
+    }
+}
+
+/// Everything that decides what comes out, as one hash: the request, and the versions that carry it out. Not where frames
+/// wait meanwhile, nor whether a file may be replaced.
+fn fingerprint(job: &JobRequest) -> String {
+    let mut job = job.clone();
+    job.cache = CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None };
+    job.input.path = PathBuf::new();
+    for rendition in &mut job.renditions {
+        rendition.overwrite = false;
+        rendition.output = rendition.output.file_name().map(PathBuf::from).unwrap_or_default();
+        rendition.encoder.verbose = false;
+    }
+    let all = format!("{} {:?} {job:?}", env!("CARGO_PKG_VERSION"), versions());
+    format!("{:016x}", xxh3_64(all.as_bytes()))
+}
+
+fn outputs(job: &JobRequest) -> io::Result<Vec<Written>> {
+    job.renditions.iter().map(|rendition| written(&rendition.output)).collect()
+}
+
+fn written(path: &Path) -> io::Result<Written> {
+    let mut file = File::open(path)?;
+    let (mut hash, mut bytes, mut part) = (Xxh3::new(), 0, vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut part)? {
+            0 => break,
+            length => {
+                hash.update(&part[..length]);
+                bytes += length as u64;
+            }
+        }
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Written { name, bytes, hash: format!("{:016x}", hash.digest()) })
+}
+
+const NAME: &str = ".repass-journal.jsonl";
+/// Bytes at either end of a source that are hashed: headers are at one of them.
+const END: u64 = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_known_by_size_time_and_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in");
+        fs::write(&path, vec![1; 200_000]).unwrap();
+        let before = Identity::of(&path).unwrap();
+        assert_eq!(Identity::of(&path), Some(before.clone()));
+        let mut changed = vec![1; 200_000];
+        changed[199_999] = 2;
+        fs::write(&path, changed).unwrap();
+        assert_ne!(Identity::of(&path).unwrap().ends, before.ends);
+        assert_eq!(Identity::of(folder.path()), None);
+        assert_eq!(Identity::of(Path::new("-")), None);
+    }
+}
