@@ -158,8 +158,9 @@ fn lcm(one: i64, other: i64) -> i64 {
 /// Gives packets their times in the output: what an encoder returns is on the grid, in coding order.
 #[derive(Debug, Default)]
 pub struct Retime {
-    /// Time by grid position, for frames whose packet has not come yet.
-    pending: BTreeMap<i64, i64>,
+    /// Time by grid position, and whether its packet has come: from the first frame on whose packet has not. Those that have
+    /// are kept behind it, for a frame lasts until the next one shown, which may be coded before it.
+    frames: BTreeMap<i64, (i64, bool)>,
     /// Times in presentation order, for decoding times; the front belongs to the next packet after the delay.
     order: VecDeque<i64>,
     delay: Option<i64>,
@@ -188,10 +189,10 @@ impl Retime {
 
     /// Notes a frame that the encoder was given: its place on the grid, and its time in the output.
     pub fn sent(&mut self, grid: i64, time: i64) {
-        if self.order.is_empty() && self.packets == 0 && self.pending.is_empty() {
+        if self.order.is_empty() && self.packets == 0 && self.frames.is_empty() {
             self.first = time;
         }
-        self.pending.insert(grid, time);
+        self.frames.insert(grid, (time, false));
         self.order.push_back(time);
     }
 
@@ -199,8 +200,13 @@ impl Retime {
     pub fn received(&mut self, pts: i64, dts: i64) -> Option<PacketTimes> {
         // The first packet is the first frame; that its decoding time lies n periods earlier means n frames of reordering.
         let delay = *self.delay.get_or_insert((pts - dts).max(0));
-        let exact = self.pending.remove(&pts)?;
-        let following = self.pending.range(pts + 1..).next().map(|(_, exact)| *exact);
+        let (exact, came) = self.frames.get_mut(&pts).filter(|(_, came)| !came)?;
+        *came = true;
+        let exact = *exact;
+        let following = self.frames.range(pts + 1..).next().map(|(_, (next, _))| *next);
+        while self.frames.first_key_value().is_some_and(|(_, (_, came))| *came) {
+            self.frames.pop_first();
+        }
         let duration = following.map_or(self.period, |next| (next - exact).clamp(1, self.period * LONGEST));
         let dts = if self.packets < delay {
             self.first - (delay - self.packets) * self.period
@@ -246,6 +252,17 @@ mod tests {
             hdr: false,
             frames: None,
         }
+    }
+
+    #[test]
+    fn a_frame_lasts_until_the_next_one_shown_whatever_the_coding_order() {
+        let mut retime = Retime::new(10);
+        (0..5).for_each(|frame| retime.sent(frame, frame * 10));
+        // I P B b b: the pyramid of x264.
+        let coded = [(0, -2), (4, -1), (2, 0), (1, 1), (3, 2)];
+        let lengths: Vec<i64> = coded.iter().map(|(pts, dts)| retime.received(*pts, *dts).unwrap().duration).collect();
+        assert_eq!(lengths, [10; 5]);
+        assert_eq!(retime.received(1, 3), None, "each packet comes once");
     }
 
     #[test]

@@ -20,9 +20,16 @@ pub(crate) struct Child(Arc<AtomicI32>);
 
 impl Child {
     /// Asks the child to stop; `false` where there is none.
+    #[cfg(unix)]
     pub(crate) fn stop(&self) -> bool {
         let Some(child) = rustix::process::Pid::from_raw(self.0.load(Ordering::Relaxed)) else { return false };
         rustix::process::kill_process(child, rustix::process::Signal::INT).is_ok()
+    }
+
+    /// Whether there is a child: elsewhere the console tells it of a Ctrl-C by itself.
+    #[cfg(not(unix))]
+    pub(crate) fn stop(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
     }
 }
 

@@ -80,6 +80,7 @@ fn code(error: &io::Error) -> c_int {
 }
 
 /// Where the bytes come from.
+#[cfg_attr(not(unix), expect(dead_code, reason = "libav reads pipes itself there"))]
 enum Input {
     Standard,
     Named(File),
