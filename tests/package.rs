@@ -181,7 +181,7 @@ fn segments_are_two_seconds_where_nobody_says_and_end_at_key_frames() {
 fn a_stop_leaves_no_package_behind() {
     within(60, || {
         let folder = tempfile::tempdir().unwrap();
-        let input = clip(folder.path(), "in.mp4", "320x180", "24", 1500);
+        let input = clip(folder.path(), "in.mp4", "320x180", "24", 600);
         for (name, wanted) in [("out/a.m3u8", 1), ("out/a.m3u8", 2), ("a.mpd", 2)] {
             let cancel = Cancel::new();
             let renditions = ladder(&folder.path().join(name)).into_iter().take(2).collect();
