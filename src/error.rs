@@ -106,14 +106,14 @@ pub enum Error {
         log: String,
     },
     /// A bit rate that the second pass refuses: what pass 1 has shown of the pictures takes more.
-    #[error("{encoder}, pass 2: {asked} is too low for these pictures, which take {least} at least: use -b {}k, --crf, or a \
+    #[error("{encoder}, pass 2: {asked} is too low for these pictures, which take about {least}: use -b {}k, --crf, or a \
              smaller picture", .least.0.div_ceil(1000))]
     RateTooLow {
         /// libavcodec's name of the encoder.
         encoder: String,
         /// The bit rate that was asked for.
         asked: BitRate,
-        /// The least that it takes.
+        /// About the least that it takes.
         least: BitRate,
     },
     /// The statistics of a first pass are missing, cut short or not those of this encode.

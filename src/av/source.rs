@@ -183,6 +183,10 @@ impl Demuxer {
     /// The source cannot seek, or reading failed.
     pub fn seek(&mut self, seconds: f64) -> Result<(), AvError> {
         self.seeks_key = false;
+        // Demuxers try all the same, and lose what they read on the way.
+        if self.context.spool.is_some() {
+            return Err(AvError(ffi::AVERROR(ffi::ESPIPE)));
+        }
         let start = self.info.start_seconds;
         let target = start + seconds.max(0.0);
         if !self.wants(self.info.video.index) {

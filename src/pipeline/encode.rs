@@ -122,8 +122,10 @@ fn with_least(error: Error, too_low: Option<(&'static str, BitRate)>) -> Error {
     let digits =
         log.split_once(words).map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
     match digits.and_then(|digits| digits.parse::<u64>().ok()) {
-        // It is rounded down.
-        Some(kilobits) => Error::RateTooLow { encoder: encoder.clone(), asked, least: BitRate((kilobits + 1) * 1000) },
+        // An estimate of this first pass; one at another rate gives one a few per cent higher.
+        Some(kilobits) => {
+            Error::RateTooLow { encoder: encoder.clone(), asked, least: BitRate((kilobits + kilobits / 10 + 1) * 1000) }
+        }
         None => error,
     }
 }
