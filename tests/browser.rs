@@ -105,7 +105,8 @@ fn a_browser_plays_every_rendition_of_hls_and_dash() {
                 assert!(played["seconds"].as_f64().unwrap() > 1.0, "{name}: {said}");
             }
             let cue = &said["cue"];
-            assert_eq!((&cue["text"], &cue["language"]), (&"first cue".into(), &"en".into()), "{name}: {said}");
+            assert_eq!(cue["text"], "first cue", "{name}: {said}");
+            assert!(cue["language"].as_str().unwrap().starts_with("en"), "{name}: {said}");
             assert!((cue["begins"].as_f64().unwrap() - 0.5).abs() < 0.1, "{name}: {said}");
             assert!((said["duration"].as_f64().unwrap() - 4.0).abs() < 0.1, "{name}: {said}");
         }

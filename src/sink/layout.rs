@@ -77,11 +77,14 @@ impl Layout {
         format!("{}_{name}.m3u8", self.stem)
     }
 
-    /// The subtitles of this number, from 0, as one file of WebVTT.
+    /// The subtitles of this number, from 0, as one file of WebVTT: named as the other files are, after its stream in HLS and
+    /// with the stream's index in DASH.
     #[must_use]
     pub fn text(&self, number: usize) -> Option<String> {
-        let mut texts = self.streams.iter().filter(|stream| stream.kind == StreamKind::Subtitle);
-        texts.nth(number).map(|stream| format!("{}_{}.vtt", self.stem, stream.name))
+        let is_text = |(_, stream): &(usize, &LaidOut)| stream.kind == StreamKind::Subtitle;
+        let (index, stream) = self.streams.iter().enumerate().filter(is_text).nth(number)?;
+        let name = if self.hls { stream.name.clone() } else { index.to_string() };
+        Some(format!("{}_{name}.vtt", self.stem))
     }
 
     /// What libavformat's muxer is told to write, in its folder: a pattern of playlists, or the manifest.

@@ -33,6 +33,7 @@ const browser = await chromium.launch({
 try {
   const page = await browser.newPage();
   await page.goto(`${origin}/page`);
+  await page.addScriptTag({ content: `${firstCue}` });
   console.log(JSON.stringify(await page.evaluate(hls ? playHls : playDash, manifest)));
 } finally {
   await browser.close();
