@@ -463,7 +463,7 @@ pub enum Refusal {
         /// The reason.
         why: String,
     },
-    /// The input does not fit the request: no video, a pipe for two passes, a start behind the end.
+    /// The input does not fit the request: no video, frames that come only once for two passes, a start behind the end.
     #[error("{path}: {why}")]
     Source {
         /// The input as given.

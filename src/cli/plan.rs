@@ -236,6 +236,9 @@ fn remarks(plan: &Plan) -> Vec<&'static str> {
     if !plan.packages.is_empty() {
         remarks.push("files that are called .between.mp4 are in between: remove them afterwards");
     }
+    if plan.keeps_input {
+        remarks.push("ffmpeg reads a pipe only once: save it to a file, and name that");
+    }
     if !plan.timing.regular {
         remarks.push("ffmpeg may time a variable frame rate differently in the two passes");
     }
