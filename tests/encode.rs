@@ -309,7 +309,7 @@ fn all_footage_is_encoded_or_refused_with_a_reason() {
                 }
                 Err(error) => {
                     // Said by x264 of a single frame, and by libavformat of sound that the ffmpeg program cannot copy either.
-                    let said = ["requested bitrate is too low", "Error parsing AAC extradata"];
+                    let said = ["is too low for these pictures", "Error parsing AAC extradata"];
                     let known = said.iter().any(|words| error.to_string().contains(words));
                     assert!([3, 4].contains(&error.exit_code()) || known, "{name}: {error}");
                     println!("| {name} | exit {}: {error} |", error.exit_code());
