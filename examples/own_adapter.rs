@@ -44,6 +44,7 @@ static MPEG4: Adapter = Adapter {
         without_route: "the linked libavcodec gives no statistics",
         reuse: Reuse::No,
         free: &[],
+        floor: None,
     }),
     ..Adapter::PLAIN
 };

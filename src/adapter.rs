@@ -297,6 +297,23 @@ pub struct TwoRuns {
     pub reuse: Reuse,
     /// Slots on which the statistics do not depend: they may differ between the two runs.
     pub free: &'static [Slot],
+    /// How the statistics tell how far down a second pass can come; `None`: they do not.
+    pub floor: Option<&'static FloorModel>,
+}
+
+/// Where a frame's line of statistics ([`Proof::Lines`]) says what it took, by the words before the numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct FloorModel {
+    /// Its quantizer.
+    pub quantizer: &'static str,
+    /// Bits of its texture.
+    pub texture: &'static str,
+    /// Bits of its motion.
+    pub motion: &'static str,
+    /// Bits that no quantizer makes fewer.
+    pub rest: &'static str,
+    /// The coarsest quantizer that a second pass takes.
+    pub coarsest: f64,
 }
 
 /// Whether the statistics of one first pass serve second passes with other targets.

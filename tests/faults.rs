@@ -18,7 +18,7 @@ use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::Error;
 use repass::event::{Cancel, Event};
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Size, SubtitleChoice};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice};
 use repass::plan::Request;
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::report::Report;
@@ -298,6 +298,7 @@ fn request(encoder: &str, input: &Path, output: &Path, cache: CacheMode) -> JobR
         keep_damaged: false,
         decoder_threads: None,
         enlarge: false,
+        resume: Resume::Keep,
         stall_timeout: None,
     }
 }

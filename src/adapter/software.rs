@@ -2,8 +2,8 @@
 //! FFmpeg 5.1, 7.1 and 9.0; `vendor-notes.md` has the surprising ones.
 
 use super::{
-    Adapter, Better, Bitrate, Capping, Gop, Hdr10, Hdr10Style, Knob, Known, Library, PRESETS, PassModel, Proof,
-    Reserved, Reuse, Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor, packages,
+    Adapter, Better, Bitrate, Capping, FloorModel, Gop, Hdr10, Hdr10Style, Knob, Known, Library, PRESETS, PassModel,
+    Proof, Reserved, Reuse, Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor, packages,
 };
 
 pub(super) static ALL: &[Adapter] = &[X264, X265, VP9, AOM, SVT, VVENC];
@@ -53,6 +53,7 @@ const X264: Adapter = Adapter {
         // 14 % (vendor-notes.md).
         reuse: Reuse::AtOrBelow { from_percent: 25 },
         free: &[Slot::option("threads")],
+        floor: Some(&X264_FLOOR),
     }),
     threads: Threads::Context,
     always: &[],
@@ -117,6 +118,7 @@ const X265: Adapter = Adapter {
         // At half the rate it lands 5 to 10 % below, at a quarter 11 to 22 % (vendor-notes.md).
         reuse: Reuse::AtOrBelow { from_percent: 75 },
         free: &[Slot { option: "x265-params", key: Some("pools") }],
+        floor: Some(&X264_FLOOR),
     }),
     // The wrapper's threads are frame threads.
     threads: Threads::Param("x265-params", "pools"),
@@ -184,6 +186,7 @@ const VP9: Adapter = Adapter {
         without_route: "the linked libvpx gives no statistics",
         reuse: Reuse::Exact,
         free: VP9_FREE,
+        floor: None,
     }),
     threads: Threads::Context,
     always: &[Setting::option("row-mt", "1").where_there()],
@@ -236,6 +239,7 @@ const AOM: Adapter = Adapter {
         reuse: Reuse::Exact,
         // Not cpu-used: each class has its own first pass.
         free: AOM_FREE,
+        floor: None,
     }),
     threads: Threads::Context,
     always: &[Setting::option("row-mt", "1").where_there()],
@@ -304,6 +308,7 @@ const SVT: Adapter = Adapter {
                         as it does before FFmpeg 9)",
         reuse: Reuse::No,
         free: &[Slot { option: "svtav1-params", key: Some("lp") }],
+        floor: None,
     }),
     // The wrapper ignores threads. Up to SVT-AV1 2 this is a number of processors, later a level of 1 to 6.
     threads: Threads::Param("svtav1-params", "lp"),
@@ -372,6 +377,7 @@ const VVENC: Adapter = Adapter {
         // The quantizer of the first pass comes from the bit rate; sizes shift by 5 to 15 %.
         reuse: Reuse::No,
         free: &[Slot::option("threads")],
+        floor: None,
     }),
     threads: Threads::Context,
     always: &[],
@@ -452,6 +458,9 @@ const STATS: Reserved = Reserved { option: "stats", keys: &[], why: PASSES };
 const PASSLOGFILE: Reserved = Reserved { option: "passlogfile", keys: &[], why: PASSES };
 const PASSES: &str = "the driver keeps the statistics; use --passes";
 const TARGET: &str = "use -b or --crf";
+/// x265 has x264's rate control, with its words.
+const X264_FLOOR: FloorModel =
+    FloorModel { quantizer: "q:", texture: "tex:", motion: "mv:", rest: "misc:", coarsest: 69.0 };
 const KILOBIT: u64 = 1000;
 /// Linux's and libav's longest path in bytes, without the final NUL.
 const PATH_MAX: usize = 4095;

@@ -11,7 +11,8 @@ use crate::cache::{CacheMode, CachePlan, FrameCache, has_room, needed_beside};
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::frames::{Damage, FrameList, FrameSource};
-use crate::job::size::{self, Overhead};
+use crate::job::resume::Journals;
+use crate::job::size::{self, Least, Others, Overhead};
 use crate::job::{FirstPass, Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::feed::Analysed;
@@ -40,6 +41,8 @@ struct Progress {
     on_grid: bool,
     /// The bit rate of a size target, once measured.
     rate: Option<BitRate>,
+    /// Whether that is a correction after a second pass.
+    corrected: bool,
 }
 
 /// What of an output is a rendition's.
@@ -94,11 +97,29 @@ pub(super) fn run_over(
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
+    let mut journals = Journals::of(plan, |rendition| sinks[rendition].is_none());
+    let done = every_pass(plan, opened, sinks, keep, &mut journals, began, cancel, observe);
+    journals.end(&done);
+    done
+}
+
+#[expect(clippy::too_many_arguments, reason = "what holds for a job, and what it leaves behind")]
+fn every_pass(
+    plan: &Plan,
+    opened: &mut Opened,
+    sinks: Sinks,
+    keep: &dyn Fn(u8) -> Vec<bool>,
+    journals: &mut Journals,
+    began: &Usage,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+) -> Result<Report, Error> {
     let Opened { source, cache, list } = opened;
     let source = source.as_mut();
     if plan.reads_unwritten_memory() {
         zero_fresh_memory();
     }
+    let files: Vec<bool> = sinks.iter().map(Option::is_none).collect();
     let mut targets = targets(plan, sinks)?;
     let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
     // A footage has its list, and its source is at its end.
@@ -108,28 +129,80 @@ pub(super) fn run_over(
     let analysed = open_kept(plan, source, list, &mut progress)?;
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
+    let mut more = 0;
     for number in 1..=plan.runs {
-        observe(Event::Run { run: number, of: plan.runs });
-        source.unchanged()?;
-        let lanes = lanes(plan, number, source, list, &progress, cancel)?;
-        let outputs = outputs(plan, number, &mut targets, source, cancel)?;
-        let usage = Usage::now();
-        let terms = terms(plan, keep(number), &analysed, cancel);
-        let result = run_pipeline(source, cache, list, lanes, outputs, &terms, observe)?;
-        for warning in source.warnings() {
-            observe(Event::Warning { text: warning.clone() });
-            warnings.push(warning);
-        }
-        runs.push(run_report(number, &result.feeding, &usage));
-        for lane in result.lanes {
-            take(plan, number, lane, &mut progress, list, source)?;
-        }
-        // Only now, when every output of the run is complete and proven, is any of them seen.
-        for output in result.outputs {
-            publish(output, &mut progress)?;
+        let mut left: Vec<usize> = (0..plan.renditions.len()).collect();
+        while !left.is_empty() {
+            observe(Event::Run { run: number + more, of: plan.runs + more });
+            source.unchanged()?;
+            let lanes = lanes(plan, number, &left, source, list, &progress, cancel)?;
+            let outputs = outputs(plan, number, &mut targets, source, cancel)?;
+            let usage = Usage::now();
+            let terms = terms(plan, keep(number), &analysed, cancel);
+            let result = run_pipeline(source, cache, list, lanes, outputs, &terms, observe)?;
+            for warning in source.warnings() {
+                observe(Event::Warning { text: warning.clone() });
+                warnings.push(warning);
+            }
+            runs.push(run_report(number + more, &result.feeding, &usage));
+            for lane in result.lanes {
+                let index = lane.rendition;
+                take(plan, number, lane, &mut progress, list, source)?;
+                if let Err(error) = keep_first_pass(plan, number, index, journals, &progress[index], list, source) {
+                    let text = format!("the first pass cannot be kept for --resume: {error}");
+                    observe(Event::Warning { text: text.clone() });
+                    warnings.push(text);
+                }
+            }
+            left.clear();
+            // Only now, when every output of the run is complete and proven, is any of them seen.
+            for output in result.outputs {
+                match missed(plan, &output, &files, &progress) {
+                    Some((index, rate)) => {
+                        progress[index].rate = Some(rate);
+                        progress[index].corrected = true;
+                        drop(output);
+                        targets.push(target(plan, index, None)?);
+                        left.push(index);
+                    }
+                    None => publish(output, &mut progress)?,
+                }
+            }
+            more += u8::from(!left.is_empty());
         }
     }
     finish(plan, source, cache, list, progress, runs, warnings, began)
+}
+
+/// The rendition of an output that missed its size by more than is promised, and the bit rate with which its second pass is to
+/// be run again: once, and only where the output is a file of ours.
+fn missed(plan: &Plan, output: &OutputResult, files: &[bool], progress: &[Progress]) -> Option<(usize, BitRate)> {
+    let index = output.renditions[0];
+    let (rendition, progress) = (&plan.renditions[index], &progress[index]);
+    let may_again = may_miss(rendition) && files[index] && !progress.corrected;
+    let (rate::Target::Size(size), true, Some(rate)) = (rendition.encoder.target, may_again, progress.rate) else {
+        return None;
+    };
+    let video = progress.passes.last()?.bytes;
+    let rate = size::corrected(rate, size, output.sink.sealed_bytes()?, video)?;
+    (rate >= least_rate(rendition.adapter)).then_some((index, rate))
+}
+
+/// A first pass that has just been proven is kept, so that a crash does not cost it.
+fn keep_first_pass(
+    plan: &Plan,
+    run: u8,
+    index: usize,
+    journals: &mut Journals,
+    progress: &Progress,
+    list: &FrameList,
+    source: &dyn FrameSource,
+) -> Result<(), Error> {
+    let rendition = &plan.renditions[index];
+    let writes = rendition.step_in(run).is_some_and(|step| matches!(step.stats, StatsUse::Write(_)));
+    let (true, Some(stats)) = (writes, &progress.stats) else { return Ok(()) };
+    let others = progress.others.map(|tally| tally.others).unwrap_or_default();
+    journals.keep(plan, rendition, source, list, stats, others)
 }
 
 /// Lets an output be seen.
@@ -155,7 +228,7 @@ pub(super) fn first_pass(
     if plan.reads_unwritten_memory() {
         zero_fresh_memory();
     }
-    let lanes = lanes(plan, 1, source, list, &[Progress::default()], cancel)?;
+    let lanes = lanes(plan, 1, &[0], source, list, &[Progress::default()], cancel)?;
     let mut cache = FrameCache::new(CachePlan { mode: CacheMode::None, ..plan.cache.clone() });
     let terms = terms(plan, vec![false; plan.graph.branches.len()], &[], cancel);
     observe(Event::Run { run: 1, of: 1 });
@@ -183,7 +256,7 @@ fn open_kept(
 ) -> Result<Vec<Analysed>, Error> {
     let mut analysed = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
-        let (FirstPass::Kept { stats, checksum }, PassModel::TwoRuns(model)) =
+        let (FirstPass::Kept { stats, checksum, resumed }, PassModel::TwoRuns(model)) =
             (&rendition.first_pass, &rendition.adapter.passes)
         else {
             continue;
@@ -199,23 +272,30 @@ fn open_kept(
         let same_ticks = artefact.header().time_base == source.time_base();
         let times = OutputTimes::new(source.time_base(), source.frame_rate());
         progress.on_grid = same_ticks && times.is_none_or(|times| artefact.frames().is_on_grid(&times));
-        analysed.push(Analysed { branch: rendition.branch, same_ticks, artefact });
+        if let (true, Some(then)) = (*resumed, &artefact.header().unfinished) {
+            let others = Others { packets: then.other_packets, bytes: then.other_bytes };
+            progress.rate = rate_for_size(rendition, others, progress.stats.as_ref(), artefact.frames(), source)?;
+        }
+        // A job keeps the frames of all its branches together.
+        let branch = (!resumed).then_some(rendition.branch);
+        analysed.push(Analysed { branch, same_ticks, artefact });
     }
     Ok(analysed)
 }
 
-/// The renditions that have a pass left, set up for it.
+/// Those of `renditions` that have a pass in this run, set up for it.
 fn lanes(
     plan: &Plan,
     run: u8,
+    renditions: &[usize],
     source: &dyn FrameSource,
     list: &FrameList,
     progress: &[Progress],
     cancel: &Cancel,
 ) -> Result<Vec<Lane>, Error> {
     let mut lanes = Vec::new();
-    for (index, rendition) in plan.renditions.iter().enumerate() {
-        let Some(step) = rendition.step_in(run) else { continue };
+    for index in renditions.iter().copied() {
+        let Some(step) = plan.renditions[index].step_in(run) else { continue };
         lanes.push(lane(plan, index, step, source, list, progress, cancel)?);
     }
     Ok(lanes)
@@ -223,22 +303,23 @@ fn lanes(
 
 /// For each branch of the graph, whether a later run encodes it.
 fn wanted_after(plan: &Plan, run: u8) -> Vec<bool> {
-    let wanted =
-        |branch| plan.renditions.iter().any(|rendition| rendition.branch == branch && rendition.last_run() > run);
+    let later =
+        |rendition: &RenditionPlan| rendition.last_run() > run || rendition.last_run() == run && may_miss(rendition);
+    let wanted = |branch| plan.renditions.iter().any(|rendition| rendition.branch == branch && later(rendition));
     (0..plan.graph.branches.len()).map(wanted).collect()
+}
+
+/// Whether its last pass may be run again, to come nearer to a size.
+fn may_miss(rendition: &RenditionPlan) -> bool {
+    matches!(rendition.encoder.target, rate::Target::Size(_)) && rendition.encoder.two_pass()
 }
 
 /// All files and packages of a plan, and what the caller takes instead of a file.
 fn targets(plan: &Plan, mut sinks: Sinks) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
     let in_package = |index: &usize| plan.packages.iter().any(|package| package.renditions.contains(index));
-    for (index, rendition) in plan.renditions.iter().enumerate().filter(|(index, _)| !in_package(index)) {
-        let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
-        let sink = match sinks[index].take() {
-            Some(own) => own,
-            None => Box::new(file(rendition, container)?),
-        };
-        targets.push(Target { renditions: vec![index], container, run: rendition.last_run(), sink: Some(sink) });
+    for index in (0..plan.renditions.len()).filter(|index| !in_package(index)) {
+        targets.push(target(plan, index, sinks[index].take())?);
     }
     for package in &plan.packages {
         let container = Container::for_path(&package.manifest, Some(&package.container))?;
@@ -253,9 +334,18 @@ fn targets(plan: &Plan, mut sinks: Sinks) -> Result<Vec<Target>, Error> {
     Ok(targets)
 }
 
-fn file(rendition: &RenditionPlan, container: Container) -> Result<FileSink, Error> {
-    let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
-    Ok(sink.with_options(rendition.mux_options.clone()))
+/// A rendition's own file, or the caller's sink.
+fn target(plan: &Plan, index: usize, own: Option<Box<dyn Sink>>) -> Result<Target, Error> {
+    let rendition = &plan.renditions[index];
+    let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
+    let sink = match own {
+        Some(own) => own,
+        None => {
+            let file = FileSink::create(&rendition.output, container, rendition.overwrite)?;
+            Box::new(file.with_options(rendition.mux_options.clone()))
+        }
+    };
+    Ok(Target { renditions: vec![index], container, run: rendition.last_run(), sink: Some(sink) })
 }
 
 /// The files and packages that are written in a run.
@@ -381,14 +471,51 @@ fn take(
     });
     progress.stats = encoded.stats.or(progress.stats.take());
     progress.others = lane.tally.or(progress.others.take());
-    if let (rate::Target::Size(size), false) = (rendition.encoder.target, step.output) {
+    if !step.output {
         let others = progress.others.map(|tally| tally.others).unwrap_or_default();
-        let seconds = duration(list, source);
-        let overhead = Overhead::of(&rendition.container);
-        let least = least_rate(rendition.adapter);
-        progress.rate = Some(size::video_rate(size, others, overhead, list.len() as u64, seconds, least)?);
+        progress.rate = rate_for_size(rendition, others, progress.stats.as_ref(), list, source)?;
+        refuse_starving(plan, lane.rendition, progress.stats.as_ref(), duration(list, source))?;
     }
     Ok(())
+}
+
+/// A bit rate that the encoder would refuse when its second pass opens, by what its first pass took.
+fn refuse_starving(plan: &Plan, made_by: usize, stats: Option<&Stats>, seconds: f64) -> Result<(), Error> {
+    let maker = &plan.renditions[made_by];
+    let (Some(stats), PassModel::TwoRuns(model)) = (stats, &maker.adapter.passes) else { return Ok(()) };
+    let Some(floor) = stats.floor(model) else { return Ok(()) };
+    let least = BitRate((floor.refused_below / seconds.max(1e-3)).ceil() as u64);
+    let served = FirstPass::Another { rendition: made_by };
+    let reads = |index: usize, other: &RenditionPlan| index == made_by || other.first_pass == served;
+    for (_, other) in plan.renditions.iter().enumerate().filter(|(index, other)| reads(*index, other)) {
+        let rate::Target::Average(asked) = other.encoder.target else { continue };
+        if asked < least {
+            let encoder = other.encoder.encoder.to_owned();
+            let why = format!("{asked} is less than headers and motion of this video take: the least is {least}");
+            return Err(Refusal::Target { encoder, why }.into());
+        }
+    }
+    Ok(())
+}
+
+/// The bit rate of a size target, once the other streams and the frames are counted; `None` for other targets.
+fn rate_for_size(
+    rendition: &RenditionPlan,
+    others: Others,
+    stats: Option<&Stats>,
+    list: &FrameList,
+    source: &dyn FrameSource,
+) -> Result<Option<BitRate>, Error> {
+    let rate::Target::Size(size) = rendition.encoder.target else { return Ok(None) };
+    let seconds = duration(list, source);
+    let overhead = Overhead::of(&rendition.container);
+    let floor = match &rendition.adapter.passes {
+        PassModel::TwoRuns(model) => stats.and_then(|stats| stats.floor(model)),
+        _ => None,
+    };
+    let least = Least::of_any(least_rate(rendition.adapter));
+    let least = least.or_estimated(floor.map(|floor| floor.reachable), seconds);
+    Ok(Some(size::video_rate(size, others, overhead, list.len() as u64, seconds, least)?))
 }
 
 fn target_bps(step: &PassStep, measured: Option<BitRate>) -> Option<u64> {
@@ -440,6 +567,7 @@ fn finish(
         renditions,
         cache: plan.cache.clone(),
         cached_frames: cache.len() as u64,
+        spill: cache.spilled().cloned(),
         wall_seconds: began.wall(),
         cpu_seconds: began.cpu_since(),
         peak_memory_bytes: peak_memory(),
@@ -464,9 +592,10 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
     let aimed = progress.passes.last().and_then(|pass| pass.target_bps);
     let share = |is: f64, aimed: f64| is / aimed - 1.0;
     let size = match rendition.encoder.target {
-        rate::Target::Size(size) => Some(share(made.bytes as f64, size.0 as f64)),
+        rate::Target::Size(size) => Some(size),
         _ => None,
     };
+    let two_pass = rendition.encoder.two_pass();
     Ok(RenditionReport {
         name: rendition.name.clone(),
         output: PathBuf::from(&rendition.output),
@@ -477,7 +606,8 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
         video_bytes,
         video_bps,
         bitrate_error: aimed.filter(|_| rendition.encoder.target.is_bitrate()).map(|bps| share(video_bps, bps as f64)),
-        size_error: size,
+        size_error: size.map(|size| size::miss(size, made.bytes)),
+        size_missed: size.and_then(|size| size::why_missed(size, made.bytes, two_pass, seconds)),
         verified: made.verified,
     })
 }
