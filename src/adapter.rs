@@ -312,7 +312,7 @@ pub struct FloorModel {
     pub motion: &'static str,
     /// Bits that no quantizer makes fewer.
     pub rest: &'static str,
-    /// The coarsest quantizer that a second pass takes.
+    /// The coarsest quantizer that a second pass takes. Some frames may not come down to it, so what follows is a least.
     pub coarsest: f64,
 }
 

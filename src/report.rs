@@ -87,8 +87,8 @@ pub struct RenditionReport {
     pub plan: EncoderPlan,
     /// Where the statistics of its second pass came from.
     pub first_pass: FirstPass,
-    /// The passes, in order; without a first one where its statistics came from elsewhere, and with a second one twice where
-    /// the first missed a size.
+    /// The passes, in order; without a first one where its statistics came from elsewhere, and with a second one several
+    /// times where a size was missed.
     pub passes: Vec<PassReport>,
     /// Bytes of the whole file; in a package, of the rendition's own segments.
     pub bytes: u64,

@@ -35,7 +35,7 @@ fn an_hour_of_video_takes_no_more_than_its_budget_and_what_is_stated() {
                 continue;
             }
             // VP9 is slow, and knows more of each frame; a quarter of an hour tells.
-            let length = if encoder == "libx264" { "" } else { "-t 15:00 --opt deadline=realtime --opt cpu-used=8" };
+            let length = if encoder == "libx264" { "" } else { "-t 15:00" };
             let report = encoded(&place.run(&format!(
                 "encode {} -o out.mkv -y -c {encoder} -b 20k --preset ultrafast {length} --cache {cache} --cache-size {budget} --json",
                 hour.display(),

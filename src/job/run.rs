@@ -12,7 +12,7 @@ use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::frames::{Damage, FrameList, FrameSource};
 use crate::job::resume::Journals;
-use crate::job::size::{self, Least, Others, Overhead};
+use crate::job::size::{self, Least, Others, Overhead, Tried};
 use crate::job::{FirstPass, Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::feed::Analysed;
@@ -41,8 +41,8 @@ struct Progress {
     on_grid: bool,
     /// The bit rate of a size target, once measured.
     rate: Option<BitRate>,
-    /// Whether that is a correction after a second pass.
-    corrected: bool,
+    /// What second passes towards it came to.
+    tried: Vec<Tried>,
 }
 
 /// What of an output is a rendition's.
@@ -157,10 +157,10 @@ fn every_pass(
             left.clear();
             // Only now, when every output of the run is complete and proven, is any of them seen.
             for output in result.outputs {
-                match missed(plan, &output, &files, &progress) {
-                    Some((index, rate)) => {
+                let index = output.renditions[0];
+                match missed(&plan.renditions[index], &output, files[index], &mut progress[index]) {
+                    Some(rate) => {
                         progress[index].rate = Some(rate);
-                        progress[index].corrected = true;
                         drop(output);
                         targets.push(target(plan, index, None)?);
                         left.push(index);
@@ -174,18 +174,15 @@ fn every_pass(
     finish(plan, source, cache, list, progress, runs, warnings, began)
 }
 
-/// The rendition of an output that missed its size by more than is promised, and the bit rate with which its second pass is to
-/// be run again: once, and only where the output is a file of ours.
-fn missed(plan: &Plan, output: &OutputResult, files: &[bool], progress: &[Progress]) -> Option<(usize, BitRate)> {
-    let index = output.renditions[0];
-    let (rendition, progress) = (&plan.renditions[index], &progress[index]);
-    let may_again = may_miss(rendition) && files[index] && !progress.corrected;
-    let (rate::Target::Size(size), true, Some(rate)) = (rendition.encoder.target, may_again, progress.rate) else {
+/// The bit rate with which a second pass is run again, because the output missed its size by more than is promised; only
+/// where the output is a file of ours.
+fn missed(rendition: &RenditionPlan, output: &OutputResult, is_file: bool, progress: &mut Progress) -> Option<BitRate> {
+    let (rate::Target::Size(size), true) = (rendition.encoder.target, may_miss(rendition) && is_file) else {
         return None;
     };
-    let video = progress.passes.last()?.bytes;
-    let rate = size::corrected(rate, size, output.sink.sealed_bytes()?, video)?;
-    (rate >= least_rate(rendition.adapter)).then_some((index, rate))
+    let (rate, video) = (progress.rate?, progress.passes.last()?.bytes);
+    progress.tried.push(Tried { rate, video, made: output.sink.sealed_bytes()? });
+    size::corrected(size, &progress.tried).filter(|rate| *rate >= least_rate(rendition.adapter))
 }
 
 /// A first pass that has just been proven is kept, so that a crash does not cost it.

@@ -81,24 +81,44 @@ pub(crate) fn video_rate(
         return Ok(BitRate(bps as u64));
     }
     let smallest = (around + rate.0 as f64 * seconds / 8.0).ceil();
-    let by = if estimated { ", as its first pass lets it be estimated" } else { "" };
+    let (by, about) = if estimated { (", as its first pass lets it be estimated", "about ") } else { ("", "") };
     Err(Refusal::Size {
         wanted: size.0,
         why: format!(
             "audio, subtitles and container take {around:.0} bytes, and the video needs at least {rate} for \
-             {seconds:.1} s{by}: the smallest is {smallest:.0} bytes"
+             {seconds:.1} s{by}: the smallest is {about}{smallest:.0} bytes"
         ),
     })
 }
 
-/// The bit rate for another second pass where one missed the size; `None` where it is near enough, or so far away that it is
-/// not the bit rate that decides. `made` are the bytes of the whole file, `video` those of its video.
-pub(crate) fn corrected(rate: BitRate, size: ByteSize, made: u64, video: u64) -> Option<BitRate> {
-    if miss(size, made).abs() <= NEAR_ENOUGH {
+/// What a second pass came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tried {
+    /// The bit rate that it was given.
+    pub(crate) rate: BitRate,
+    /// Bytes of its video.
+    pub(crate) video: u64,
+    /// Bytes of the whole file.
+    pub(crate) made: u64,
+}
+
+/// The bit rate for one more second pass, by what the last ones came to; `None` where the last is near enough, where it has
+/// been tried often enough, or where it is not the bit rate that decides.
+pub(crate) fn corrected(size: ByteSize, tried: &[Tried]) -> Option<BitRate> {
+    let (last, earlier) = tried.split_last()?;
+    if miss(size, last.made).abs() <= NEAR_ENOUGH || earlier.len() >= MOST_CORRECTIONS {
         return None;
     }
-    let factor = (video as f64 + size.0 as f64 - made as f64) / (video as f64).max(1.0);
-    (1.0 / FARTHEST..=FARTHEST).contains(&factor).then(|| BitRate((rate.0 as f64 * factor).round() as u64))
+    let wanted = last.video as f64 + size.0 as f64 - last.made as f64;
+    let proportional = last.rate.0 as f64 * wanted / (last.video as f64).max(1.0);
+    // With two points there is a line, for what an encoder makes of a bit rate may grow faster or slower than that.
+    let along = earlier.last().and_then(|before| {
+        let slope = (last.video as f64 - before.video as f64) / (last.rate.0 as f64 - before.rate.0 as f64);
+        (slope.is_normal() && slope > 0.0).then(|| last.rate.0 as f64 + (wanted - last.video as f64) / slope)
+    });
+    let rate = along.unwrap_or(proportional);
+    let near = 1.0 / FARTHEST..=FARTHEST;
+    near.contains(&(rate / last.rate.0 as f64)).then_some(BitRate(rate.round() as u64))
 }
 
 /// How far a file is from the size aimed at, as a share.
@@ -127,6 +147,8 @@ pub(crate) fn why_missed(size: ByteSize, made: u64, two_pass: bool, seconds: f64
 
 /// A miss that is none.
 const NEAR_ENOUGH: f64 = 0.01;
+/// More are not worth their time: each comes much nearer, or none does.
+const MOST_CORRECTIONS: usize = 3;
 /// A video that took more than so many times its bits, or less than their part, does not follow its bit rate.
 const FARTHEST: f64 = 2.0;
 /// What is promised begins here.
@@ -159,16 +181,22 @@ mod tests {
         assert_eq!(ANY.or_estimated(Some(500.0), 10.0), ANY);
         let refused = video_rate(ByteSize(50_000), Others::default(), Overhead::of("mp4"), 240, 10.0, least);
         let words = refused.unwrap_err().to_string();
-        assert!(words.contains("estimated") && words.contains("the smallest is 67420 bytes"), "{words}");
+        assert!(words.contains("estimated") && words.contains("the smallest is about 67420 bytes"), "{words}");
     }
 
     #[test]
     fn a_miss_is_corrected_by_what_the_video_can_give() {
         let size = ByteSize(1_000_000);
-        assert_eq!(corrected(BitRate(800_000), size, 1_005_000, 800_000), None);
+        let tried = |kilobits: u64, made: u64| Tried { rate: BitRate(kilobits * 1000), video: made - 200_000, made };
+        assert_eq!(corrected(size, &[tried(800, 1_005_000)]), None);
         // 30 000 bytes too many, of 800 000 that the video took.
-        assert_eq!(corrected(BitRate(800_000), size, 1_030_000, 800_000), Some(BitRate(770_000)));
-        assert_eq!(corrected(BitRate(800_000), size, 970_000, 800_000), Some(BitRate(830_000)));
-        assert_eq!(corrected(BitRate(800_000), size, 3_000_000, 2_800_000), None, "it follows no bit rate");
+        let over = Tried { video: 800_000, ..tried(800, 1_030_000) };
+        assert_eq!(corrected(size, &[over]), Some(BitRate(770_000)));
+        assert_eq!(corrected(size, &[tried(800, 3_000_000)]), None, "it follows no bit rate");
+        // A rate of 100 kb/s more gave 160 000 bytes more.
+        let two = [tried(800, 880_000), tried(900, 1_040_000)];
+        assert_eq!(corrected(size, &two), Some(BitRate(875_000)));
+        let often = [tried(800, 880_000), tried(900, 1_040_000), tried(850, 950_000), tried(860, 960_000)];
+        assert_eq!(corrected(size, &often), None);
     }
 }
