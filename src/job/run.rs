@@ -471,7 +471,9 @@ fn take(
     if !step.output {
         let others = progress.others.map(|tally| tally.others).unwrap_or_default();
         progress.rate = rate_for_size(rendition, others, progress.stats.as_ref(), list, source)?;
-        refuse_starving(plan, lane.rendition, progress.stats.as_ref(), duration(list, source))?;
+        // Times that go back and forth make a film short, and an encoder counts its frames then.
+        let seconds = duration(list, source).max(list.len() as f64 * source.frame_rate().inverse().value());
+        refuse_starving(plan, lane.rendition, progress.stats.as_ref(), seconds)?;
     }
     Ok(())
 }
