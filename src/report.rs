@@ -40,8 +40,8 @@ pub struct Report {
     /// What became of those that memory had no room for; absent where there were none, or memory alone was allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spill: Option<SpillReport>,
-    /// Seconds from beginning to end. What the renditions would have taken one by one is not here: side by side they share
-    /// decoder, caches and cores, and only running them tells (`benches/ladder.rs`).
+    /// Seconds from beginning to end, with opening and planning. What the renditions would have taken one by one is not here:
+    /// side by side they share decoder, caches and cores, and only running them tells (`benches/ladder.rs`).
     pub wall_seconds: f64,
     /// CPU seconds, user and system, of the whole process meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
