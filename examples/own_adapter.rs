@@ -42,9 +42,9 @@ static MPEG4: Adapter = Adapter {
         bytes_per_frame: (160, 0),
         longest_path: 4095,
         without_route: "the linked libavcodec gives no statistics",
-        too_low: None,
         reuse: Reuse::No,
         free: &[],
+        floor: None,
     }),
     ..Adapter::PLAIN
 };

@@ -293,12 +293,27 @@ pub struct TwoRuns {
     pub longest_path: usize,
     /// What to say where no route exists in the linked libavcodec.
     pub without_route: &'static str,
-    /// What the second pass logs, up to the least rate in kb/s, where it refuses the one asked for; `None`: it takes any.
-    pub too_low: Option<&'static str>,
     /// Whether statistics serve other targets than the one that they were made for.
     pub reuse: Reuse,
     /// Slots on which the statistics do not depend: they may differ between the two runs.
     pub free: &'static [Slot],
+    /// How the statistics tell how far down a second pass can come; `None`: they do not.
+    pub floor: Option<&'static FloorModel>,
+}
+
+/// Where a frame's line of statistics ([`Proof::Lines`]) says what it took, by the words before the numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct FloorModel {
+    /// Its quantizer.
+    pub quantizer: &'static str,
+    /// Bits of its texture.
+    pub texture: &'static str,
+    /// Bits of its motion.
+    pub motion: &'static str,
+    /// Bits that no quantizer makes fewer.
+    pub rest: &'static str,
+    /// The coarsest quantizer that a second pass takes. Some frames may not come down to it, so what follows is a least.
+    pub coarsest: f64,
 }
 
 /// Whether the statistics of one first pass serve second passes with other targets.

@@ -11,10 +11,11 @@ use crate::job::{Job, JobRequest, Plan};
 use crate::pipeline;
 use crate::rate::ByteSize;
 use crate::report::Report;
+use crate::source::Fingerprint;
 
 mod journal;
 
-use journal::{Identity, Journal};
+use journal::Journal;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -98,7 +99,7 @@ fn one(request: &JobRequest, resume: bool, cancel: &Cancel, tell: &mut dyn FnMut
         return Outcome::NotStarted;
     }
     let journal = Journal::beside(request);
-    let identity = Identity::of(&request.input.path);
+    let identity = Fingerprint::of(&request.input.path);
     if resume && identity.as_ref().is_some_and(|identity| journal.has(request, identity)) {
         return Outcome::DoneBefore;
     }
@@ -111,7 +112,7 @@ fn one(request: &JobRequest, resume: bool, cancel: &Cancel, tell: &mut dyn FnMut
         Err(error) => return Outcome::Failed(error),
     };
     // A source that changed meanwhile is not what was encoded.
-    let same = identity.filter(|before| Identity::of(&request.input.path).as_ref() == Some(before));
+    let same = identity.filter(|before| Fingerprint::of(&request.input.path).as_ref() == Some(before));
     if let Some(Err(error)) = same.map(|identity| journal.add(request, &identity)) {
         let text =
             format!("{}: cannot be written, so that --resume will not know of this file: {error}", journal.path());
@@ -135,15 +136,16 @@ fn part_of_budget(job: &JobRequest, side_by_side: usize) -> JobRequest {
 fn refuse_collisions(jobs: &[JobRequest]) -> Result<(), Refusal> {
     let inputs: BTreeMap<PathBuf, &Path> =
         jobs.iter().map(|job| (known_as(&job.input.path), job.input.path.as_path())).collect();
-    let mut outputs: BTreeMap<PathBuf, &Path> = BTreeMap::new();
-    for job in jobs {
+    let mut outputs: BTreeMap<PathBuf, (usize, &Path)> = BTreeMap::new();
+    for (number, job) in jobs.iter().enumerate() {
         for rendition in &job.renditions {
             let (input, output) = (job.input.path.as_path(), known_as(&rendition.output));
             let refused = |why| Err(Refusal::Output { path: rendition.output.display().to_string(), why });
             if let Some(other) = inputs.get(&output).filter(|other| **other != input) {
                 return refused(format!("is read as {} by another job", other.display()));
             }
-            if let Some(other) = outputs.insert(output, input) {
+            // Within one job, a package has one name for many renditions, and the plan tells what is one.
+            if let Some((_, other)) = outputs.insert(output, (number, input)).filter(|(other, _)| *other != number) {
                 return refused(format!("{} and {} would both be written there", other.display(), input.display()));
             }
         }

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use crate::av::{AvError, OUT_OF_MEMORY};
 use crate::event::Stage;
-use crate::rate::BitRate;
 
 /// Everything that can go wrong, by place.
 #[derive(Debug, thiserror::Error)]
@@ -104,17 +103,6 @@ pub enum Error {
         source: AvError,
         /// The last lines the encoder logged.
         log: String,
-    },
-    /// A bit rate that the second pass refuses: what pass 1 has shown of the pictures takes more.
-    #[error("{encoder}, pass 2: {asked} is too low for these pictures, which take about {least}: use -b {}k, --crf, or a \
-             smaller picture", .least.0.div_ceil(1000))]
-    RateTooLow {
-        /// libavcodec's name of the encoder.
-        encoder: String,
-        /// The bit rate that was asked for.
-        asked: BitRate,
-        /// About the least that it takes.
-        least: BitRate,
     },
     /// The statistics of a first pass are missing, cut short or not those of this encode.
     #[error("{encoder}: statistics of pass 1: {why}")]
@@ -269,7 +257,6 @@ impl Error {
             | Error::Open { .. }
             | Error::Option { .. }
             | Error::Encode { .. }
-            | Error::RateTooLow { .. }
             | Error::Stats { .. }
             | Error::Audio { .. }
             | Error::Subtitle { .. }

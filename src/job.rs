@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::adapter::Adapter;
 use crate::av::frame::picture_bytes;
 use crate::av::muxer::Container;
-use crate::cache::CachePlan;
+use crate::cache::{CacheMode, CachePlan};
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::frames::FrameSource;
@@ -21,6 +21,7 @@ use crate::rate::{BitRate, GopLength, Seconds};
 use crate::report::Report;
 use crate::sink::Sink;
 use crate::source::{DecodedFile, Graph, Input, OwnFrames, Preview};
+use crate::stats::artefact::Unfinished;
 use crate::timing::Timing;
 
 mod analysis;
@@ -28,6 +29,7 @@ mod first_pass;
 mod footage;
 mod ladder;
 mod naming;
+mod resume;
 mod run;
 mod rung;
 mod size;
@@ -38,6 +40,7 @@ pub use first_pass::FirstPass;
 pub use footage::Footage;
 use ladder::{Built, Ladder};
 pub use naming::{output_name, tells_renditions_apart};
+pub use resume::Resume;
 pub use rung::Size;
 pub(crate) use size::Others;
 pub use streams::{AudioChoice, Fate, StreamPlan, SubtitleChoice};
@@ -61,6 +64,9 @@ pub struct JobRequest {
     pub stall_timeout: Option<Seconds>,
     /// Whether renditions larger than the source are made; else they are left out, with a warning.
     pub enlarge: bool,
+    /// What becomes of finished first passes when the job ends without a result. Nothing is kept of frames of your own, nor
+    /// for sinks of your own.
+    pub resume: Resume,
 }
 
 impl JobRequest {
@@ -76,6 +82,7 @@ impl JobRequest {
             decoder_threads: None,
             stall_timeout: None,
             enlarge: false,
+            resume: Resume::default(),
         }
     }
 }
@@ -151,7 +158,8 @@ pub struct Plan {
     pub keeps_input: bool,
     /// Where frames are kept between the runs.
     pub cache: CachePlan,
-    /// How much of the source the cache will probably hold, from 0 to 1; `None` where its length is unknown.
+    /// How much of the source the cache will probably hold, from 0 to 1, where it chooses by itself in memory alone; `None`
+    /// where the source's length is unknown.
     pub cached_share: Option<f64>,
     /// Whether the output of a damaged input is kept.
     pub keep_damaged: bool,
@@ -159,6 +167,11 @@ pub struct Plan {
     pub decoder_threads: Option<u16>,
     /// How long a stage may make no progress, in seconds; `None`: for ever.
     pub stall_timeout: Option<Seconds>,
+    /// What becomes of finished first passes when the job ends without a result.
+    pub resume: Resume,
+    /// What a later run of the job must find again.
+    #[serde(skip)]
+    pub(crate) unfinished: Option<Unfinished>,
     /// Everything that deserves to be known.
     pub warnings: Vec<String>,
 }
@@ -201,6 +214,9 @@ pub struct RenditionPlan {
     pub encoder: EncoderPlan,
     /// Where the statistics of its second pass come from.
     pub first_pass: FirstPass,
+    /// Where its own first pass is kept while the job runs, once it is finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal: Option<PathBuf>,
     /// What becomes of each stream.
     pub streams: Vec<StreamPlan>,
     /// Options of the muxer.
@@ -297,7 +313,7 @@ impl Job {
             return Err(Refusal::Source { path: name.display().to_string(), why }.into());
         }
         let mut frames = frames.named(name);
-        let plan = plan(request, &frames)?;
+        let plan = plan(&JobRequest { resume: Resume::Never, ..request.clone() }, &frames)?;
         frames.set_graph(plan.graph.clone(), request.decoder_threads);
         Ok(Job::new(plan, Box::new(frames), began.spent(), cancel.child()))
     }
@@ -317,6 +333,7 @@ impl Job {
         let in_package = self.plan.packages.iter().any(|package| package.renditions.contains(&rendition));
         assert!(!in_package, "rendition {rendition} is part of a package, which is one output");
         self.sinks[rendition] = Some(sink);
+        self.plan.renditions[rendition].journal = None;
         self
     }
 
@@ -352,12 +369,15 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     }
     let choices: Vec<_> = fitting.iter().map(|(rendition, _)| &rendition.encoder.first_pass).collect();
     let said = first_pass::take_kept(&choices, &mut renditions)?;
-    let packages = ladder.packages(&fitting, &mut renditions)?;
+    let packages = ladder.packages(&fitting, &renditions)?;
     distinct_outputs(&renditions, &packages)?;
     let source = subject.info().clone();
     let Built { timing, graph, pictures, mut warnings } = ladder.build(&mut renditions)?;
     warnings.extend(said);
     warnings.extend(first_pass::share(&choices, &mut renditions));
+    let unfinished = resume::unfinished(request, &graph);
+    warnings.extend(resume::take_up(request.resume, unfinished.as_ref(), &packages, &mut renditions));
+    ladder::wait_for_each_other(&packages, &mut renditions);
     let runs = renditions.iter().map(RenditionPlan::last_run).max().unwrap_or(1);
     let rereads = runs > 1 || carries(&renditions);
     if rereads && !source.rereadable {
@@ -380,6 +400,8 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
         keep_damaged: request.keep_damaged,
         decoder_threads: request.decoder_threads,
         stall_timeout: request.stall_timeout,
+        resume: request.resume,
+        unfinished,
         warnings,
     };
     plan.cached_share = plan.cached_share();
@@ -428,9 +450,9 @@ impl Plan {
     fn cached_share(&self) -> Option<f64> {
         let needed = self.frame_bytes()? as f64;
         match self.cache.mode {
-            crate::cache::CacheMode::None => Some(0.0),
-            crate::cache::CacheMode::Disk => Some(1.0),
-            crate::cache::CacheMode::Ram => Some((self.cache.budget.0 as f64 / needed.max(1.0)).min(1.0)),
+            CacheMode::None => Some(0.0),
+            CacheMode::Disk | CacheMode::Raw | CacheMode::Lz4 => Some(1.0),
+            CacheMode::Auto | CacheMode::Ram => Some((self.cache.budget.0 as f64 / needed.max(1.0)).min(1.0)),
         }
     }
 }

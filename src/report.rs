@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::av::Versions;
-use crate::cache::CachePlan;
+use crate::cache::{CachePlan, SpillReport};
 use crate::frames::Damage;
 use crate::job::FirstPass;
 use crate::plan::EncoderPlan;
@@ -37,6 +37,9 @@ pub struct Report {
     pub cache: CachePlan,
     /// Frames that it kept.
     pub cached_frames: u64,
+    /// What became of those that memory had no room for; absent where there were none, or memory alone was allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spill: Option<SpillReport>,
     /// Seconds from beginning to end, with opening and planning. What the renditions would have taken one by one is not here:
     /// side by side they share decoder, caches and cores, and only running them tells (`benches/ladder.rs`).
     pub wall_seconds: f64,
@@ -84,7 +87,8 @@ pub struct RenditionReport {
     pub plan: EncoderPlan,
     /// Where the statistics of its second pass came from.
     pub first_pass: FirstPass,
-    /// The passes, in order; without a first one where its statistics came from elsewhere.
+    /// The passes, in order; without a first one where its statistics came from elsewhere, and with a second one several
+    /// times where a size was missed.
     pub passes: Vec<PassReport>,
     /// Bytes of the whole file; in a package, of the rendition's own segments.
     pub bytes: u64,
@@ -98,6 +102,9 @@ pub struct RenditionReport {
     /// How far the file is from the size aimed at, as a share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_error: Option<f64>,
+    /// Why that is more than one per cent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_missed: Option<String>,
     /// Whether the file was read back and found whole.
     pub verified: bool,
 }

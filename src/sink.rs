@@ -29,6 +29,7 @@ pub use layout::Layout;
 pub(crate) use manifest::files as files_of_package;
 pub use package::PackageSink;
 pub use place::collect_leftovers;
+pub(crate) use place::{folder_of, hidden_beside};
 pub(crate) use whole::WholeFile;
 
 /// Takes the packets of one rendition's final pass.
@@ -55,6 +56,11 @@ pub trait Sink: Send {
     /// What keeps the output from being complete; there is none then.
     fn seal(&mut self) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// Bytes of the output once it is sealed, where it knows.
+    fn sealed_bytes(&self) -> Option<u64> {
+        None
     }
 
     /// Lets the output be seen; seals it first where nobody has.

@@ -25,7 +25,7 @@ mod extent;
 mod identity;
 mod own;
 
-pub use identity::Identity;
+pub use identity::{Fingerprint, Identity};
 pub use own::{OwnFrames, Shape};
 
 /// What a plan has to know of a source before its frames are filtered.

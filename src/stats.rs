@@ -16,6 +16,9 @@ use crate::error::Error;
 use crate::plan::{PassStep, StatsUse};
 
 pub mod artefact;
+mod floor;
+
+pub(crate) use floor::Floor;
 
 /// Where a first pass puts its statistics while it runs.
 #[derive(Debug)]
@@ -201,6 +204,15 @@ impl Stats {
                 self.files.iter().map(open).collect()
             }
         }
+    }
+
+    /// How far down a second pass can come, where the encoder's statistics tell.
+    pub(crate) fn floor(&self, model: &TwoRuns) -> Option<Floor> {
+        let (Some(how), Proof::Lines(frame)) = (&model.floor, model.proof) else { return None };
+        let mut content = String::new();
+        // What cannot be read here is pass 2's to complain of.
+        self.parts().ok()?.into_iter().next()?.1.read_to_string(&mut content).ok()?;
+        floor::of(&content, how, frame)
     }
 
     /// The file for pass 2, checked to be the one that was sealed; `None` in memory.

@@ -16,7 +16,7 @@ use repass::batch::{self, BatchEvent, BatchRequest, Outcome};
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
 use repass::event::{Cancel, Event};
-use repass::job::{AudioChoice, JobRequest, RenditionRequest, Size, SubtitleChoice};
+use repass::job::{AudioChoice, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice};
 use repass::plan::Request;
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::source::Input;
@@ -366,6 +366,7 @@ fn job(input: &Path, output: &Path) -> JobRequest {
         keep_damaged: false,
         decoder_threads: None,
         enlarge: false,
+        resume: Resume::Keep,
         stall_timeout: None,
     }
 }

@@ -11,7 +11,7 @@ use repass::adapter::{self, StatsRoute};
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
 use repass::event::Cancel;
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Size, SubtitleChoice};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice};
 use repass::plan::{Passes, Request};
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::report::Report;
@@ -82,6 +82,7 @@ fn request(case: &Case, input: &Path, output: &Path, cache: CachePlan) -> JobReq
         keep_damaged: false,
         decoder_threads: None,
         enlarge: false,
+        resume: Resume::Keep,
         stall_timeout: None,
     }
 }

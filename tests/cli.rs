@@ -358,7 +358,7 @@ fn a_plan_says_everything_and_makes_no_file() {
 #[test]
 fn a_small_cache_is_told_in_the_plan_and_in_the_summary() {
     let place = Place::with_clip();
-    let job = "in.mkv -o out.mp4 -c libx264 -b 300k --cache-size 2M";
+    let job = "in.mkv -o out.mp4 -c libx264 -b 300k --cache ram --cache-size 2M";
     let planned = place.repass(&format!("plan {job}"));
     assert!(planned.stdout.contains(" MB in memory (up to 2.0 MB); the rest is decoded again"), "{planned}");
     let encoded = place.repass(&format!("encode {job}"));

@@ -11,7 +11,7 @@ use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::Error;
 use repass::event::Cancel;
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Size, SubtitleChoice};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice};
 use repass::plan::Request;
 use repass::rate::{ByteSize, Target};
 use repass::report::Report;
@@ -43,6 +43,7 @@ fn request(input: &Path, output: &Path) -> JobRequest {
         keep_damaged: false,
         decoder_threads: None,
         enlarge: false,
+        resume: Resume::Keep,
         stall_timeout: None,
     }
 }

@@ -14,7 +14,7 @@ use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
 use repass::event::Cancel;
 use repass::job::{
-    Analysis, AnalysisRequest, AudioChoice, FirstPass, Job, JobRequest, RenditionRequest, Size, SubtitleChoice,
+    Analysis, AnalysisRequest, AudioChoice, FirstPass, Job, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice,
 };
 use repass::plan::{FirstPassChoice, Passes, Request};
 use repass::rate::{BitRate, ByteSize, Target};
@@ -407,6 +407,7 @@ fn job<P: AsRef<Path>>(input: &Path, renditions: impl IntoIterator<Item = (Reque
         keep_damaged: false,
         decoder_threads: None,
         enlarge: false,
+        resume: Resume::Keep,
         stall_timeout: None,
     }
 }

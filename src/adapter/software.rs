@@ -2,8 +2,8 @@
 //! FFmpeg 5.1, 7.1 and 9.0; `vendor-notes.md` has the surprising ones.
 
 use super::{
-    Adapter, Better, Bitrate, Capping, Gop, Hdr10, Hdr10Style, Knob, Known, Library, PRESETS, PassModel, Proof,
-    Reserved, Reuse, Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor, packages,
+    Adapter, Better, Bitrate, Capping, FloorModel, Gop, Hdr10, Hdr10Style, Knob, Known, Library, PRESETS, PassModel,
+    Proof, Reserved, Reuse, Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor, packages,
 };
 
 pub(super) static ALL: &[Adapter] = &[X264, X265, VP9, AOM, SVT, VVENC];
@@ -49,11 +49,11 @@ const X264: Adapter = Adapter {
         bytes_per_frame: (111, 2),
         longest_path: PATH_MAX,
         without_route: "the linked libavcodec's libx264 has no option stats",
-        too_low: Some("requested bitrate is too low. estimated minimum is "),
         // At half the rate 0.01 to 0.14 dB and 2 to 5 % of bits below its own first pass, at a quarter 0.05 to 0.46 dB and 5 to
         // 14 % (vendor-notes.md).
         reuse: Reuse::AtOrBelow { from_percent: 25 },
         free: &[Slot::option("threads")],
+        floor: Some(&X264_FLOOR),
     }),
     threads: Threads::Context,
     always: &[],
@@ -115,10 +115,10 @@ const X265: Adapter = Adapter {
         // x265 from 4.0 on copies the name into 256 bytes, also from the AVOption.
         longest_path: 255,
         without_route: "the linked libavcodec's libx265 has neither x265-stats nor x265-params",
-        too_low: None,
         // At half the rate it lands 5 to 10 % below, at a quarter 11 to 22 % (vendor-notes.md).
         reuse: Reuse::AtOrBelow { from_percent: 75 },
         free: &[Slot { option: "x265-params", key: Some("pools") }],
+        floor: Some(&X264_FLOOR),
     }),
     // The wrapper's threads are frame threads.
     threads: Threads::Param("x265-params", "pools"),
@@ -184,9 +184,9 @@ const VP9: Adapter = Adapter {
         bytes_per_frame: (288, 0),
         longest_path: PATH_MAX,
         without_route: "the linked libvpx gives no statistics",
-        too_low: None,
         reuse: Reuse::Exact,
         free: VP9_FREE,
+        floor: None,
     }),
     threads: Threads::Context,
     always: &[Setting::option("row-mt", "1").where_there()],
@@ -236,10 +236,10 @@ const AOM: Adapter = Adapter {
         bytes_per_frame: (320, 0),
         longest_path: PATH_MAX,
         without_route: "the linked libaom gives no statistics",
-        too_low: None,
         reuse: Reuse::Exact,
         // Not cpu-used: each class has its own first pass.
         free: AOM_FREE,
+        floor: None,
     }),
     threads: Threads::Context,
     always: &[Setting::option("row-mt", "1").where_there()],
@@ -306,9 +306,9 @@ const SVT: Adapter = Adapter {
         longest_path: PATH_MAX,
         without_route: "the linked libavcodec passes no statistics to or from SVT-AV1 (its libsvtav1.c ignores the pass flags, \
                         as it does before FFmpeg 9)",
-        too_low: None,
         reuse: Reuse::No,
         free: &[Slot { option: "svtav1-params", key: Some("lp") }],
+        floor: None,
     }),
     // The wrapper ignores threads. Up to SVT-AV1 2 this is a number of processors, later a level of 1 to 6.
     threads: Threads::Param("svtav1-params", "lp"),
@@ -374,10 +374,10 @@ const VVENC: Adapter = Adapter {
         bytes_per_frame: (220, 0),
         longest_path: PATH_MAX,
         without_route: "the linked libavcodec's libvvenc has no option stats",
-        too_low: None,
         // The quantizer of the first pass comes from the bit rate; sizes shift by 5 to 15 %.
         reuse: Reuse::No,
         free: &[Slot::option("threads")],
+        floor: None,
     }),
     threads: Threads::Context,
     always: &[],
@@ -458,6 +458,9 @@ const STATS: Reserved = Reserved { option: "stats", keys: &[], why: PASSES };
 const PASSLOGFILE: Reserved = Reserved { option: "passlogfile", keys: &[], why: PASSES };
 const PASSES: &str = "the driver keeps the statistics; use --passes";
 const TARGET: &str = "use -b or --crf";
+/// x265 has x264's rate control, with its words.
+const X264_FLOOR: FloorModel =
+    FloorModel { quantizer: "q:", texture: "tex:", motion: "mv:", rest: "misc:", coarsest: 69.0 };
 const KILOBIT: u64 = 1000;
 /// Linux's and libav's longest path in bytes, without the final NUL.
 const PATH_MAX: usize = 4095;

@@ -6,7 +6,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Display, Path, PathBuf};
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -14,9 +13,10 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use crate::av::muxer::Container;
 use crate::av::versions;
 use crate::cache::{CacheMode, CachePlan};
-use crate::job::JobRequest;
+use crate::job::{JobRequest, Resume};
 use crate::rate::ByteSize;
 use crate::sink::files_of_package;
+use crate::source::Fingerprint;
 
 /// The journal of one folder.
 pub(super) struct Journal {
@@ -26,19 +26,9 @@ pub(super) struct Journal {
 /// One job that was done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Line {
-    input: Identity,
+    input: Fingerprint,
     request: String,
     outputs: Vec<Written>,
-}
-
-/// What a source is known by.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
-    bytes: u64,
-    /// Nanoseconds since 1970.
-    modified: Option<u64>,
-    /// Hash of the first and last part.
-    ends: String,
 }
 
 /// A file that was written.
@@ -61,7 +51,7 @@ impl Journal {
     }
 
     /// Whether the job was done of this very source, and its outputs are as they were written.
-    pub(super) fn has(&self, job: &JobRequest, input: &Identity) -> bool {
+    pub(super) fn has(&self, job: &JobRequest, input: &Fingerprint) -> bool {
         let Ok(text) = fs::read(&self.path) else { return false };
         let request = fingerprint(job);
         // Whatever is not a line of ours, for instance one that a crash cut short, says nothing.
@@ -71,7 +61,7 @@ impl Journal {
     }
 
     /// Notes that the job was done.
-    pub(super) fn add(&self, job: &JobRequest, input: &Identity) -> io::Result<()> {
+    pub(super) fn add(&self, job: &JobRequest, input: &Fingerprint) -> io::Result<()> {
         let line = Line { input: input.clone(), request: fingerprint(job), outputs: outputs(job)? };
         // In one piece, for others may be writing too; and on a line of its own, whatever a crash left before it.
         let start = if self.is_torn() { "\n" } else { "" };
@@ -92,32 +82,14 @@ impl Journal {
     }
 }
 
-impl Identity {
-    /// `None` for what is no file, or cannot be read.
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        let mut file = File::open(path).ok()?;
-        let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
-        let bytes = metadata.len();
-        let mut hash = Xxh3::new();
-        for start in [0, bytes.saturating_sub(END)] {
-            file.seek(SeekFrom::Start(start)).ok()?;
-            let mut end = Vec::new();
-            (&mut file).take(END).read_to_end(&mut end).ok()?;
-            hash.update(&end);
-        }
-        let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
-        let modified = metadata.modified().ok().and_then(since).map(|since| since.as_nanos() as u64);
-        Some(Identity { bytes, modified, ends: format!("{:016x}", hash.digest()) })
-    }
-}
-
 /// Everything that decides what comes out, as one hash: the request, and the versions that carry it out. Not where frames
-/// wait meanwhile, by how many threads they are decoded, nor whether a file may be replaced.
+/// wait meanwhile, by how many threads they are decoded, whether a file may be replaced, nor what an earlier run has done of it.
 fn fingerprint(job: &JobRequest) -> String {
     let mut job = job.clone();
     job.cache = CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None };
     job.input.path = PathBuf::new();
     job.decoder_threads = None;
+    job.resume = Resume::default();
     for rendition in &mut job.renditions {
         rendition.overwrite = false;
         rendition.output = rendition.output.file_name().map(PathBuf::from).unwrap_or_default();
@@ -162,25 +134,3 @@ fn written(path: &Path) -> io::Result<Written> {
 }
 
 const NAME: &str = ".repass-journal.jsonl";
-/// Bytes at either end of a source that are hashed: headers are at one of them.
-const END: u64 = 1 << 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_source_is_known_by_size_time_and_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("in");
-        fs::write(&path, vec![1; 200_000]).unwrap();
-        let before = Identity::of(&path).unwrap();
-        assert_eq!(Identity::of(&path), Some(before.clone()));
-        let mut changed = vec![1; 200_000];
-        changed[199_999] = 2;
-        fs::write(&path, changed).unwrap();
-        assert_ne!(Identity::of(&path).unwrap().ends, before.ends);
-        assert_eq!(Identity::of(folder.path()), None);
-        assert_eq!(Identity::of(Path::new("-")), None);
-    }
-}

@@ -11,7 +11,7 @@ use crate::bench::record::{Aim, Cell, Mode, Unavailable};
 use crate::cache::{CacheMode, CachePlan};
 use crate::error::{Error, Refusal};
 use crate::event::Cancel;
-use crate::job::{AudioChoice, Job, JobRequest, Plan, RenditionRequest, SubtitleChoice};
+use crate::job::{AudioChoice, Job, JobRequest, Plan, RenditionRequest, Resume, SubtitleChoice};
 use crate::plan::{OnUnsupported, Passes, Request};
 use crate::probe::open_device;
 use crate::rate::{BitRate, ByteSize, Seconds, Target};
@@ -199,6 +199,8 @@ impl Planning<'_> {
             cache: CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None },
             decoder_threads: Some(self.request.threads),
             stall_timeout: Some(STALL),
+            // A bench has a journal of its own, and this one would be in the times.
+            resume: Resume::Never,
             ..JobRequest::new(self.input.clone())
         };
         Ok(Square { cell, plan: Job::prepare(&job, self.cancel)?.into_plan(), turn })

@@ -10,7 +10,7 @@ use repass::adapter;
 use repass::cache::{CacheMode, CachePlan, default_budget};
 use repass::error::Error;
 use repass::job::{
-    AnalysisRequest, AudioChoice, JobRequest, RenditionRequest, Size, SubtitleChoice, tells_renditions_apart,
+    AnalysisRequest, AudioChoice, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice, tells_renditions_apart,
 };
 use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request};
 use repass::rate::{BitRate, ByteSize, Cap, GopLength, Seconds, Target};
@@ -346,14 +346,16 @@ struct PassArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Several files")]
+#[command(next_help_heading = "Several files, and several runs")]
 pub(crate) struct BatchArgs {
     /// How many files to work on at a time; they share --cache-size, --threads and
     /// --decoder-threads [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
 
-    /// Skip files that an earlier run has done, going by its journal (.repass-journal.jsonl, beside the outputs)
+    /// Go on after an interruption: skip files that an earlier run has done, going by its journal (.repass-journal.jsonl,
+    /// beside the outputs), and do not repeat a first pass that it has finished. Those are kept beside the output until it is
+    /// done; with this, also when the run is stopped or fails
     #[arg(long)]
     pub(crate) resume: bool,
 }
@@ -373,15 +375,15 @@ struct StreamArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cache (frames between two passes)")]
 struct CacheArgs {
-    /// Keep frames in memory; there and in a temporary file; or nowhere, and decode for every pass
-    #[arg(long, value_name = "WHERE", default_value = "ram")]
+    /// Where to keep frames
+    #[arg(long, value_name = "WHERE", default_value = "auto")]
     cache: Where,
 
     /// Memory for frames in bytes (4G, 512Mi) [default: half of what is free]
     #[arg(long, value_name = "BYTES", value_parser = byte_size)]
     cache_size: Option<ByteSize>,
 
-    /// Folder of the temporary file of --cache disk [default: the system's]
+    /// Folder of the temporary file; best a fast disk with room [default: the system's]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     spill_dir: Option<PathBuf>,
 }
@@ -464,8 +466,17 @@ enum Subs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Where {
+    /// In memory; what does not fit in a temporary file or decoded again, as is measured to be faster
+    Auto,
+    /// In memory; what does not fit is decoded again
     Ram,
+    /// In memory and a temporary file, there raw or packed, as is measured to be faster
     Disk,
+    /// In memory and a temporary file, there raw
+    Raw,
+    /// In memory and a temporary file, there packed by LZ4
+    Lz4,
+    /// Nowhere: decode for every pass
     None,
 }
 
@@ -516,6 +527,7 @@ impl EncodeArgs {
             decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
             stall_timeout: Some(self.output.stall_timeout).filter(|limit| limit.0 > 0.0),
             enlarge: asked.enlarge || self.target.allow_upscale,
+            resume: if self.batch.resume { Resume::TakeUp } else { Resume::Keep },
             ..JobRequest::new(input)
         })
     }
@@ -642,8 +654,11 @@ impl CapArgs {
 impl CacheArgs {
     fn plan(&self) -> CachePlan {
         let mode = match self.cache {
+            Where::Auto => CacheMode::Auto,
             Where::Ram => CacheMode::Ram,
             Where::Disk => CacheMode::Disk,
+            Where::Raw => CacheMode::Raw,
+            Where::Lz4 => CacheMode::Lz4,
             Where::None => CacheMode::None,
         };
         let budget = self.cache_size.unwrap_or_else(default_budget);
@@ -802,7 +817,7 @@ Exit codes:
   0    done and verified
   1    anything not listed here
   2    bad usage
-  3    refused by the plan, before anything ran
+  3    refused by the plan, before anything ran; or a size or bit rate that the first pass shows to be too low
   4    the input is unreadable or damaged
   5    the encoder or libav failed
   6    writing failed: disk full, no permission

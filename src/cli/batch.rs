@@ -19,6 +19,7 @@ use repass::report::Report;
 
 use super::args::EncodeArgs;
 use super::progress::{Progress, Screen, Work, bar};
+use super::summary::first_pass;
 use super::text::{Page, counted, deviation, lasting};
 use super::{Cli, print_json};
 
@@ -155,6 +156,9 @@ fn done(page: &mut Page, report: &Report) {
         }
         facts.push_str(&format!(", {} in {}", counted(report.frames, "frame"), lasting(report.wall_seconds)));
         page.path("done", &rendition.output, &facts);
+        if let Some(elsewhere) = first_pass(rendition, report) {
+            page.row("pass 1", &elsewhere);
+        }
     }
     report.warnings.iter().for_each(|warning| page.row("", &format!("warning: {warning}")));
 }

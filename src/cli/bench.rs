@@ -172,7 +172,8 @@ impl BenchArgs {
             threads: self.threads.unwrap_or(cpus),
             options: self.opt.clone(),
             cache: CachePlan {
-                mode: CacheMode::Disk,
+                // Packing would be in the times.
+                mode: CacheMode::Raw,
                 budget: self.cache_size.unwrap_or_else(default_budget),
                 spill_dir: self.spill_dir.clone(),
             },

@@ -34,8 +34,11 @@ impl Eta {
         Eta { runs: vec![run; usize::from(runs.max(1))], current: 0 }
     }
 
-    /// A run begins, counted from 1; all before it are done.
+    /// A run begins, counted from 1; all before it are done. There may be more than was planned.
     pub(crate) fn begin(&mut self, run: u8) {
+        let total = self.runs.iter().find_map(Run::total);
+        let lane = Lane { total, ..Lane::default() };
+        self.runs.resize(self.runs.len().max(usize::from(run)), Run { lanes: vec![(usize::MAX, lane)], done: false });
         self.current = usize::from(run).saturating_sub(1).min(self.runs.len() - 1);
         self.runs.iter_mut().take(self.current).for_each(|earlier| earlier.done = true);
     }

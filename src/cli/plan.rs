@@ -49,6 +49,7 @@ fn first_pass(plan: &Plan, rendition: &RenditionPlan) -> Option<String> {
         FirstPass::Another { rendition } => {
             Some(format!("not run: that of {} serves this output too", name(*rendition)?))
         }
+        FirstPass::Kept { resumed: true, .. } => Some("not run: an earlier run of this job has finished it".to_owned()),
         FirstPass::Kept { stats, .. } => Some(format!("not run: its statistics are in {}", stats.display())),
         FirstPass::Own => {
             let serves = |other: &&RenditionPlan| {
@@ -187,15 +188,31 @@ fn cache(plan: &Plan) -> String {
         return "not needed for one pass".to_owned();
     }
     let budget = plan.cache.budget;
+    let file = format!("a temporary file in {}", plan.cache.spill_folder().display());
     let of = plan.frame_bytes().map_or_else(|| "frames".to_owned(), |bytes| ByteSize(bytes).to_string());
     match (plan.cache.mode, plan.cached_share) {
         (CacheMode::None, _) => "none: every pass decodes".to_owned(),
-        (CacheMode::Disk, _) => format!("{of}: up to {budget} in memory, the rest in a temporary file"),
-        (CacheMode::Ram, None) => format!("up to {budget} of frames in memory; what does not fit is decoded again"),
-        (CacheMode::Ram, Some(share)) if share < 1.0 => {
-            format!("keeps about {} of {of} in memory (up to {budget}); the rest is decoded again", percent(share))
+        (CacheMode::Disk, _) => {
+            format!("{of}: up to {budget} in memory, the rest in {file}, raw or packed as is measured to be faster")
         }
-        (CacheMode::Ram, Some(_)) => format!("keeps all of {of} in memory (up to {budget}); decodes once"),
+        (CacheMode::Raw, _) => format!("{of}: up to {budget} in memory, the rest in {file}"),
+        (CacheMode::Lz4, _) => format!("{of}: up to {budget} in memory, the rest in {file}, packed by LZ4"),
+        (CacheMode::Ram | CacheMode::Auto, Some(share)) if share >= 1.0 => {
+            format!("keeps all of {of} in memory (up to {budget}); decodes once")
+        }
+        (mode, share) => {
+            let what = match share {
+                Some(share) => format!("keeps about {} of {of} in memory (up to {budget})", percent(share)),
+                None => format!("up to {budget} of frames in memory"),
+            };
+            match mode {
+                CacheMode::Auto => format!(
+                    "{what}; the rest goes to {file} (half of what is free there at most) or is decoded again, as is \
+                     measured to be faster when memory is full"
+                ),
+                _ => format!("{what}; the rest is decoded again"),
+            }
+        }
     }
 }
 

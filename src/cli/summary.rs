@@ -1,7 +1,7 @@
 //! What was done, for people: the last lines of `repass encode`.
 
 use repass::av::Versions;
-use repass::cache::CacheMode;
+use repass::cache::{CacheMode, Measured, Packing, SpillReport};
 use repass::job::FirstPass;
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::report::{AnalysisReport, PassReport, RenditionReport, Report};
@@ -26,11 +26,17 @@ pub(crate) fn summary(report: &Report, with_warnings: bool) -> Page {
         page.row("video", &rate(rendition));
         if let (Target::Size(size), Some(error)) = (rendition.plan.target, rendition.size_error) {
             page.row("size", &format!("{} of {size} ({})", ByteSize(rendition.bytes), deviation(error)));
+            if let Some(why) = &rendition.size_missed {
+                page.row("", why);
+            }
         }
         page.row("verified", &verified(rendition));
     }
     if report.runs.len() > 1 {
         page.row("cache", &cache(report));
+        if let Some(measured) = measured(report) {
+            page.row("", &measured);
+        }
     }
     if let Some(damage) = &report.damage {
         page.row("damaged", &format!("{damage}; kept because --keep-damaged was given"));
@@ -67,10 +73,11 @@ pub(crate) fn analysis(report: &AnalysisReport, with_warnings: bool) -> Page {
 }
 
 /// Where a first pass was that was not the rendition's own.
-fn first_pass(rendition: &RenditionReport, report: &Report) -> Option<String> {
+pub(super) fn first_pass(rendition: &RenditionReport, report: &Report) -> Option<String> {
     match &rendition.first_pass {
         FirstPass::Own => None,
         FirstPass::Another { rendition } => Some(format!("that of {}", report.renditions.get(*rendition)?.name)),
+        FirstPass::Kept { resumed: true, .. } => Some("not run again: finished by an earlier run".to_owned()),
         FirstPass::Kept { stats, .. } => Some(format!("kept in {}", stats.display())),
     }
 }
@@ -119,13 +126,35 @@ fn verified(rendition: &RenditionReport) -> String {
 }
 
 fn cache(report: &Report) -> String {
-    let share = report.cached_frames as f64 / report.frames.max(1) as f64;
-    let kept = format!("{} of {} kept ({})", report.cached_frames, counted(report.frames, "frame"), percent(share));
-    match report.cache.mode {
-        CacheMode::None => "none: every pass decoded".to_owned(),
-        _ if report.cached_frames < report.frames => format!("{kept}; the rest was decoded again"),
-        _ => kept,
+    if report.cache.mode == CacheMode::None {
+        return "none: every pass decoded".to_owned();
     }
+    let share = report.cached_frames as f64 / report.frames.max(1) as f64;
+    let mut text = format!("{} of {} kept ({})", report.cached_frames, counted(report.frames, "frame"), percent(share));
+    if let Some(SpillReport { packing: Some(packing), frames, bytes, .. }) = &report.spill {
+        let packed = if *packing == Packing::Lz4 { ", packed by LZ4" } else { "" };
+        text.push_str(&format!(", {frames} of them in a temporary file ({}{packed})", ByteSize(*bytes)));
+    }
+    if report.cached_frames < report.frames {
+        text.push_str("; the rest was decoded again");
+    }
+    text
+}
+
+/// The figures by which frames went to a file or not.
+fn measured(report: &Report) -> Option<String> {
+    let spill = report.spill.as_ref()?;
+    let Measured { write_bps, read_bps, raw_seconds, lz4_seconds, packed_share, decode_seconds, .. } = spill.measured?;
+    let again = decode_seconds.map(|again| format!(", made again {:.2} ms", again * 1e3)).unwrap_or_default();
+    Some(format!(
+        "per frame: in a file {:.2} ms, packed {:.2} ms (to {}){again}; {} takes {:.0} MB/s and gives {:.0} MB/s",
+        raw_seconds * 1e3,
+        lz4_seconds * 1e3,
+        percent(packed_share),
+        spill.folder.display(),
+        write_bps / 1e6,
+        read_bps / 1e6,
+    ))
 }
 
 fn total(report: &Report) -> String {

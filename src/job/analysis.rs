@@ -9,15 +9,15 @@ use crate::av::versions;
 use crate::cache::{CacheMode, CachePlan};
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
-use crate::frames::{FrameList, FrameSource};
+use crate::frames::FrameList;
 use crate::job::run::{self, Usage};
-use crate::job::{AudioChoice, Job, JobRequest, Picture, Plan, RenditionRequest, Size, SubtitleChoice};
+use crate::job::{AudioChoice, Job, JobRequest, Plan, RenditionRequest, Resume, Size, SubtitleChoice, first_pass};
 use crate::plan::{FirstPassChoice, FirstPassOf, Passes, Request};
 use crate::rate::{ByteSize, GopLength, Seconds, Target};
 use crate::report::AnalysisReport;
 use crate::sink::WholeFile;
 use crate::source::Input;
-use crate::stats::artefact::{self, Header};
+use crate::stats::artefact;
 use crate::stats::collect_leftovers;
 
 /// What is asked for: one source, one encoder, and where its statistics are to be kept.
@@ -89,7 +89,7 @@ impl Analysis {
         source.prime()?;
         let mut list = FrameList::default();
         let stats = run::first_pass(&plan, source.as_mut(), &mut list, &cancel, &mut observe)?;
-        let header = header(&plan, source.as_ref(), &list);
+        let header = first_pass::header(&plan, rendition, source.as_ref(), &list);
         let bytes = artefact::write(file, header.clone(), &list, &stats)?;
         let mut warnings = plan.warnings.clone();
         warnings.extend(source.warnings());
@@ -135,32 +135,7 @@ impl AnalysisRequest {
             decoder_threads: self.decoder_threads,
             enlarge: self.enlarge,
             stall_timeout: self.stall_timeout,
+            resume: Resume::Never,
         }
-    }
-}
-
-/// What the statistics are of.
-fn header(plan: &Plan, source: &dyn FrameSource, list: &FrameList) -> Header {
-    let encoder = &plan.renditions[0].encoder;
-    let versions = versions();
-    let Picture { width, height, pixel_format } = plan.pictures[0].clone();
-    Header {
-        encoder: encoder.encoder.to_owned(),
-        row: encoder.row,
-        libavcodec: versions.libavcodec,
-        ffmpeg: versions.ffmpeg,
-        library: encoder.library.clone(),
-        target: encoder.target.to_string(),
-        settings: encoder.steps.first().map(|step| step.settings.clone()).unwrap_or_default(),
-        forced_keyframes: encoder.forced_keyframes,
-        width,
-        height,
-        pixel_format,
-        time_base: source.time_base(),
-        frame_rate: source.frame_rate(),
-        frames: list.len() as u64,
-        frames_hash: format!("{:016x}", list.hash()),
-        source: plan.input.path.display().to_string(),
-        parts: Vec::new(),
     }
 }

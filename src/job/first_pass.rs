@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::adapter::{PassModel, Reuse};
+use crate::av::versions;
 use crate::error::{Error, Refusal};
-use crate::frames::FrameSource;
-use crate::job::{Plan, RenditionPlan};
+use crate::frames::{FrameList, FrameSource};
+use crate::job::{Picture, Plan, RenditionPlan};
 use crate::plan::{FirstPassChoice, FirstPassOf, PlannedSetting, differences};
 use crate::rate::{BitRate, Target};
 use crate::source::DecodedFile;
-use crate::stats::artefact::Artefact;
+use crate::stats::artefact::{Artefact, Header};
 use crate::timing::Clock;
 
 /// Where the statistics of a second pass come from.
@@ -28,12 +29,14 @@ pub enum FirstPass {
         /// That rendition's index.
         rendition: usize,
     },
-    /// A file, kept by an [`crate::job::Analysis`].
+    /// A file, kept by an [`crate::job::Analysis`], or by a job that did not come to its end.
     Kept {
         /// The file.
         stats: PathBuf,
         /// Its checksum when the plan was made, in hexadecimal.
         checksum: String,
+        /// Whether it is of an earlier run of this very job.
+        resumed: bool,
     },
 }
 
@@ -52,7 +55,8 @@ pub(super) fn take_kept(choices: &[&FirstPassChoice], renditions: &mut [Renditio
                 let file = path.display();
                 warnings.push(format!("{name} uses the first pass in {file}, made for {made_for}: {DIFFERS}"));
             }
-            rendition.first_pass = FirstPass::Kept { stats: path.clone(), checksum: artefact.checksum() };
+            rendition.first_pass =
+                FirstPass::Kept { stats: path.clone(), checksum: artefact.checksum(), resumed: false };
         }
     }
     Ok(warnings)
@@ -78,8 +82,7 @@ pub(super) fn share(choices: &[&FirstPassChoice], renditions: &mut [RenditionPla
 /// Whether the first pass of `leader` gives statistics that `other` can take.
 fn serves(leader: &RenditionPlan, other: &RenditionPlan) -> bool {
     // A size target measures the other streams during its own first pass.
-    let too_late = leader.first_run > other.first_run;
-    if matches!(other.encoder.target, Target::Size(_)) || leader.branch != other.branch || too_late {
+    if matches!(other.encoder.target, Target::Size(_)) || leader.branch != other.branch {
         return false;
     }
     let (Some(made), Some(wanted)) = (leader.encoder.steps.first(), FirstPassOf::plan(&other.encoder, other.adapter))
@@ -144,7 +147,8 @@ fn kept(path: &Path, rendition: &RenditionPlan) -> Result<Artefact, Error> {
 /// What can be known of the source before anything runs: its rate, and its first frame.
 pub(super) fn check_source(plan: &Plan, file: &mut DecodedFile) -> Result<(), Error> {
     for rendition in &plan.renditions {
-        let FirstPass::Kept { stats, .. } = &rendition.first_pass else { continue };
+        // A journal is known to be of this source, and a later difference ends the run before the encoder has seen it.
+        let FirstPass::Kept { stats, resumed: false, .. } = &rendition.first_pass else { continue };
         file.prime()?;
         let Some(frames) = file.first_frames() else { return Ok(()) };
         let frame = &frames[rendition.branch];
@@ -161,6 +165,33 @@ pub(super) fn check_source(plan: &Plan, file: &mut DecodedFile) -> Result<(), Er
         }
     }
     Ok(())
+}
+
+/// What a first pass was of.
+pub(super) fn header(plan: &Plan, rendition: &RenditionPlan, source: &dyn FrameSource, list: &FrameList) -> Header {
+    let encoder = &rendition.encoder;
+    let versions = versions();
+    let Picture { width, height, pixel_format } = plan.pictures[rendition.branch].clone();
+    Header {
+        encoder: encoder.encoder.to_owned(),
+        row: encoder.row,
+        libavcodec: versions.libavcodec,
+        ffmpeg: versions.ffmpeg,
+        library: encoder.library.clone(),
+        target: encoder.target.to_string(),
+        settings: encoder.steps.first().map(|step| step.settings.clone()).unwrap_or_default(),
+        forced_keyframes: encoder.forced_keyframes,
+        width,
+        height,
+        pixel_format,
+        time_base: source.time_base(),
+        frame_rate: source.frame_rate(),
+        frames: list.len() as u64,
+        frames_hash: format!("{:016x}", list.hash()),
+        source: plan.input.path.display().to_string(),
+        parts: Vec::new(),
+        unfinished: None,
+    }
 }
 
 const DIFFERS: &str = "the result differs a little from one with a first pass of its own";

@@ -3,7 +3,7 @@
 //! Invariant: every job over a footage sees the same frames, and none of them decodes.
 
 use crate::av::frame::Frame;
-use crate::cache::{CachePlan, FrameCache};
+use crate::cache::{CacheMode, CachePlan, FrameCache};
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::frames::FrameList;
@@ -44,6 +44,9 @@ impl Footage {
             }
         }
         let branches = graph.branches.clone();
+        // Decoding again is none of its ways.
+        let mode = if cache.mode == CacheMode::Auto { CacheMode::Disk } else { cache.mode };
+        let cache = CachePlan { mode, ..cache };
         // A footage that stalls is stopped alone.
         let cancel = &cancel.child();
         let mut source = DecodedFile::open(first.input.clone(), first.decoder_threads, cancel)?;

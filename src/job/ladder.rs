@@ -131,6 +131,7 @@ impl<'j> Ladder<'j> {
             first_run: 1,
             encoder,
             first_pass: FirstPass::Own,
+            journal: None,
             streams,
             mux_options: request.mux_options.clone(),
             adapter,
@@ -163,11 +164,11 @@ impl<'j> Ladder<'j> {
         filtered.unwrap_or(self.timing.rate).value()
     }
 
-    /// Puts renditions with the same manifest together, and lets those with fewer passes wait for the others.
+    /// Puts renditions with the same manifest together.
     pub(super) fn packages(
         &self,
         requests: &[(&RenditionRequest, Scaled)],
-        renditions: &mut [RenditionPlan],
+        renditions: &[RenditionPlan],
     ) -> Result<Vec<PackagePlan>, Refusal> {
         let mut packages: Vec<PackagePlan> = Vec::new();
         for (index, (rendition, (request, _))) in renditions.iter().zip(requests).enumerate() {
@@ -185,12 +186,6 @@ impl<'j> Ladder<'j> {
                 segment_seconds: f64::from(gop_frames) / self.frame_rate(),
                 by_default: request.gop.is_none(),
             });
-        }
-        for package in &packages {
-            let last = package.renditions.iter().map(|index| renditions[*index].last_run()).max().unwrap_or(1);
-            for index in &package.renditions {
-                renditions[*index].first_run += last - renditions[*index].last_run();
-            }
         }
         Ok(packages)
     }
@@ -249,6 +244,16 @@ impl<'j> Ladder<'j> {
             cut = true;
         }
         Ok(cut)
+    }
+}
+
+/// Lets the renditions of a package that have fewer passes to run wait for the others, so that all end in one run.
+pub(super) fn wait_for_each_other(packages: &[PackagePlan], renditions: &mut [RenditionPlan]) {
+    for package in packages {
+        let last = package.renditions.iter().map(|index| renditions[*index].last_run()).max().unwrap_or(1);
+        for index in &package.renditions {
+            renditions[*index].first_run += last - renditions[*index].last_run();
+        }
     }
 }
 
@@ -322,7 +327,8 @@ fn provisional(
     let others = size::Others { packets: 0, bytes: (others * seconds / 8.0) as u64 };
     let frames = (seconds * timing.rate.value()) as u64;
     let overhead = size::Overhead::of(container.name());
-    Ok(size::video_rate(size, others, overhead, frames, seconds, least_rate(adapter))?)
+    let least = size::Least::of_any(least_rate(adapter));
+    Ok(size::video_rate(size, others, overhead, frames, seconds, least)?)
 }
 
 /// The length of a segment where nobody says: what HLS and DASH players are used to, and short enough to switch soon.

@@ -11,7 +11,8 @@ use crate::cache::{CacheMode, CachePlan, FrameCache, has_room, needed_beside};
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::frames::{Damage, FrameList, FrameSource};
-use crate::job::size::{self, Overhead};
+use crate::job::resume::Journals;
+use crate::job::size::{self, Least, Others, Overhead, Tried};
 use crate::job::{FirstPass, Plan, RenditionPlan, least_rate};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::feed::Analysed;
@@ -40,6 +41,8 @@ struct Progress {
     on_grid: bool,
     /// The bit rate of a size target, once measured.
     rate: Option<BitRate>,
+    /// What second passes towards it came to.
+    tried: Vec<Tried>,
 }
 
 /// What of an output is a rendition's.
@@ -95,11 +98,29 @@ pub(super) fn run_over(
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
+    let mut journals = Journals::of(plan, |rendition| sinks[rendition].is_none());
+    let done = every_pass(plan, opened, sinks, keep, &mut journals, began, cancel, observe);
+    journals.end(&done);
+    done
+}
+
+#[expect(clippy::too_many_arguments, reason = "what holds for a job, and what it leaves behind")]
+fn every_pass(
+    plan: &Plan,
+    opened: &mut Opened,
+    sinks: Sinks,
+    keep: &dyn Fn(u8) -> Vec<bool>,
+    journals: &mut Journals,
+    began: &Usage,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+) -> Result<Report, Error> {
     let Opened { source, cache, list } = opened;
     let source = source.as_mut();
     if plan.reads_unwritten_memory() {
         zero_fresh_memory();
     }
+    let files: Vec<bool> = sinks.iter().map(Option::is_none).collect();
     let mut targets = targets(plan, sinks, cancel)?;
     let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
     // A footage has its list, and its source is at its end.
@@ -109,28 +130,77 @@ pub(super) fn run_over(
     let analysed = open_kept(plan, source, list, &mut progress)?;
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
+    let mut more = 0;
     for number in 1..=plan.runs {
-        observe(Event::Run { run: number, of: plan.runs });
-        source.unchanged()?;
-        let lanes = lanes(plan, number, source, list, &progress, cancel)?;
-        let outputs = outputs(plan, number, &mut targets, source, cancel)?;
-        let usage = Usage::now();
-        let terms = terms(plan, keep(number), &analysed, cancel);
-        let result = run_pipeline(source, cache, list, lanes, outputs, &terms, observe)?;
-        for warning in source.warnings() {
-            observe(Event::Warning { text: warning.clone() });
-            warnings.push(warning);
-        }
-        runs.push(run_report(number, &result.feeding, &usage));
-        for lane in result.lanes {
-            take(plan, number, lane, &mut progress, list, source)?;
-        }
-        // Only now, when every output of the run is complete and proven, is any of them seen.
-        for output in result.outputs {
-            publish(output, &mut progress)?;
+        let mut left: Vec<usize> = (0..plan.renditions.len()).collect();
+        while !left.is_empty() {
+            observe(Event::Run { run: number + more, of: plan.runs + more });
+            source.unchanged()?;
+            let lanes = lanes(plan, number, &left, source, list, &progress, cancel)?;
+            let outputs = outputs(plan, number, &mut targets, source, cancel)?;
+            let usage = Usage::now();
+            let terms = terms(plan, keep(number), &analysed, cancel);
+            let result = run_pipeline(source, cache, list, lanes, outputs, &terms, observe)?;
+            for warning in source.warnings() {
+                observe(Event::Warning { text: warning.clone() });
+                warnings.push(warning);
+            }
+            runs.push(run_report(number + more, &result.feeding, &usage));
+            for lane in result.lanes {
+                let index = lane.rendition;
+                take(plan, number, lane, &mut progress, list, source)?;
+                if let Err(error) = keep_first_pass(plan, number, index, journals, &progress[index], list, source) {
+                    let text = format!("the first pass cannot be kept for --resume: {error}");
+                    observe(Event::Warning { text: text.clone() });
+                    warnings.push(text);
+                }
+            }
+            left.clear();
+            // Only now, when every output of the run is complete and proven, is any of them seen.
+            for output in result.outputs {
+                let index = output.renditions[0];
+                match missed(&plan.renditions[index], &output, files[index], &mut progress[index]) {
+                    Some(rate) => {
+                        progress[index].rate = Some(rate);
+                        drop(output);
+                        targets.push(target(plan, index, None, cancel)?);
+                        left.push(index);
+                    }
+                    None => publish(output, &mut progress)?,
+                }
+            }
+            more += u8::from(!left.is_empty());
         }
     }
     finish(plan, source, cache, list, progress, runs, warnings, began)
+}
+
+/// The bit rate with which a second pass is run again, because the output missed its size by more than is promised; only
+/// where the output is a file of ours.
+fn missed(rendition: &RenditionPlan, output: &OutputResult, is_file: bool, progress: &mut Progress) -> Option<BitRate> {
+    let (rate::Target::Size(size), true) = (rendition.encoder.target, may_miss(rendition) && is_file) else {
+        return None;
+    };
+    let (rate, video) = (progress.rate?, progress.passes.last()?.bytes);
+    progress.tried.push(Tried { rate, video, made: output.sink.sealed_bytes()? });
+    size::corrected(size, &progress.tried).filter(|rate| *rate >= least_rate(rendition.adapter))
+}
+
+/// A first pass that has just been proven is kept, so that a crash does not cost it.
+fn keep_first_pass(
+    plan: &Plan,
+    run: u8,
+    index: usize,
+    journals: &mut Journals,
+    progress: &Progress,
+    list: &FrameList,
+    source: &dyn FrameSource,
+) -> Result<(), Error> {
+    let rendition = &plan.renditions[index];
+    let writes = rendition.step_in(run).is_some_and(|step| matches!(step.stats, StatsUse::Write(_)));
+    let (true, Some(stats)) = (writes, &progress.stats) else { return Ok(()) };
+    let others = progress.others.map(|tally| tally.others).unwrap_or_default();
+    journals.keep(plan, rendition, source, list, stats, others)
 }
 
 /// Lets an output be seen.
@@ -156,7 +226,7 @@ pub(super) fn first_pass(
     if plan.reads_unwritten_memory() {
         zero_fresh_memory();
     }
-    let lanes = lanes(plan, 1, source, list, &[Progress::default()], cancel)?;
+    let lanes = lanes(plan, 1, &[0], source, list, &[Progress::default()], cancel)?;
     let mut cache = FrameCache::new(CachePlan { mode: CacheMode::None, ..plan.cache.clone() });
     let terms = terms(plan, vec![false; plan.graph.branches.len()], &[], cancel);
     observe(Event::Run { run: 1, of: 1 });
@@ -184,7 +254,7 @@ fn open_kept(
 ) -> Result<Vec<Analysed>, Error> {
     let mut analysed = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
-        let (FirstPass::Kept { stats, checksum }, PassModel::TwoRuns(model)) =
+        let (FirstPass::Kept { stats, checksum, resumed }, PassModel::TwoRuns(model)) =
             (&rendition.first_pass, &rendition.adapter.passes)
         else {
             continue;
@@ -200,23 +270,30 @@ fn open_kept(
         let same_ticks = artefact.header().time_base == source.time_base();
         let times = OutputTimes::new(source.time_base(), source.frame_rate());
         progress.on_grid = same_ticks && times.is_none_or(|times| artefact.frames().is_on_grid(&times));
-        analysed.push(Analysed { branch: rendition.branch, same_ticks, artefact });
+        if let (true, Some(then)) = (*resumed, &artefact.header().unfinished) {
+            let others = Others { packets: then.other_packets, bytes: then.other_bytes };
+            progress.rate = rate_for_size(rendition, others, progress.stats.as_ref(), artefact.frames(), source)?;
+        }
+        // A job keeps the frames of all its branches together.
+        let branch = (!resumed).then_some(rendition.branch);
+        analysed.push(Analysed { branch, same_ticks, artefact });
     }
     Ok(analysed)
 }
 
-/// The renditions that have a pass left, set up for it.
+/// Those of `renditions` that have a pass in this run, set up for it.
 fn lanes(
     plan: &Plan,
     run: u8,
+    renditions: &[usize],
     source: &dyn FrameSource,
     list: &FrameList,
     progress: &[Progress],
     cancel: &Cancel,
 ) -> Result<Vec<Lane>, Error> {
     let mut lanes = Vec::new();
-    for (index, rendition) in plan.renditions.iter().enumerate() {
-        let Some(step) = rendition.step_in(run) else { continue };
+    for index in renditions.iter().copied() {
+        let Some(step) = plan.renditions[index].step_in(run) else { continue };
         lanes.push(lane(plan, index, step, source, list, progress, cancel)?);
     }
     Ok(lanes)
@@ -224,22 +301,23 @@ fn lanes(
 
 /// For each branch of the graph, whether a later run encodes it.
 fn wanted_after(plan: &Plan, run: u8) -> Vec<bool> {
-    let wanted =
-        |branch| plan.renditions.iter().any(|rendition| rendition.branch == branch && rendition.last_run() > run);
+    let later =
+        |rendition: &RenditionPlan| rendition.last_run() > run || rendition.last_run() == run && may_miss(rendition);
+    let wanted = |branch| plan.renditions.iter().any(|rendition| rendition.branch == branch && later(rendition));
     (0..plan.graph.branches.len()).map(wanted).collect()
+}
+
+/// Whether its last pass may be run again, to come nearer to a size.
+fn may_miss(rendition: &RenditionPlan) -> bool {
+    matches!(rendition.encoder.target, rate::Target::Size(_)) && rendition.encoder.two_pass()
 }
 
 /// All files and packages of a plan, and what the caller takes instead of a file.
 fn targets(plan: &Plan, mut sinks: Sinks, cancel: &Cancel) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
     let in_package = |index: &usize| plan.packages.iter().any(|package| package.renditions.contains(index));
-    for (index, rendition) in plan.renditions.iter().enumerate().filter(|(index, _)| !in_package(index)) {
-        let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
-        let sink = match sinks[index].take() {
-            Some(own) => own,
-            None => Box::new(file(rendition, container)?.with_cancel(cancel.clone())),
-        };
-        targets.push(Target { renditions: vec![index], container, run: rendition.last_run(), sink: Some(sink) });
+    for index in (0..plan.renditions.len()).filter(|index| !in_package(index)) {
+        targets.push(target(plan, index, sinks[index].take(), cancel)?);
     }
     for package in &plan.packages {
         let container = Container::for_path(&package.manifest, Some(&package.container))?;
@@ -254,9 +332,18 @@ fn targets(plan: &Plan, mut sinks: Sinks, cancel: &Cancel) -> Result<Vec<Target>
     Ok(targets)
 }
 
-fn file(rendition: &RenditionPlan, container: Container) -> Result<FileSink, Error> {
-    let sink = FileSink::create(&rendition.output, container, rendition.overwrite)?;
-    Ok(sink.with_options(rendition.mux_options.clone()))
+/// A rendition's own file, or the caller's sink.
+fn target(plan: &Plan, index: usize, own: Option<Box<dyn Sink>>, cancel: &Cancel) -> Result<Target, Error> {
+    let rendition = &plan.renditions[index];
+    let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
+    let sink = match own {
+        Some(own) => own,
+        None => {
+            let file = FileSink::create(&rendition.output, container, rendition.overwrite)?;
+            Box::new(file.with_options(rendition.mux_options.clone()).with_cancel(cancel.clone()))
+        }
+    };
+    Ok(Target { renditions: vec![index], container, run: rendition.last_run(), sink: Some(sink) })
 }
 
 /// The files and packages that are written in a run.
@@ -322,13 +409,6 @@ fn lane(
     let kept = matches!(rendition.first_pass, FirstPass::Kept { .. }).then(|| stats.map(Stats::frames)).flatten();
     let expected = (!list.is_empty()).then_some(list.len() as u64).or(kept);
     let measures = !step.output && matches!(rendition.encoder.target, rate::Target::Size(_));
-    // The rate of a size is no one's wish.
-    let too_low = match (&rendition.adapter.passes, rendition.encoder.target) {
-        (PassModel::TwoRuns(model), rate::Target::Average(rate)) if step.output => {
-            model.too_low.map(|words| (words, rate))
-        }
-        _ => None,
-    };
     let measure = measures
         .then(|| OtherStage::new(plan, rendition, container.global_header(), source.spool(), cancel.clone()))
         .flatten();
@@ -336,7 +416,7 @@ fn lane(
         rendition: index,
         branch: rendition.branch,
         forced_keyframes: rendition.encoder.forced_keyframes,
-        encode: EncodeStage { setup, step, stats: store, too_low, expected, total: expected.or(plan.frames()), times },
+        encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), times },
         measure,
     })
 }
@@ -390,14 +470,58 @@ fn take(
     });
     progress.stats = encoded.stats.or(progress.stats.take());
     progress.others = lane.tally.or(progress.others.take());
-    if let (rate::Target::Size(size), false) = (rendition.encoder.target, step.output) {
+    if !step.output {
         let others = progress.others.map(|tally| tally.others).unwrap_or_default();
-        let seconds = duration(list, source);
-        let overhead = Overhead::of(&rendition.container);
-        let least = least_rate(rendition.adapter);
-        progress.rate = Some(size::video_rate(size, others, overhead, list.len() as u64, seconds, least)?);
+        progress.rate = rate_for_size(rendition, others, progress.stats.as_ref(), list, source)?;
+        // Times that go back and forth make a film short, and an encoder counts its frames then.
+        let seconds = duration(list, source).max(list.len() as f64 * source.frame_rate().inverse().value());
+        refuse_starving(plan, lane.rendition, progress.stats.as_ref(), seconds)?;
     }
     Ok(())
+}
+
+/// A bit rate that the encoder would refuse when its second pass opens, by what its first pass took.
+fn refuse_starving(plan: &Plan, made_by: usize, stats: Option<&Stats>, seconds: f64) -> Result<(), Error> {
+    let maker = &plan.renditions[made_by];
+    let (Some(stats), PassModel::TwoRuns(model)) = (stats, &maker.adapter.passes) else { return Ok(()) };
+    let Some(floor) = stats.floor(model) else { return Ok(()) };
+    let least = BitRate((floor.refused_below / seconds.max(1e-3)).ceil() as u64);
+    let served = FirstPass::Another { rendition: made_by };
+    let reads = |index: usize, other: &RenditionPlan| index == made_by || other.first_pass == served;
+    for (_, other) in plan.renditions.iter().enumerate().filter(|(index, other)| reads(*index, other)) {
+        let rate::Target::Average(asked) = other.encoder.target else { continue };
+        if asked < least {
+            let encoder = other.encoder.encoder.to_owned();
+            // A first pass at another rate tells a few per cent more.
+            let enough = (least.0 + least.0 / 10).div_ceil(1000);
+            let why = format!(
+                "{asked} is less than headers and motion of this video take: use -b {enough}k or more, --crf, or a smaller \
+                 picture"
+            );
+            return Err(Refusal::Target { encoder, why }.into());
+        }
+    }
+    Ok(())
+}
+
+/// The bit rate of a size target, once the other streams and the frames are counted; `None` for other targets.
+fn rate_for_size(
+    rendition: &RenditionPlan,
+    others: Others,
+    stats: Option<&Stats>,
+    list: &FrameList,
+    source: &dyn FrameSource,
+) -> Result<Option<BitRate>, Error> {
+    let rate::Target::Size(size) = rendition.encoder.target else { return Ok(None) };
+    let seconds = duration(list, source);
+    let overhead = Overhead::of(&rendition.container);
+    let floor = match &rendition.adapter.passes {
+        PassModel::TwoRuns(model) => stats.and_then(|stats| stats.floor(model)),
+        _ => None,
+    };
+    let least = Least::of_any(least_rate(rendition.adapter));
+    let least = least.or_estimated(floor.map(|floor| floor.reachable), seconds);
+    Ok(Some(size::video_rate(size, others, overhead, list.len() as u64, seconds, least)?))
 }
 
 fn target_bps(step: &PassStep, measured: Option<BitRate>) -> Option<u64> {
@@ -449,6 +573,7 @@ fn finish(
         renditions,
         cache: plan.cache.clone(),
         cached_frames: cache.len() as u64,
+        spill: cache.spilled().cloned(),
         wall_seconds: began.wall(),
         cpu_seconds: began.cpu_since(),
         peak_memory_bytes: peak_memory(),
@@ -473,9 +598,10 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
     let aimed = progress.passes.last().and_then(|pass| pass.target_bps);
     let share = |is: f64, aimed: f64| is / aimed - 1.0;
     let size = match rendition.encoder.target {
-        rate::Target::Size(size) => Some(share(made.bytes as f64, size.0 as f64)),
+        rate::Target::Size(size) => Some(size),
         _ => None,
     };
+    let two_pass = rendition.encoder.two_pass();
     Ok(RenditionReport {
         name: rendition.name.clone(),
         output: PathBuf::from(&rendition.output),
@@ -486,7 +612,8 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
         video_bytes,
         video_bps,
         bitrate_error: aimed.filter(|_| rendition.encoder.target.is_bitrate()).map(|bps| share(video_bps, bps as f64)),
-        size_error: size,
+        size_error: size.map(|size| size::miss(size, made.bytes)),
+        size_missed: size.and_then(|size| size::why_missed(size, made.bytes, two_pass, seconds)),
         verified: made.verified,
     })
 }

@@ -39,7 +39,8 @@ pub(crate) struct Feeding {
 
 /// Frames of one branch as they were when statistics were made of them in an earlier job.
 pub(crate) struct Analysed {
-    pub(crate) branch: usize,
+    /// `None`: of all branches together.
+    pub(crate) branch: Option<usize>,
     /// Whether exact times can be compared: they are in the same ticks.
     pub(crate) same_ticks: bool,
     pub(crate) artefact: Artefact,
@@ -98,6 +99,7 @@ impl FeedStage<'_> {
             let listed = Listed { pts, moment: clock.next(pts), hash: of_all(&hashes) };
             self.hold_to_analysis(self.list.len(), listed.moment, &hashes)?;
             self.list.push(listed);
+            self.cache.note_cost(feeding.making.as_secs_f64() / self.list.len() as f64);
             // With nobody to come after, nothing is kept.
             if self.keep.contains(&true) && self.cache.keep(&frames, self.keep, IN_FLIGHT)? {
                 self.tell_cache();
@@ -110,9 +112,10 @@ impl FeedStage<'_> {
 
     /// Before an encoder sees a frame that its statistics do not know: libaom would end the process in the end.
     fn hold_to_analysis(&self, index: usize, moment: Moment, hashes: &[u64]) -> Result<(), Error> {
-        self.analysed
-            .iter()
-            .try_for_each(|analysed| analysed.artefact.has(index, moment, hashes[analysed.branch], analysed.same_ticks))
+        self.analysed.iter().try_for_each(|analysed| {
+            let hash = analysed.branch.map_or_else(|| of_all(hashes), |branch| hashes[branch]);
+            analysed.artefact.has(index, moment, hash, analysed.same_ticks)
+        })
     }
 
     /// Hands out what the cache keeps, then decodes the rest again and holds it to the list.

@@ -195,6 +195,13 @@ impl Sink for FileSink {
         Ok(())
     }
 
+    fn sealed_bytes(&self) -> Option<u64> {
+        match &self.state {
+            State::Sealed(finished) => Some(finished.bytes),
+            _ => None,
+        }
+    }
+
     fn finish(mut self: Box<Self>) -> Result<Finished, Error> {
         if let State::Writing(_) = self.state {
             self.seal()?;

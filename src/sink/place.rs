@@ -28,6 +28,11 @@ pub(super) fn final_name(path: &Path, overwrite: bool) -> Result<PathBuf, Refusa
     Ok(name)
 }
 
+/// A hidden file beside an output, for what belongs to it and is to outlive a crash.
+pub(crate) fn hidden_beside(output: &Path, suffix: &str) -> PathBuf {
+    folder_of(output).join(prefix_of(output) + suffix)
+}
+
 /// Why the temporary file cannot be made: about the place it is a refusal, else an error of writing.
 pub(super) fn refused(path: &Path, source: io::Error) -> Error {
     use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
@@ -150,7 +155,7 @@ pub(super) fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

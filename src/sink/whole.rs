@@ -29,6 +29,16 @@ impl WholeFile {
         Ok(WholeFile { path, overwrite, temporary, permissions })
     }
 
+    /// A file that only its owner reads, also under its name, where it takes the place of whatever is there. Until then its
+    /// name is like a temporary one of `beside`, so that who makes that finds what a killed run left.
+    pub(crate) fn private(path: &Path, beside: &Path) -> Result<Self, Error> {
+        let made = create_locked(folder_of(path), &prefix_of(beside), path).and_then(|(temporary, _)| {
+            let permissions = temporary.as_file().metadata()?.permissions();
+            Ok(WholeFile { path: path.to_owned(), overwrite: true, temporary, permissions })
+        });
+        made.map_err(|source| refused(path, source))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

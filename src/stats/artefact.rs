@@ -21,6 +21,7 @@ use crate::frames::{FrameList, Listed};
 use crate::media::Rational;
 use crate::plan::{EncoderPlan, FirstPassOf, PassStep, PlannedSetting, differences};
 use crate::sink::WholeFile;
+use crate::source::Fingerprint;
 use crate::stats::{Made, Stats, StatsStore};
 use crate::timing::Moment;
 
@@ -61,6 +62,22 @@ pub struct Header {
     pub source: String,
     /// Bytes of each part: the statistics, and then a sidecar where there is one.
     pub parts: Vec<u64>,
+    /// For one that is kept while its job runs, so that a crash does not cost it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<Unfinished>,
+}
+
+/// What a job must have in common with one that did not come to its end, to go on from its first pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// The source.
+    pub source: Fingerprint,
+    /// What was read of it, and the filters of all renditions, in words.
+    pub reading: String,
+    /// Packets of the other streams, which a size target counts in its first pass.
+    pub other_packets: u64,
+    /// Bytes of these packets.
+    pub other_bytes: u64,
 }
 
 /// A kept first pass, whole.
