@@ -161,6 +161,29 @@ fn a_file_cut_anywhere_is_noticed() {
     });
 }
 
+/// Nothing but the decoder can tell, and its frame threads mark a patched picture only if they are in luck.
+#[test]
+fn a_picture_that_is_not_whole_is_noticed_every_time() {
+    within(120, || {
+        repass::av::log::capture();
+        let folder = tempfile::tempdir().unwrap();
+        let whole = folder.path().join("in.mp4");
+        let lavfi = ["-f", "lavfi", "-i", "testsrc2=s=384x216:r=24:d=2,noise=alls=20", "-c:v", "libx264"];
+        ffmpeg(&[&lavfi[..], &["-bf", "0", "-refs", "1", "-g", "100", "-slices", "1", text(&whole)]].concat());
+        let mut bytes = fs::read(&whole).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 200].fill(0x55);
+        let damaged = folder.path().join("damaged.mp4");
+        fs::write(&damaged, bytes).unwrap();
+        let mut request = request(&damaged, &folder.path().join("out.mkv"));
+        request.decoder_threads = Some(6);
+        for round in 0..60 {
+            let result = run(&request);
+            assert!(matches!(result, Err(Error::Damaged { .. })), "round {round}: {result:?}");
+        }
+    });
+}
+
 /// Sound that is damaged is damage too, copied or not.
 #[test]
 fn damaged_sound_is_damage() {

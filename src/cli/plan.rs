@@ -3,7 +3,7 @@
 use repass::cache::CacheMode;
 use repass::job::{Fate, FirstPass, PackagePlan, Plan, RenditionPlan, StreamPlan};
 use repass::media::{Rational, SourceInfo, StreamInfo, StreamKind};
-use repass::plan::{CommandLine, argv, shell_line};
+use repass::plan::{CommandLine, argv, plain_name, shell_line};
 use repass::rate::{ByteSize, Target};
 use repass::source::Graph;
 
@@ -227,7 +227,10 @@ pub(crate) fn argv_of(plan: &Plan, rendition: &RenditionPlan) -> Vec<Vec<String>
         matches!(stream.kind, StreamKind::Video | StreamKind::Cover) && stream.index < plan.source.video.index
     };
     let line = CommandLine {
-        input: plan.input.path.display().to_string(),
+        input: match plan.input.path.exists() {
+            true => plain_name(&plan.input.path.display().to_string()),
+            false => plan.input.path.display().to_string(),
+        },
         output: rendition.output.display().to_string(),
         start: plan.input.start,
         length: plan.input.length,

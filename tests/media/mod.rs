@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-/// Runs `test` under a deadline: what hangs in libav cannot be stopped, so the process ends with a message.
+/// Runs `test` under a deadline: what hangs in libav cannot be stopped, so the process ends with a message. Where everything
+/// is slower, `REPASS_TEST_PATIENCE` is by how much.
 pub fn within(seconds: u64, test: impl FnOnce() + Send + 'static) {
+    let patience = std::env::var("REPASS_TEST_PATIENCE").ok().and_then(|times| times.parse().ok());
+    let seconds = seconds * patience.unwrap_or(1);
     let (done, wait) = crossbeam_channel::bounded(1);
     let worker = std::thread::Builder::new()
         .name(std::thread::current().name().unwrap_or("test").to_owned())
