@@ -146,8 +146,8 @@ fn a_job_can_be_stopped_after_any_number_of_frames_in_any_pass() {
                     ..JobRequest::new(Input::file("pictures"))
                 };
                 let job = Job::from_frames(&request, frames, &cancel).unwrap();
-                // What is drawn behind the last frame of a pass is its end.
-                let all = usize::from(job.plan().runs) * (FRAMES + 1);
+                // A pass asks once more behind its last frame; behind that of the last pass there is nothing to stop.
+                let all = usize::from(job.plan().runs) * (FRAMES + 1) - 1;
                 match job.run(|_| {}) {
                     Err(Error::Interrupted) => {}
                     Ok(_) if stop_at >= all => {}

@@ -28,7 +28,7 @@ pub(super) struct Spilled {
 impl Spill {
     pub(super) fn create(folder: Option<&Path>) -> Result<Self, Error> {
         let folder = folder.map_or_else(std::env::temp_dir, Path::to_owned);
-        match tempfile::tempfile_in(&folder) {
+        match tempfile::tempfile_in(&folder).and_then(private) {
             Ok(file) => Ok(Spill { file, folder, end: 0, buffer: Vec::new() }),
             Err(source) => Err(Error::Scratch { what: "frames", path: folder, source }),
         }
@@ -82,6 +82,19 @@ impl Spill {
     fn failed(&self, source: io::Error) -> Error {
         Error::Scratch { what: "frames", path: self.folder.clone(), source }
     }
+}
+
+/// It has no name, but whoever may look into /proc could open it.
+#[cfg(unix)]
+fn private(file: File) -> io::Result<File> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+#[cfg(not(unix))]
+fn private(file: File) -> io::Result<File> {
+    Ok(file)
 }
 
 fn invalid(error: AvError) -> io::Error {
