@@ -50,6 +50,12 @@ fn broken(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
+/// As a new file: some file systems write the old one out first where it is overwritten, thousands of times.
+fn replace(path: &Path, bytes: &[u8]) {
+    let _ = fs::remove_file(path);
+    fs::write(path, bytes).unwrap();
+}
+
 #[test]
 fn rates_sizes_times_and_names_are_read_or_refused() {
     within(60, || {
@@ -108,7 +114,7 @@ fn broken_results_of_a_bench_are_refused() {
         let (rounds, mut dice) = rounds(4000);
         let (path, mut read) = (place.path("broken.json"), 0);
         for _ in 0..rounds {
-            fs::write(&path, broken(&whole, &mut dice)).unwrap();
+            replace(&path, &broken(&whole, &mut dice));
             if let Ok(before) = baseline::read(&path) {
                 read += 1;
                 let _ = baseline::changes(&before, &now);
@@ -145,7 +151,7 @@ fn broken_statistics_never_reach_an_encoder() {
             let path = place.path("broken.stats");
             for _ in 0..rounds {
                 let bytes = broken(&whole, &mut dice);
-                fs::write(&path, &bytes).unwrap();
+                replace(&path, &bytes);
                 assert!(Artefact::open(&path).is_err() || bytes == whole, "{encoder}");
             }
             // With a checksum that is right again, so that only the content can tell.
@@ -153,7 +159,7 @@ fn broken_statistics_never_reach_an_encoder() {
             for round in 0..rounds {
                 let mut bytes = broken(&whole[..whole.len() - 16], &mut dice);
                 bytes.extend(xxh3_128(&bytes).to_le_bytes());
-                fs::write(&path, &bytes).unwrap();
+                replace(&path, &bytes);
                 open += u64::from(Artefact::open(&path).is_ok());
                 if round < rounds / 40 {
                     let encode =
