@@ -48,6 +48,8 @@ fn request(input: &Path, output: &Path) -> JobRequest {
 }
 
 fn run(request: &JobRequest) -> Result<Report, Error> {
+    // As the program does: what decoders log of patched pictures counts.
+    repass::av::log::capture();
     Job::prepare(request, &Cancel::new())?.run(|_| {})
 }
 
@@ -165,7 +167,6 @@ fn a_file_cut_anywhere_is_noticed() {
 #[test]
 fn a_picture_that_is_not_whole_is_noticed_every_time() {
     within(120, || {
-        repass::av::log::capture();
         let folder = tempfile::tempdir().unwrap();
         let whole = folder.path().join("in.mp4");
         let lavfi = ["-f", "lavfi", "-i", "testsrc2=s=384x216:r=24:d=2,noise=alls=20", "-c:v", "libx264"];
