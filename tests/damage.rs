@@ -170,7 +170,7 @@ fn a_picture_that_is_not_whole_is_noticed_every_time() {
         let folder = tempfile::tempdir().unwrap();
         let whole = folder.path().join("in.mp4");
         let lavfi = ["-f", "lavfi", "-i", "testsrc2=s=384x216:r=24:d=2,noise=alls=20", "-c:v", "libx264"];
-        ffmpeg(&[&lavfi[..], &["-bf", "0", "-refs", "1", "-g", "100", "-slices", "1", text(&whole)]].concat());
+        ffmpeg(&[&lavfi[..], &["-bf", "3", "-g", "100", text(&whole)]].concat());
         let mut bytes = fs::read(&whole).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle..middle + 200].fill(0x55);
