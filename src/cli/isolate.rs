@@ -150,6 +150,7 @@ fn code(status: ExitStatus, outputs: &[PathBuf], adapter: &Adapter) -> Result<u8
     Err(Error::Died { encoder: adapter.name.to_owned(), signal: signal(status) })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what map_err gives")]
 fn not_started(error: io::Error) -> Error {
     Error::Exhausted { doing: format!("running a child process: {error}") }
 }
