@@ -58,7 +58,9 @@ impl Bench {
     }
 
     fn holds_only(&self, held: &[&str], what: &str) {
-        assert_eq!(self.place.names(), held, "{what}");
+        // What is hidden and no part of an output is kept on purpose: journals, first passes for a run to come.
+        let found = self.place.names().into_iter().filter(|name| !name.starts_with('.') || name.ends_with(".part"));
+        assert_eq!(found.collect::<Vec<_>>(), held, "{what}");
         let left: Vec<String> = names(self.place.scratch.path());
         assert_eq!(left, ["fault.so"], "{what}");
     }
@@ -250,7 +252,7 @@ fn an_encoder_that_dies_takes_one_file_of_a_batch_with_it() {
             told["files"].as_array().unwrap().iter().map(|file| file["state"].as_str().unwrap()).collect();
         assert_eq!(states, ["done", "failed", "done"], "{ended}");
         assert_eq!(told["files"][0]["report"]["frames"], 20, "{ended}");
-        bench.holds_only(&["-b.mkv", ".repass-journal.jsonl", "a.mkv", "a.mp4", "c.mkv", "c.mp4"], "a batch");
+        bench.holds_only(&["-b.mkv", "a.mkv", "a.mp4", "c.mkv", "c.mp4"], "a batch");
         // The same bits as here, and what is done is not done again.
         let ended = bench.place.run(&format!("{batch} -- a.mkv -b.mkv c.mkv"));
         assert!(ended.code == 0 && ended.stdout.matches("skipped").count() == 2, "{ended}");
