@@ -23,6 +23,20 @@ impl Packet {
         NonNull::new(unsafe { ffi::av_packet_alloc() }).map(Packet).ok_or(OUT_OF_MEMORY)
     }
 
+    /// A packet with these bytes and no times.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub(crate) fn holding(bytes: &[u8]) -> Result<Self, AvError> {
+        let packet = Packet::new()?;
+        let length = i32::try_from(bytes.len()).map_err(|_| OUT_OF_MEMORY)?;
+        // SAFETY: the packet is owned and empty.
+        check(unsafe { ffi::av_new_packet(packet.0.as_ptr(), length) })?;
+        // SAFETY: it has that many writable bytes now, which are nobody else's.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (*packet.0.as_ptr()).data, bytes.len()) };
+        Ok(packet)
+    }
+
     /// Another packet over the same data.
     ///
     /// # Errors
