@@ -35,6 +35,8 @@ pub struct BatchRequest {
 pub enum Outcome {
     /// Done and verified.
     Done(Box<Report>),
+    /// Done and verified by another process: its report, as it wrote it.
+    DoneElsewhere(serde_json::Value),
     /// Done by an earlier batch, and still as it was.
     DoneBefore,
     /// It ended with this error.
@@ -59,7 +61,7 @@ impl Outcome {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Outcome::Done(_) | Outcome::DoneBefore => 0,
+            Outcome::Done(_) | Outcome::DoneElsewhere(_) | Outcome::DoneBefore => 0,
             Outcome::Failed(error) => error.exit_code(),
             Outcome::NotStarted => Error::Interrupted.exit_code(),
         }
@@ -75,17 +77,31 @@ impl Outcome {
 pub fn run(
     request: &BatchRequest,
     cancel: &Cancel,
+    observe: impl FnMut(usize, &BatchEvent),
+) -> Result<Vec<Outcome>, Error> {
+    run_by(request, cancel, |job, tell| here(job, cancel, tell), observe)
+}
+
+/// As [`run`], each job done by `work`, on one of several threads: with its part of the budget, and somebody to tell of what
+/// happens in it.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_by(
+    request: &BatchRequest,
+    cancel: &Cancel,
+    work: impl Fn(&JobRequest, &mut dyn FnMut(BatchEvent)) -> Result<Outcome, Error> + Sync,
     mut observe: impl FnMut(usize, &BatchEvent),
 ) -> Result<Vec<Outcome>, Error> {
     refuse_collisions(&request.jobs)?;
     let side_by_side = request.side_by_side.clamp(1, request.jobs.len().max(1));
     let jobs: Vec<JobRequest> = request.jobs.iter().map(|job| part_of_budget(job, side_by_side)).collect();
     let mut outcomes: Vec<Outcome> = jobs.iter().map(|_| Outcome::NotStarted).collect();
-    let work = |job: JobRequest, tell: &mut dyn FnMut(BatchEvent)| {
-        let outcome = one(&job, request.resume, cancel, tell);
+    let each = |job: JobRequest, tell: &mut dyn FnMut(BatchEvent)| {
+        let outcome = one(&job, request.resume, cancel, &work, tell);
         tell(BatchEvent::Ended(outcome));
     };
-    pipeline::side_by_side(jobs, side_by_side, work, |index, event| {
+    pipeline::side_by_side(jobs, side_by_side, each, |index, event| {
         observe(index, &event);
         if let BatchEvent::Ended(outcome) = event {
             outcomes[index] = outcome;
@@ -94,7 +110,24 @@ pub fn run(
     Ok(outcomes)
 }
 
-fn one(request: &JobRequest, resume: bool, cancel: &Cancel, tell: &mut dyn FnMut(BatchEvent)) -> Outcome {
+/// Does a job in this process.
+///
+/// # Errors
+/// As for [`Job::prepare`] and [`Job::run`].
+pub fn here(request: &JobRequest, cancel: &Cancel, tell: &mut dyn FnMut(BatchEvent)) -> Result<Outcome, Error> {
+    let job = Job::prepare(request, cancel)?;
+    tell(BatchEvent::Started(Box::new(job.plan().clone())));
+    let report = job.run(|event| tell(BatchEvent::Job(event)))?;
+    Ok(Outcome::Done(Box::new(report)))
+}
+
+fn one(
+    request: &JobRequest,
+    resume: bool,
+    cancel: &Cancel,
+    work: &impl Fn(&JobRequest, &mut dyn FnMut(BatchEvent)) -> Result<Outcome, Error>,
+    tell: &mut dyn FnMut(BatchEvent),
+) -> Outcome {
     if cancel.is_stopped() {
         return Outcome::NotStarted;
     }
@@ -103,12 +136,8 @@ fn one(request: &JobRequest, resume: bool, cancel: &Cancel, tell: &mut dyn FnMut
     if resume && identity.as_ref().is_some_and(|identity| journal.has(request, identity)) {
         return Outcome::DoneBefore;
     }
-    let done = Job::prepare(request, cancel).and_then(|job| {
-        tell(BatchEvent::Started(Box::new(job.plan().clone())));
-        job.run(|event| tell(BatchEvent::Job(event)))
-    });
-    let report = match done {
-        Ok(report) => report,
+    let done = match work(request, tell) {
+        Ok(done) => done,
         Err(error) => return Outcome::Failed(error),
     };
     // A source that changed meanwhile is not what was encoded.
@@ -118,11 +147,12 @@ fn one(request: &JobRequest, resume: bool, cancel: &Cancel, tell: &mut dyn FnMut
             format!("{}: cannot be written, so that --resume will not know of this file: {error}", journal.path());
         tell(BatchEvent::Job(Event::Warning { text }));
     }
-    Outcome::Done(Box::new(report))
+    done
 }
 
 /// A job with its part of what all of them may take together.
-fn part_of_budget(job: &JobRequest, side_by_side: usize) -> JobRequest {
+#[must_use]
+pub fn part_of_budget(job: &JobRequest, side_by_side: usize) -> JobRequest {
     let mut job = job.clone();
     job.cache.budget = ByteSize(job.cache.budget.0 / side_by_side as u64);
     let part = |threads: Option<u16>| threads.map(|threads| (threads / side_by_side as u16).max(1));

@@ -59,6 +59,7 @@ pub struct CachePlan {
     /// Bytes of memory, frames in flight between stages included.
     pub budget: ByteSize,
     /// Folder of the spill file; `None`: the system's temporary folder.
+    #[serde(serialize_with = "crate::report::optional_path_as_text")]
     pub spill_dir: Option<PathBuf>,
 }
 

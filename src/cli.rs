@@ -13,11 +13,12 @@ use clap::{CommandFactory, FromArgMatches};
 use serde::Serialize;
 use serde_json::json;
 
-use repass::adapter;
+use repass::adapter::{self, Adapter};
 use repass::av;
+use repass::batch::part_of_budget;
 use repass::error::Error;
 use repass::event::{Cancel, Event};
-use repass::job::{Analysis, Job};
+use repass::job::{Analysis, AnalysisRequest, Job, JobRequest};
 
 mod args;
 mod batch;
@@ -37,9 +38,9 @@ mod text;
 mod typed;
 
 pub(crate) use args::Cli;
-use args::{AnalyseArgs, Command, EncodeArgs, PlanArgs, ProgressChoice};
+use args::{AnalyseArgs, Command, EncodeArgs, IsolationArgs, PlanArgs, ProgressChoice};
 use progress::{Progress, Screen, Work};
-use text::{Page, complain, print, printable};
+use text::{Page, complain, print_json, printable};
 
 impl Cli {
     /// Reads the arguments, and the profile that they name; `-ss` is understood as ffmpeg's users type it.
@@ -50,7 +51,14 @@ impl Cli {
         let command = command();
         let typed = profile::filled_in(typed::spelled_out(typed), &command)?;
         let matches = command.try_get_matches_from(typed).map_err(with_encoder_names)?;
-        Cli::from_arg_matches(&matches)
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        if let Command::Encode(args) = &mut cli.command
+            && args.output.isolation.alone.is_some()
+        {
+            // Its parent reads along, whatever a person was to see.
+            (cli.json, args.output.progress) = (true, ProgressChoice::Json);
+        }
+        Ok(cli)
     }
 
     /// Does what was asked, and says how the process ends.
@@ -62,11 +70,18 @@ impl Cli {
         let child = isolate::Child::default();
         let cancel = cancel_on_signals(&child)?;
         match &self.command {
-            Command::Encode(args) => return self.encode_apart_or_here(args, &child, &cancel),
-            Command::Analyse(args) => self.analyse(args, &cancel)?,
+            Command::Encode(args) => return self.encode(args, &child, &cancel),
+            Command::Analyse(args) => {
+                let request = args.request(self.verbose > 0)?;
+                let around = Around { adapters: &[request.encoder.adapter], outputs: &[], child: &child };
+                return around.apart_or_here(&args.isolation, || self.analyse(args, &request, &cancel));
+            }
             Command::Plan(args) => self.plan(args, &cancel)?,
             Command::Encoders(args) => encoders::show(args, self.json)?,
-            Command::Bench(args) => bench::run(args, self.json, &cancel)?,
+            Command::Bench(args) => {
+                let around = Around { adapters: &args.adapters()?, outputs: &[], child: &child };
+                return around.apart_or_here(&args.isolation, || bench::run(args, self.json, &cancel));
+            }
             Command::Measure(args) => measure::run(args, self.json, &cancel)?,
             Command::Doctor => return doctor::show(self.json),
             Command::Completions { shell } => pages::completions(*shell, command())?,
@@ -83,31 +98,27 @@ impl Cli {
         av::log::capture();
     }
 
-    /// In a child process where the encoder is not to be trusted with this one.
-    fn encode_apart_or_here(&self, args: &EncodeArgs, child: &isolate::Child, cancel: &Cancel) -> Result<ExitCode> {
-        if args.output.in_child {
-            isolate::begin();
-        }
+    fn encode(&self, args: &EncodeArgs, child: &isolate::Child, cancel: &Cancel) -> Result<ExitCode> {
+        let isolation = &args.output.isolation;
         let inputs = args.inputs()?;
-        let first = args.request(&inputs[0], self.verbose > 0);
-        // What cannot be asked for is told where it is met.
-        let needed = first.as_ref().ok().and_then(|request| isolate::needed(request, args.output.isolate));
-        match (first, needed.filter(|_| !args.output.in_child)) {
-            (Ok(request), Some(adapter)) => Ok(ExitCode::from(isolate::run(&request, adapter, child)?)),
-            _ => self.encode(args, &inputs, cancel),
+        match inputs.as_slice() {
+            [input] if !args.batch.resume || isolation.alone.is_some() => {
+                let mut request = args.request(input, self.verbose > 0)?;
+                if let Some(beside) = isolation.beside {
+                    request = part_of_budget(&request, usize::from(beside));
+                }
+                let adapters: Vec<_> = request.renditions.iter().map(|rendition| rendition.encoder.adapter).collect();
+                let outputs: Vec<_> = request.renditions.iter().map(|rendition| rendition.output.clone()).collect();
+                let around = Around { adapters: &adapters, outputs: &outputs, child };
+                around.apart_or_here(isolation, || self.encode_one(args, &request, cancel))
+            }
+            several => batch::encode(args, several, self.screen(args.output.progress), self, cancel),
         }
     }
 
-    fn encode(&self, args: &EncodeArgs, inputs: &[PathBuf], cancel: &Cancel) -> Result<ExitCode> {
-        let screen = self.screen(args.output.progress);
-        match inputs {
-            [input] if !args.batch.resume => self.encode_one(args, input, &screen, cancel).map(|()| ExitCode::SUCCESS),
-            _ => batch::encode(args, inputs, screen, self, cancel),
-        }
-    }
-
-    fn encode_one(&self, args: &EncodeArgs, input: &Path, screen: &Screen, cancel: &Cancel) -> Result<()> {
-        let job = Job::prepare(&args.request(input, self.verbose > 0)?, cancel)?;
+    fn encode_one(&self, args: &EncodeArgs, request: &JobRequest, cancel: &Cancel) -> Result<()> {
+        let screen = &self.screen(args.output.progress);
+        let job = Job::prepare(request, cancel)?;
         let mut progress = Progress::new(screen.clone(), Work::of(job.plan()), cancel);
         let report = job.run(|event| {
             progress.take(&event);
@@ -121,9 +132,9 @@ impl Cli {
         self.show(screen, &report, || summary::summary(&report, !screen.shows_warnings_beside_stdout()))
     }
 
-    fn analyse(&self, args: &AnalyseArgs, cancel: &Cancel) -> Result<()> {
+    fn analyse(&self, args: &AnalyseArgs, request: &AnalysisRequest, cancel: &Cancel) -> Result<()> {
         let screen = self.screen(args.progress);
-        let analysis = Analysis::prepare(&args.request(self.verbose > 0)?, cancel)?;
+        let analysis = Analysis::prepare(request, cancel)?;
         let mut progress = Progress::new(screen.clone(), Work::of_analysis(analysis.plan()), cancel);
         let report = analysis.run(|event| {
             progress.take(&event);
@@ -141,7 +152,7 @@ impl Cli {
     fn show(&self, screen: &Screen, report: &impl Serialize, page: impl FnOnce() -> Page) -> Result<()> {
         match (screen, self.json) {
             (Screen::Json, true) => Ok(print_json(&tagged("report", report)?)?),
-            (_, true) => Ok(print(&format!("{}\n", serde_json::to_string(report)?))?),
+            (_, true) => Ok(print_json(report)?),
             (Screen::Json, false) => Ok(()),
             _ => Ok(page().print()?),
         }
@@ -186,11 +197,40 @@ impl Cli {
     }
 }
 
+/// What a command that may run in a child process is about.
+struct Around<'a> {
+    adapters: &'a [&'static Adapter],
+    /// Files that a child which dies may leave half made.
+    outputs: &'a [PathBuf],
+    child: &'a isolate::Child,
+}
+
+impl Around<'_> {
+    /// In a child process where an encoder is not to be trusted with this one.
+    fn apart_or_here(&self, isolation: &IsolationArgs, here: impl FnOnce() -> Result<()>) -> Result<ExitCode> {
+        if isolation.in_child {
+            isolate::begin();
+        } else if let Some(adapter) = isolate::needed(self.adapters, isolation.isolate) {
+            return Ok(ExitCode::from(isolate::run(self.outputs, adapter, self.child)?));
+        }
+        here().map(|()| ExitCode::SUCCESS)
+    }
+}
+
 /// Bad usage, help or a version, as clap prints it; with `--json`, bad usage also as an object.
 pub(crate) fn end_of_usage(error: &clap::Error, typed: &[OsString]) -> ExitCode {
-    // There is no place left to say that this did not work.
-    let _ = error.print();
     let code = error.exit_code() as u8;
+    // clap repeats what was typed as it was typed, and a shell's pattern types names.
+    let safe = || Cli::read(typed.iter().map(|argument| printable(&argument.to_string_lossy()).into()));
+    let again = if code == 0 { None } else { safe().err() };
+    let error = again.as_ref().unwrap_or(error);
+    let told = error.to_string();
+    if code == 0 || told.lines().all(|line| printable(line) == line) {
+        // There is no place left to say that this did not work.
+        let _ = error.print();
+    } else {
+        told.lines().for_each(complain);
+    }
     if code != 0 && typed.iter().any(|argument| argument == "--json") {
         let first = error.to_string();
         let message = first.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
@@ -234,10 +274,6 @@ fn tagged(event: &str, value: &impl Serialize) -> Result<serde_json::Value> {
     let mut value = serde_json::to_value(value)?;
     value["event"] = json!(event);
     Ok(value)
-}
-
-fn print_json(value: &serde_json::Value) -> std::io::Result<()> {
-    print(&format!("{value}\n"))
 }
 
 /// The command line, with the versions of the linked libraries behind `--version`.

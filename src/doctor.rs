@@ -90,6 +90,7 @@ pub struct Threads {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Folder {
     /// The folder.
+    #[serde(serialize_with = "crate::report::path_as_text")]
     pub path: PathBuf,
     /// Whether it is memory; `None` where that cannot be asked.
     pub in_memory: Option<bool>,

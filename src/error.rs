@@ -230,6 +230,14 @@ pub enum Error {
         /// The signal.
         signal: String,
     },
+    /// What a job in a process of its own ended with.
+    #[error("{message}")]
+    Elsewhere {
+        /// The process's exit code.
+        code: u8,
+        /// Its own words.
+        message: String,
+    },
     /// The person or the caller asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -266,6 +274,7 @@ impl Error {
             Error::Stalled { stage: Stage::Feed | Stage::Other(_), .. } => 4,
             Error::Stalled { stage: Stage::Encode(_), .. } => 5,
             Error::Stalled { stage: Stage::Mux(_), .. } => 6,
+            Error::Elsewhere { code, .. } => *code,
             Error::Interrupted => 130,
             Error::Stopped => 1,
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A request to stop, shared by whoever may make it and every stage that must hear it.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +54,7 @@ impl Flag {
 }
 
 /// A stage of the pipeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "stage", content = "rendition")]
 pub enum Stage {
     /// Reads, decodes, filters, or takes frames out of the cache.
@@ -79,7 +79,7 @@ impl std::fmt::Display for Stage {
 }
 
 /// What happens while a job runs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum Event {
     /// A run begins: every rendition that has a pass left takes part.
@@ -151,6 +151,7 @@ pub enum Event {
         /// libav's class of the object that spoke (`libx264`, `mov,mp4,…`).
         class: String,
         /// Severity: `error`, `warning`, `info`, `verbose`, `debug`.
+        #[serde(skip_deserializing)]
         level: &'static str,
         /// The line.
         text: String,

@@ -201,6 +201,7 @@ pub struct RenditionPlan {
     /// Its name.
     pub name: String,
     /// The file.
+    #[serde(serialize_with = "crate::report::path_as_text")]
     pub output: PathBuf,
     /// libavformat's name of the container.
     pub container: String,
@@ -251,6 +252,7 @@ impl RenditionPlan {
 #[derive(Debug, Clone, Serialize)]
 pub struct PackagePlan {
     /// The manifest.
+    #[serde(serialize_with = "crate::report::path_as_text")]
     pub manifest: PathBuf,
     /// libavformat's name of the muxer: `hls` or `dash`.
     pub container: String,

@@ -125,6 +125,7 @@ pub struct VideoInfo {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SourceInfo {
     /// Where it is.
+    #[serde(serialize_with = "crate::report::path_as_text")]
     pub path: PathBuf,
     /// libavformat's name of the container.
     pub container: String,

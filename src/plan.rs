@@ -16,7 +16,7 @@ mod compile;
 mod listing;
 mod reuse;
 
-pub use argv::{CommandLine, argv, shell_line};
+pub use argv::{CommandLine, argv, plain_name, shell_line};
 pub(crate) use reuse::{FirstPassOf, differences};
 
 /// What is asked of one encoder.
@@ -88,7 +88,7 @@ pub enum FirstPassChoice {
     /// From its own.
     Own,
     /// From this file, kept by an [`crate::job::Analysis`].
-    Kept(PathBuf),
+    Kept(#[serde(serialize_with = "crate::report::path_as_text")] PathBuf),
 }
 
 /// HDR10 static metadata: SMPTE ST 2086 and the content light level.

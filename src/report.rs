@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::av::Versions;
 use crate::cache::{CachePlan, SpillReport};
@@ -19,6 +19,7 @@ pub struct Report {
     /// The linked libraries.
     pub versions: Versions,
     /// The input.
+    #[serde(serialize_with = "crate::report::path_as_text")]
     pub input: PathBuf,
     /// Frames that were encoded.
     pub frames: u64,
@@ -82,6 +83,7 @@ pub struct RenditionReport {
     /// Its name.
     pub name: String,
     /// The output.
+    #[serde(serialize_with = "crate::report::path_as_text")]
     pub output: PathBuf,
     /// The plan as it was run; settings that the run filled in (paths, a size target's bit rate) are in the passes.
     pub plan: EncoderPlan,
@@ -145,14 +147,26 @@ impl Report {
     }
 }
 
+/// A path as text, with replacement characters for what is none: serde would refuse the whole report over it.
+#[expect(clippy::ptr_arg, reason = "serde passes a reference to the field")]
+pub(crate) fn path_as_text<S: Serializer>(path: &PathBuf, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+pub(crate) fn optional_path_as_text<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
+}
+
 /// A first pass that was kept.
 #[derive(Debug, Clone, Serialize)]
 pub struct AnalysisReport {
     /// The linked libraries.
     pub versions: Versions,
     /// The input.
+    #[serde(serialize_with = "crate::report::path_as_text")]
     pub input: PathBuf,
     /// The file with the statistics.
+    #[serde(serialize_with = "crate::report::path_as_text")]
     pub output: PathBuf,
     /// What they are of.
     pub analysed: Header,

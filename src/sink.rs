@@ -123,6 +123,7 @@ impl OutputStream {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finished {
     /// The file, where it is one.
+    #[serde(serialize_with = "crate::report::optional_path_as_text")]
     pub path: Option<PathBuf>,
     /// Bytes of the output: of the file, or of all packets where there is no file.
     pub bytes: u64,

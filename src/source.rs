@@ -79,6 +79,7 @@ impl Preview for DecodedFile {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Input {
     /// The file; `-` is standard input.
+    #[serde(serialize_with = "crate::report::path_as_text")]
     pub path: PathBuf,
     /// Demuxer, where it cannot be told from the file (`rawvideo`).
     pub format: Option<String>,
@@ -446,6 +447,7 @@ impl DecodedFile {
                 }
                 // What the demuxer cannot go on from ends the stream; the damage is counted, and the policy is the job's.
                 self.reading.end(end.is_err());
+                self.reading.marked.count += u64::from(extent::is_torn(&self.input.path));
                 self.decoder.send_end().map_err(|source| self.unreadable(source))?;
             }
         }

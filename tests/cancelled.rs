@@ -9,11 +9,15 @@ use repass::av::encoder::{Encoder, EncoderSetup};
 use repass::av::frame::Frame;
 use repass::av::packet::Packet;
 use repass::av::{AvError, Received};
+use repass::cache::{CacheMode, CachePlan};
 use repass::error::Error;
+use repass::event::Cancel;
+use repass::job::{Job, JobRequest, RenditionRequest};
 use repass::media::Rational;
 use repass::plan::{PassStep, Passes, Request, compile};
 use repass::probe::capabilities;
-use repass::rate::{BitRate, Target};
+use repass::rate::{BitRate, ByteSize, Target};
+use repass::source::{Input, OwnFrames, Shape};
 
 const FRAMES: usize = 60;
 
@@ -107,6 +111,124 @@ fn an_encoder_can_be_given_up_after_any_number_of_frames_in_any_pass() {
             }
         });
     });
+}
+
+/// A stop that comes from outside, at any frame of any pass of a whole job, also before the first.
+#[test]
+fn a_job_can_be_stopped_after_any_number_of_frames_in_any_pass() {
+    within(280, || {
+        let folder = tempfile::tempdir().unwrap();
+        for adapter in adapter::all().into_iter().filter(|adapter| adapter.vendor == adapter::Vendor::Software) {
+            if !capabilities(adapter).present {
+                println!("skipped: {} is not in this libavcodec", adapter.name);
+                continue;
+            }
+            for stop_at in [0, 1, 2, 10, FRAMES - 1, FRAMES, FRAMES + 1, FRAMES + 2, FRAMES + 10, 2 * FRAMES - 1] {
+                let output = folder.path().join("out.mkv");
+                let cancel = Cancel::new();
+                let (mut drawn, stop) = (0, cancel.clone());
+                let frames = OwnFrames::new(shape(), move |number| {
+                    // Without a cache every pass draws anew; the first frame is drawn only when the job runs.
+                    if drawn == stop_at {
+                        stop.stop();
+                    }
+                    drawn += 1;
+                    Ok::<_, AvError>((number < FRAMES as u64).then(|| picture(number as usize)))
+                });
+                let encoder = Request {
+                    preset: Some("ultrafast".to_owned()),
+                    threads: Some(1),
+                    ..Request::new(adapter, Target::Average(BitRate(200_000)))
+                };
+                let request = JobRequest {
+                    renditions: vec![RenditionRequest::new("out", &output, encoder)],
+                    cache: CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None },
+                    ..JobRequest::new(Input::file("pictures"))
+                };
+                let job = Job::from_frames(&request, frames, &cancel).unwrap();
+                // A pass asks once more behind its last frame; behind that of the last pass there is nothing to stop.
+                let all = usize::from(job.plan().runs) * (FRAMES + 1) - 1;
+                match job.run(|_| {}) {
+                    Err(Error::Interrupted) => {}
+                    Ok(_) if stop_at >= all => {}
+                    other => panic!("{}, stopped at {stop_at}: {other:?}", adapter.name),
+                }
+                let left = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name());
+                assert_eq!(left.filter(|name| *name != "out.mkv").count(), 0, "{}, stopped at {stop_at}", adapter.name);
+                let _ = std::fs::remove_file(output);
+            }
+        }
+    });
+}
+
+/// Filters see to it that this never happens in a job; who uses the encoder by itself may do it.
+#[test]
+fn a_frame_of_another_size_or_format_in_the_middle_is_an_error_and_no_end_of_the_process() {
+    within(120, || {
+        every_pass(|encoder, step, path, stats| {
+            for (width, height, format) in [(48, 32, "yuv420p"), (192, 128, "yuv420p"), (96, 64, "yuv444p10le")] {
+                let mut packet = Packet::new().unwrap();
+                let mut open = setup(encoder, step, path, stats).open(picture(0)).unwrap();
+                for number in 1..20 {
+                    open.send(picture(number)).unwrap();
+                    while open.receive(&mut packet).unwrap() == Received::Ready {}
+                }
+                let mut other = Frame::allocate(width, height, format).unwrap();
+                other.set_pts(20);
+                let error = open.send(other).unwrap_err();
+                assert!(
+                    matches!(error, Error::Encode { frame: 20, .. }),
+                    "{encoder}, {width}x{height} {format}: {error}"
+                );
+            }
+        });
+    });
+}
+
+/// Every way to set passes or statistics behind the driver's back; some of them end the process.
+#[test]
+fn keys_of_passes_and_statistics_are_refused_in_every_parameter_string() {
+    within(60, || {
+        for (encoder, option, values) in [
+            ("libx264", "x264-params", &["pass=2", "stats=x", "a=1:pass=1", "bframes=1:stats=/dev/null"][..]),
+            ("libx264", "x264opts", &["pass=2", "stats=x"]),
+            ("libx264", "stats", &["x"]),
+            ("libx264", "passlogfile", &["x"]),
+            ("libx265", "x265-params", &["pass=2", "stats=x", "pass=3:stats=y", "analysis-save=x"]),
+            ("libsvtav1", "svtav1-params", &["pass=2", "passes=2", "stats=x", "preset=8:pass=1"]),
+            ("libx264", "flags", &["+pass1", "pass2", "+global_header+pass2"]),
+            ("libvpx-vp9", "flags", &["+pass2"]),
+            ("libaom-av1", "flags", &["+pass2"]),
+            ("libvvenc", "vvenc-params", &["pass=2", "rcstatsfile=x", "statsfile=x"]),
+            ("libvvenc", "stats", &["x"]),
+        ] {
+            let adapter = adapter::named(encoder).unwrap();
+            let capabilities = capabilities(adapter);
+            if !capabilities.present {
+                println!("skipped: {encoder} is not in this libavcodec");
+                continue;
+            }
+            for value in values {
+                let request = Request {
+                    options: vec![(option.to_owned(), (*value).to_owned())],
+                    ..Request::new(adapter, Target::Average(BitRate(200_000)))
+                };
+                let refused = compile(&request, &capabilities).map(|_| ());
+                assert!(refused.is_err(), "{encoder}: {option}={value} passed");
+                println!("{encoder}, {option}={value}: {}", refused.unwrap_err());
+            }
+        }
+    });
+}
+
+fn shape() -> Shape {
+    Shape {
+        width: 96,
+        height: 64,
+        pixel_format: "yuv420p".to_owned(),
+        rate: Rational::new(24, 1),
+        frames: Some(FRAMES as u64),
+    }
 }
 
 /// What a store refuses before any encoder sees it: some of these end the process (x265 3.5 on a file cut in half), so each

@@ -49,6 +49,8 @@ fn request(input: &Path, output: &Path) -> JobRequest {
 }
 
 fn run(request: &JobRequest) -> Result<Report, Error> {
+    // As the program does: what decoders log of patched pictures counts.
+    repass::av::log::capture();
     Job::prepare(request, &Cancel::new())?.run(|_| {})
 }
 
@@ -158,6 +160,28 @@ fn a_file_cut_anywhere_is_noticed() {
                     }
                 }
             }
+        }
+    });
+}
+
+/// Nothing but the decoder can tell, and its frame threads mark a patched picture only if they are in luck.
+#[test]
+fn a_picture_that_is_not_whole_is_noticed_every_time() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = folder.path().join("in.mp4");
+        let lavfi = ["-f", "lavfi", "-i", "testsrc2=s=384x216:r=24:d=2,noise=alls=20", "-c:v", "libx264"];
+        ffmpeg(&[&lavfi[..], &["-bf", "3", "-g", "100", text(&whole)]].concat());
+        let mut bytes = fs::read(&whole).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 200].fill(0x55);
+        let damaged = folder.path().join("damaged.mp4");
+        fs::write(&damaged, bytes).unwrap();
+        let mut request = request(&damaged, &folder.path().join("out.mkv"));
+        request.decoder_threads = Some(6);
+        for round in 0..60 {
+            let result = run(&request);
+            assert!(matches!(result, Err(Error::Damaged { .. })), "round {round}: {result:?}");
         }
     });
 }

@@ -217,8 +217,14 @@ impl Encoder {
     /// Gives the encoder its next frame; its time must be greater than the one before, in ticks of the setup's time base.
     ///
     /// # Errors
-    /// [`Error::Encode`] with the encoder's own words.
+    /// [`Error::Encode`] with the encoder's own words, and for a frame of another size or pixel format than the first.
     pub fn send(&mut self, mut frame: Frame) -> Result<(), Error> {
+        let (context, raw) = (self.raw(), frame.raw());
+        let shape = (raw.width, raw.height, crate::av::frame::pixel_format_value(raw.format));
+        // libavcodec passes it on, and most encoders read beyond the planes.
+        if shape != (context.width, context.height, context.pix_fmt) {
+            return Err(self.error(AvError::invalid()));
+        }
         frame.raw_mut().quality = self.raw().global_quality;
         // SAFETY: both are owned and non-null; libavcodec takes its own reference to the frame's buffers.
         let code = unsafe { ffi::avcodec_send_frame(self.context.as_ptr(), frame.as_ptr()) };

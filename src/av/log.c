@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Declared here and not included, so that no include path is needed: both have been the same since 2011, and AVClass
    begins with these two members (libavutil/log.h). */
@@ -17,7 +18,10 @@ typedef void (*line_sink)(const char *class_name, int level, const char *text);
 
 enum { LEVEL_MASK = 0xff, WARNING = 24, LONGEST = 2048 };
 
+typedef void (*object_sink)(void *object);
+
 static line_sink sink;
+static object_sink concealed;
 
 static void on_log(void *object, int level, const char *format, va_list arguments)
 {
@@ -25,6 +29,9 @@ static void on_log(void *object, int level, const char *format, va_list argument
     const char *name = head && head->item_name ? head->item_name(object) : NULL;
     char text[LONGEST];
 
+    /* libavcodec's error_resilience.c, of a picture that was not whole; at a level that is rarely let through. */
+    if (object && !strncmp(format, "concealing ", 11))
+        concealed(object);
     level &= LEVEL_MASK;
     /* Warnings and errors always pass: error messages quote them. */
     if (level > WARNING && level > av_log_get_level())
@@ -33,8 +40,9 @@ static void on_log(void *object, int level, const char *format, va_list argument
     sink(name ? name : "", level, text);
 }
 
-void repass_log_capture(line_sink to)
+void repass_log_capture(line_sink to, object_sink of_concealed)
 {
     sink = to;
+    concealed = of_concealed;
     av_log_set_callback(on_log);
 }

@@ -4,8 +4,9 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::{self, ThreadId};
 
@@ -72,8 +73,8 @@ pub struct LogLine {
 pub fn capture() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: the function lives as long as the process and never unwinds.
-        unsafe { repass_log_capture(on_fragment) };
+        // SAFETY: the functions live as long as the process and never unwind.
+        unsafe { repass_log_capture(on_fragment, on_concealed) };
     });
 }
 
@@ -196,7 +197,57 @@ thread_local! {
 
 unsafe extern "C" {
     /// Installs the C shim as libav's log callback; see log.c.
-    fn repass_log_capture(sink: extern "C" fn(*const c_char, c_int, *const c_char));
+    fn repass_log_capture(
+        sink: extern "C" fn(*const c_char, c_int, *const c_char),
+        concealed: unsafe extern "C" fn(*mut c_void),
+    );
+}
+
+/// Counts the pictures of one decoder that were not whole and have been patched. Frames are marked for it too, but of several
+/// frame threads one may give a picture out while another is still decoding it, before the mark (h264dec.c, `output_frame`).
+/// Counts nothing before [`capture`].
+#[derive(Debug)]
+pub(super) struct Concealed(Arc<AtomicU64>);
+
+impl Concealed {
+    pub(super) fn new() -> Self {
+        let count = Arc::new(AtomicU64::new(0));
+        counters().push(count.clone());
+        Concealed(count)
+    }
+
+    /// For `AVCodecContext.opaque`, which every thread's copy of the context has; looked up, never followed.
+    pub(super) fn as_opaque(&self) -> *mut c_void {
+        Arc::as_ptr(&self.0).cast_mut().cast()
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Concealed {
+    fn drop(&mut self) {
+        counters().retain(|count| !Arc::ptr_eq(count, &self.0));
+    }
+}
+
+static COUNTERS: Mutex<Vec<Arc<AtomicU64>>> = Mutex::new(Vec::new());
+
+fn counters() -> MutexGuard<'static, Vec<Arc<AtomicU64>>> {
+    COUNTERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+unsafe extern "C" fn on_concealed(object: *mut c_void) {
+    // SAFETY: what logs begins with a pointer to its class, and codec contexts are all of one.
+    let is_codec = unsafe { *object.cast::<*const ffi::AVClass>() == ffi::avcodec_get_class() };
+    if is_codec {
+        // SAFETY: of that class are codec contexts alone; this one is being used by the thread that logs.
+        let opaque = unsafe { (*object.cast::<ffi::AVCodecContext>()).opaque };
+        if let Some(count) = counters().iter().find(|count| Arc::as_ptr(count).cast() == opaque.cast_const()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 extern "C" fn on_fragment(class: *const c_char, level: c_int, fragment: *const c_char) {

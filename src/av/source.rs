@@ -364,6 +364,7 @@ impl Opening<'_> {
         check(code).map_err(refuse)?;
         let open = NonNull::new(context).ok_or_else(|| refuse(OUT_OF_MEMORY))?;
         let context = Context { open, _pipe: pipe, spool };
+        self.refuse_disguised(&context, options)?;
         if let Some((option, _)) = dictionary.entries().first() {
             let what = format!("{} has no option {option:?}", context.format_name());
             return Err(self.error(&what, None));
@@ -372,6 +373,22 @@ impl Opening<'_> {
         let code = unsafe { ffi::avformat_find_stream_info(context.open.as_ptr(), ptr::null_mut()) };
         check(code).map_err(|source| self.error("cannot find its streams", Some(source)))?;
         if self.cancel.is_stopped() { Err(Error::Interrupted) } else { Ok(context) }
+    }
+
+    /// A playlist opens the files that it names: whoever gives us a film must not make us encode another one.
+    fn refuse_disguised(&self, context: &Context, options: &OpenOptions) -> Result<(), Error> {
+        let name = context.format_name();
+        let playlist = PLAYLISTS.iter().find(|(format, _)| name.split(',').any(|name| name == *format));
+        let extension = self.path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        match playlist {
+            Some((format, extensions)) if options.format.is_none() && !extensions.contains(&extension.as_str()) => {
+                let what = format!(
+                    "is a playlist of other files, which its name does not say; to read it, give its format ({format})"
+                );
+                Err(self.error(&what, None))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn format(&self, options: &OpenOptions) -> Result<*const ffi::AVInputFormat, Error> {
@@ -576,6 +593,10 @@ extern "C" fn interrupted(flag: *mut c_void) -> c_int {
     let flag = unsafe { &*flag.cast::<Flag>() };
     c_int::from(flag.is_stopped())
 }
+
+/// Formats that open the files they name, and what they are called.
+const PLAYLISTS: [(&str, &[&str]); 3] =
+    [("hls", &["m3u8", "m3u"]), ("dash", &["mpd"]), ("concat", &["ffconcat", "ffcat", "concat", "txt"])];
 
 /// How far before a target to look for a key frame, in seconds, one after the other.
 const SECONDS_BACK: [f64; 6] = [0.0, 0.5, 2.0, 6.0, 20.0, 60.0];

@@ -66,7 +66,12 @@ impl Journal {
         // In one piece, for others may be writing too; and on a line of its own, whatever a crash left before it.
         let start = if self.is_torn() { "\n" } else { "" };
         let text = format!("{start}{}\n", serde_json::to_string(&line)?);
-        OpenOptions::new().create(true).append(true).open(&self.path)?.write_all(text.as_bytes())
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        // In a folder that others may write to, a link under this name would lead into a file of ours.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+        options.open(&self.path)?.write_all(text.as_bytes())
     }
 
     /// Whether the last line does not end.

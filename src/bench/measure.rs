@@ -37,8 +37,10 @@ pub struct MeasureRequest {
 #[derive(Debug, Clone, Serialize)]
 pub struct Measurement {
     /// The original.
+    #[serde(serialize_with = "crate::report::path_as_text")]
     pub reference: PathBuf,
     /// What was made of it.
+    #[serde(serialize_with = "crate::report::path_as_text")]
     pub distorted: PathBuf,
     /// Width in pixels, upright.
     pub width: u32,

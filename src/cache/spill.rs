@@ -38,7 +38,7 @@ pub(super) struct Spilled {
 
 impl Spill {
     pub(super) fn create(folder: &Path, at_most: u64) -> Result<Self, Error> {
-        match tempfile::tempfile_in(folder) {
+        match tempfile::tempfile_in(folder).and_then(private) {
             Ok(file) => Ok(Spill {
                 file,
                 folder: folder.to_owned(),
@@ -224,6 +224,19 @@ fn forget(file: &File) {
 
 #[cfg(not(target_os = "linux"))]
 fn forget(_file: &File) {}
+
+/// It has no name, but whoever may look into /proc could open it.
+#[cfg(unix)]
+fn private(file: File) -> io::Result<File> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+#[cfg(not(unix))]
+fn private(file: File) -> io::Result<File> {
+    Ok(file)
+}
 
 fn invalid(error: AvError) -> io::Error {
     io::Error::other(error)

@@ -180,6 +180,9 @@ pub(crate) struct AnalyseArgs {
     #[arg(short = 'o', long, value_name = "STATS", value_hint = ValueHint::FilePath, help_heading = "Output")]
     output: PathBuf,
 
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArgs,
+
     /// Replace the file if it exists
     #[arg(short = 'y', long, help_heading = "Output")]
     overwrite: bool,
@@ -413,14 +416,8 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     mux_opt: Vec<(String, String)>,
 
-    /// Run the job in a process of its own, so that an encoder that crashes takes nothing else with it; with libraries that
-    /// are known to crash it always does
-    #[arg(long)]
-    pub(crate) isolate: bool,
-
-    /// This is that process
-    #[arg(long, hide = true)]
-    pub(crate) in_child: bool,
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArgs,
 
     /// End the job when a stage makes no progress for so long: seconds or a clock; 0: never
     #[arg(long, value_name = "TIME", default_value = "30:00", value_parser = time)]
@@ -429,6 +426,27 @@ pub(crate) struct OutputArgs {
     /// Show progress: a bar where stderr is a terminal, a bar always, JSON lines on stdout, or nothing
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(crate) progress: ProgressChoice,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct IsolationArgs {
+    /// Run the encoders in a process of their own, one for each file, so that one that crashes takes nothing else with it;
+    /// with libraries that are known to crash it is always done
+    #[arg(long)]
+    pub(crate) isolate: bool,
+
+    /// This is that process
+    #[arg(long, hide = true)]
+    pub(crate) in_child: bool,
+
+    /// The only file that this process does
+    #[arg(long, hide = true, value_name = "FILE", requires = "beside")]
+    pub(crate) alone: Option<PathBuf>,
+
+    /// Of how many, side by side, it is one
+    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) beside: Option<u16>,
 }
 
 /// Which encoders to show.
@@ -486,6 +504,9 @@ impl EncodeArgs {
     /// # Errors
     /// [`Error::Usage`] for a pattern without a match, and for arguments that make no sense with several files.
     pub(crate) fn inputs(&self) -> Result<Vec<PathBuf>, Error> {
+        if let Some(alone) = &self.output.isolation.alone {
+            return Ok(vec![alone.clone()]);
+        }
         let found = self.inputs.iter().map(|input| matching(input)).collect::<Result<Vec<_>, _>>()?;
         let inputs: Vec<PathBuf> = found.into_iter().flatten().collect();
         let usage = |what, text: &Path, why: &str| {

@@ -15,13 +15,11 @@ use repass::error::Error;
 use repass::event::{Cancel, Event};
 use repass::job::JobRequest;
 use repass::rate::{BitRate, ByteSize};
-use repass::report::Report;
 
 use super::args::EncodeArgs;
 use super::progress::{Progress, Screen, Work, bar};
-use super::summary::first_pass;
-use super::text::{Page, counted, deviation, lasting};
-use super::{Cli, print_json};
+use super::text::{Page, counted, deviation, lasting, print_json};
+use super::{Cli, isolate};
 
 /// Encodes every input, some side by side; the exit code is the worst of all.
 ///
@@ -43,7 +41,16 @@ pub(super) fn encode(
     };
     let mut board = Board::new(screen, &files, cancel);
     files.unprepared().for_each(|(file, error)| board.failed(file, error));
-    let outcomes = batch::run(&request, cancel, |job, event| {
+    let isolation = &args.output.isolation;
+    let beside = request.side_by_side.min(request.jobs.len());
+    let work = |job: &JobRequest, tell: &mut dyn FnMut(BatchEvent)| {
+        let adapters: Vec<_> = job.renditions.iter().map(|rendition| rendition.encoder.adapter).collect();
+        match isolate::needed(&adapters, isolation.isolate) {
+            Some(adapter) => isolate::encode(job, adapter, beside, cancel, tell),
+            None => batch::here(job, cancel, tell),
+        }
+    };
+    let outcomes = batch::run_by(&request, cancel, work, |job, event| {
         board.take(files.of_job[job], event);
         if let BatchEvent::Job(Event::Stuck { stage, seconds }) = event {
             board.clear();
@@ -117,7 +124,8 @@ impl Files {
         let mut page = Page::default();
         for (input, outcome) in self.inputs.iter().zip(&self.outcomes) {
             match outcome {
-                Outcome::Done(report) => done(&mut page, report),
+                Outcome::Done(report) => done(&mut page, &serde_json::to_value(report).unwrap_or_default()),
+                Outcome::DoneElsewhere(report) => done(&mut page, report),
                 Outcome::DoneBefore => page.path("skipped", input, "done by an earlier run, and still as it was"),
                 Outcome::Failed(error) => page.path("failed", input, &error.to_string()),
                 Outcome::NotStarted => page.path("not begun", input, ""),
@@ -136,6 +144,7 @@ impl Files {
             let input = input.display().to_string();
             match outcome {
                 Outcome::Done(report) => json!({ "input": input, "state": "done", "report": report }),
+                Outcome::DoneElsewhere(report) => json!({ "input": input, "state": "done", "report": report }),
                 Outcome::DoneBefore => json!({ "input": input, "state": "done_before" }),
                 Outcome::Failed(error) => json!({
                     "input": input, "state": "failed", "error": error.to_string(), "exit_code": error.exit_code(),
@@ -148,19 +157,25 @@ impl Files {
     }
 }
 
-fn done(page: &mut Page, report: &Report) {
-    for rendition in &report.renditions {
-        let mut facts = format!("{}, {}", ByteSize(rendition.bytes), BitRate(rendition.video_bps as u64));
-        if let Some(error) = rendition.bitrate_error {
+/// From a report as it is written: it may be another process's.
+fn done(page: &mut Page, report: &Value) {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let number = |value: &Value| value.as_f64().unwrap_or_default();
+    for rendition in list(&report["renditions"]) {
+        let [bytes, bps] = [&rendition["bytes"], &rendition["video_bps"]].map(|value| number(value) as u64);
+        let mut facts = format!("{}, {}", ByteSize(bytes), BitRate(bps));
+        if let Some(error) = rendition["bitrate_error"].as_f64() {
             facts.push_str(&format!(" ({})", deviation(error)));
         }
-        facts.push_str(&format!(", {} in {}", counted(report.frames, "frame"), lasting(report.wall_seconds)));
-        page.path("done", &rendition.output, &facts);
-        if let Some(elsewhere) = first_pass(rendition, report) {
-            page.row("pass 1", &elsewhere);
+        let frames = counted(number(&report["frames"]) as u64, "frame");
+        facts.push_str(&format!(", {frames} in {}", lasting(number(&report["wall_seconds"]))));
+        page.path("done", Path::new(rendition["output"].as_str().unwrap_or_default()), &facts);
+        if rendition["first_pass"]["resumed"] == true {
+            page.row("pass 1", "not run again: finished by an earlier run");
         }
     }
-    report.warnings.iter().for_each(|warning| page.row("", &format!("warning: {warning}")));
+    let warnings = list(&report["warnings"]);
+    warnings.iter().filter_map(Value::as_str).for_each(|text| page.row("", &format!("warning: {text}")));
 }
 
 /// What is seen meanwhile: one line for each file that is being worked on.

@@ -9,7 +9,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde_json::json;
 
-use repass::adapter;
+use repass::adapter::{self, Adapter};
 use repass::bench::baseline::{self, Changes};
 use repass::bench::bd::LEAST_POINTS;
 use repass::bench::journal::Existing;
@@ -24,10 +24,10 @@ use repass::event::Cancel;
 use repass::rate::{BitRate, ByteSize, Seconds};
 use repass::source::Input;
 
-use super::args::{ProgressChoice, bit_rate, byte_size, encoder_names, pair, quality, time};
+use super::args::{IsolationArgs, ProgressChoice, bit_rate, byte_size, encoder_names, pair, quality, time};
 use super::measure::{metric, metrics_or_default};
 use super::progress::Screen;
-use super::text::{Page, complain, counted, lasting, print};
+use super::text::{Page, complain, counted, lasting, print_json};
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -116,6 +116,9 @@ pub(crate) struct BenchArgs {
     #[arg(long, help_heading = "Output")]
     keep: bool,
 
+    #[command(flatten)]
+    pub(super) isolation: IsolationArgs,
+
     /// How to show progress on stderr
     #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Output")]
     progress: ProgressChoice,
@@ -140,7 +143,7 @@ pub(crate) fn run(args: &BenchArgs, json: bool, cancel: &Cancel) -> Result<()> {
     let told = changes.as_ref().map(lines).unwrap_or_default();
     let page = output::write(&results, &told, &request.folder)?;
     if json {
-        print(&format!("{}\n", serde_json::to_string(&results)?))?;
+        print_json(&results)?;
     } else {
         tables(&results, &told, &page).print()?;
     }
@@ -154,15 +157,23 @@ fn say_resume(error: &Error, args: &BenchArgs) {
 }
 
 impl BenchArgs {
+    /// The encoders.
+    ///
+    /// # Errors
+    /// [`NoAdapter`](repass::error::Refusal::NoAdapter).
+    pub(super) fn adapters(&self) -> Result<Vec<&'static Adapter>, Error> {
+        let encoders = self.encoders.iter().map(|name| adapter::named(name)).collect::<Result<Vec<_>, _>>()?;
+        Ok(distinct(encoders, |adapter| adapter.name))
+    }
+
     fn request(&self) -> Result<BenchRequest, Error> {
         let input = |path: &PathBuf| Input { start: self.start, length: self.length, ..Input::file(path) };
-        let encoders = self.encoders.iter().map(|name| adapter::named(name)).collect::<Result<Vec<_>, _>>()?;
         let modes = self.modes.iter().map(|name| name.parse()).collect::<Result<Vec<Mode>, Error>>()?;
         let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(64) as u16);
         Ok(BenchRequest {
             clips: self.clips.iter().map(input).collect(),
             filters: self.vf.clone(),
-            encoders: distinct(encoders, |adapter| adapter.name),
+            encoders: self.adapters()?,
             presets: distinct(self.preset.clone(), String::clone),
             rates: distinct(self.bitrate.clone(), |rate| rate.0),
             qualities: self.crf.clone(),
@@ -220,7 +231,7 @@ fn show(screen: &Screen, progress: &Progress) {
                 "rest_seconds": progress.rest_seconds,
             });
             // Who reads has gone: the results' own write will say so.
-            let _ = print(&format!("{line}\n"));
+            let _ = print_json(&line);
         }
         Screen::Lines => {
             let left = left.map(|left| format!(", {left}")).unwrap_or_default();

@@ -10,7 +10,7 @@ use repass::cache::Memory;
 use repass::doctor::{EncoderState, Examination, Folder, Gravity, Presence, Threads, examine};
 use repass::rate::ByteSize;
 
-use super::text::{Page, print};
+use super::text::{Page, print_json};
 
 /// Shows it; the exit code is 1 where something is in the way.
 ///
@@ -19,7 +19,7 @@ use super::text::{Page, print};
 pub(crate) fn show(json: bool) -> Result<ExitCode> {
     let examination = examine();
     match json {
-        true => print(&format!("{}\n", serde_json::to_string(&examination)?))?,
+        true => print_json(&examination)?,
         false => page(&examination).print()?,
     }
     Ok(if examination.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -11,7 +11,7 @@ use repass::probe::{Capabilities, capabilities, open_device};
 use repass::rate::{BitRate, Target};
 
 use super::args::EncodersArgs;
-use super::text::{Page, print};
+use super::text::{Page, print_json};
 
 /// Shows them as asked.
 ///
@@ -24,8 +24,8 @@ pub(crate) fn show(args: &EncodersArgs, json: bool) -> Result<()> {
     };
     let rows: Vec<Row> = adapters.into_iter().map(|adapter| Row::of(adapter, args.probe_device)).collect();
     match (json, args.encoder.is_some()) {
-        (true, false) => print(&format!("{}\n", serde_json::to_string(&rows)?))?,
-        (true, true) => print(&format!("{}\n", serde_json::to_string(&Full::of(&rows[0]))?))?,
+        (true, false) => print_json(&rows)?,
+        (true, true) => print_json(&Full::of(&rows[0]))?,
         (false, false) => table(&rows).print()?,
         (false, true) => full(&rows[0]).print()?,
     }

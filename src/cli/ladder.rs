@@ -314,6 +314,28 @@ mod tests {
         read(file.path(), None, false, false)
     }
 
+    /// A file that is whole, with characters put in, taken out and replaced: an error with its place, or a job.
+    #[test]
+    fn broken_job_files_are_refused_or_read() {
+        const WHOLE: &str = "output = 'o_{name}.mp4'\ngop = '2s'\n[[rendition]]\nname = 'a'\nencoder = 'libx264'\nsize = '720p'\n\
+                             bitrate = '3M'\nopt = { tune = 'film', crf = 3 }\nthreads = 2\naudio = 'aac:96k'\nsubs = false\n";
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let edit = (0..=WHOLE.len(), 0..12_usize, "[ -~\\n\\PC]{0,6}");
+        let edits = proptest::collection::vec(edit, 1..4);
+        for _ in 0..2000 {
+            let mut text: Vec<char> = WHOLE.chars().collect();
+            let edits = proptest::strategy::Strategy::new_tree(&edits, &mut runner).unwrap();
+            for (at, gone, new) in proptest::strategy::ValueTree::current(&edits) {
+                let at = at.min(text.len());
+                text.splice(at..(at + gone).min(text.len()), new.chars());
+            }
+            let text: String = text.into_iter().collect();
+            if let Err(error) = job(&text) {
+                assert_eq!(error.to_string().lines().count(), 1, "{error}");
+            }
+        }
+    }
+
     #[test]
     fn a_rung_is_a_size_and_a_rate() {
         let rung: Rung = "720p=3M".parse().unwrap();

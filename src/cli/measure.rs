@@ -14,7 +14,7 @@ use repass::event::Cancel;
 
 use super::args::{ProgressChoice, reason};
 use super::progress::Screen;
-use super::text::{Page, counted, percent, print};
+use super::text::{Page, counted, percent, print_json};
 
 /// Two files and what to measure.
 #[derive(Debug, Args)]
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &MeasureArgs, json: bool, cancel: &Cancel) -> Result<()>
     screen.clear();
     let measurement = measurement?;
     if json {
-        print(&format!("{}\n", serde_json::to_string(&measurement)?))?;
+        print_json(&measurement)?;
     } else {
         page(&measurement).print()?;
     }

@@ -4,7 +4,7 @@ use repass::av::muxer::Container;
 use repass::cache::CacheMode;
 use repass::job::{Fate, FirstPass, PackagePlan, Plan, RenditionPlan, StreamPlan};
 use repass::media::{Rational, SourceInfo, StreamInfo, StreamKind};
-use repass::plan::{CommandLine, argv, shell_line};
+use repass::plan::{CommandLine, argv, plain_name, shell_line};
 use repass::rate::{ByteSize, Target};
 use repass::sink::Layout;
 use repass::source::Graph;
@@ -279,7 +279,10 @@ pub(crate) fn argv_of(plan: &Plan, rendition: &RenditionPlan) -> Vec<Vec<String>
         matches!(stream.kind, StreamKind::Video | StreamKind::Cover) && stream.index < plan.source.video.index
     };
     let line = CommandLine {
-        input: plan.input.path.display().to_string(),
+        input: match plan.input.path.exists() {
+            true => plain_name(&plan.input.path.display().to_string()),
+            false => plan.input.path.display().to_string(),
+        },
         output,
         start: plan.input.start,
         length: plan.input.length,

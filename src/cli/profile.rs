@@ -179,7 +179,7 @@ fn rivals<'c>(verb: &'c Command, argument: &Arg) -> Vec<&'c clap::Id> {
 
 /// Options that belong to one run stay out of profiles.
 fn is_a_setting(long: &str) -> bool {
-    !["help", "output", "json", "job", PROFILE].contains(&long)
+    !["help", "output", "json", "job", "in-child", "alone", "beside", PROFILE].contains(&long)
 }
 
 fn text(value: &Value) -> Option<String> {
@@ -210,6 +210,24 @@ mod tests {
         let matches = command.clone().ignore_errors(true).try_get_matches_from(typed).unwrap();
         let (verb, matches) = matches.subcommand().unwrap();
         profile(text).arguments(command.find_subcommand(verb).unwrap(), matches)
+    }
+
+    #[test]
+    fn whatever_a_profile_says_it_is_refused_or_read() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let key = "(encoder|bitrate|opt|threads|overwrite|crf|preset|gop|isolate|in-child|alone|[ -~]{0,9})";
+        let value = "('[ -~&&[^']]{0,9}'|-?[0-9]{1,20}|true|[0-9].[0-9]e9|\\['a=b', 'c'\\]|\\[1, true\\]|\\{ a = 1 \\}|[ -~]{0,9})";
+        let lines = proptest::collection::vec((key, value), 1..4);
+        let mut read = 0;
+        for _ in 0..2000 {
+            let lines = proptest::strategy::Strategy::new_tree(&lines, &mut runner).unwrap();
+            let lines = proptest::strategy::ValueTree::current(&lines);
+            let lines: String = lines.into_iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+            let text = format!("[profile.p]\n{lines}");
+            let one = toml::from_str::<Profiles>(&text).is_ok_and(|file| file.profile.len() == 1);
+            read += u32::from(one && added(&text, &[]).is_ok());
+        }
+        assert!(read > 20, "{read} were read");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use repass::rate::BitRate;
 
 use super::args::ProgressChoice;
 use super::eta::Eta;
-use super::text::{complain, counted, fps, lasting, percent, print, printable};
+use super::text::{complain, counted, fps, lasting, percent, print_json, printable};
 
 /// Where lines and the bar go. Shared with the threads that log.
 #[derive(Debug, Clone)]
@@ -283,9 +283,8 @@ pub(super) fn bar() -> ProgressBar {
 }
 
 fn json_line(event: &Event) {
-    let line = serde_json::to_string(event).expect("events are plain data with text keys");
     // Who reads has gone, or the disk is full: the report's own write will say so.
-    let _ = print(&format!("{line}\n"));
+    let _ = print_json(event);
 }
 
 /// Finer than any terminal's bar.

@@ -5,6 +5,8 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use serde::Serialize;
+
 /// Text without control characters, and without those that change the direction of writing: each is spelled out.
 pub(crate) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -71,6 +73,25 @@ impl Page {
     pub(crate) fn print(&self) -> io::Result<()> {
         print(&self.0)
     }
+}
+
+/// Writes a value to stdout as JSON, on one line. What a terminal would obey is spelled out: in JSON it can only be in texts.
+///
+/// # Errors
+/// As for [`print`].
+pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
+    let line = serde_json::to_string(value)?;
+    let mut safe = String::with_capacity(line.len() + 1);
+    for character in line.chars() {
+        match character {
+            '\u{7f}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                safe.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
+            _ => safe.push(character),
+        }
+    }
+    safe.push('\n');
+    print(&safe)
 }
 
 /// Writes to stdout; a reader that has gone away (`| head`) is no error.

@@ -32,6 +32,7 @@ pub enum FirstPass {
     /// A file, kept by an [`crate::job::Analysis`], or by a job that did not come to its end.
     Kept {
         /// The file.
+        #[serde(serialize_with = "crate::report::path_as_text")]
         stats: PathBuf,
         /// Its checksum when the plan was made, in hexadecimal.
         checksum: String,

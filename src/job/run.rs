@@ -555,13 +555,12 @@ fn finish(
     began: &Usage,
 ) -> Result<Report, Error> {
     let seconds = duration(list, source);
-    let damaged = |progress: &Progress| progress.others.map_or(0, |tally| tally.damaged);
-    let others = Damage { other_streams: progress.iter().map(damaged).max().unwrap_or(0), ..Damage::default() };
+    let others = progress.iter().filter_map(|progress| progress.others).map(|tally| tally.damage);
+    let damage = others.fold(source.damage(), Damage::worst);
     let mut renditions = Vec::new();
     for (rendition, progress) in plan.renditions.iter().zip(progress) {
         renditions.push(rendition_report(rendition, progress, seconds)?);
     }
-    let damage = source.damage().worst(others);
     Ok(Report {
         versions: versions(),
         input: plan.input.path.clone(),

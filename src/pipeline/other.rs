@@ -44,8 +44,8 @@ pub(crate) struct Along {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) others: Others,
-    /// Packets marked as damaged, and decode errors of transcoded audio.
-    pub(crate) damaged: u64,
+    /// What of it could not be read.
+    pub(crate) damage: Damage,
 }
 
 pub(crate) struct OtherStage {
@@ -91,8 +91,8 @@ impl OtherStage {
         self.read(&mut demuxer, &mut reading)?;
         reading.finish()?;
         // Before anybody is told of the end, or the output would be finished.
-        if reading.tally.damaged > 0 && !self.keep_damaged {
-            let damage = Damage { other_streams: reading.tally.damaged, ..Damage::default() };
+        let damage = reading.tally.damage;
+        if damage.any() && !self.keep_damaged {
             return Err(Error::Damaged { path: self.input.path.clone(), what: damage.to_string() });
         }
         reading.send(Other::End)?;
@@ -153,8 +153,12 @@ impl OtherStage {
             match demuxer.read(&mut packet) {
                 Ok(Received::Ready) => {}
                 Err(error) if error == crate::av::INTERRUPTED => return Err(Error::Interrupted),
-                // A read error was met by the video's reader too, which counts it.
-                Ok(_) | Err(_) => return Ok(()),
+                Ok(_) => return Ok(()),
+                // The video's reader may never come by here: in MP4 it skips what is not its own.
+                Err(_) => {
+                    reading.tally.damage.read_errors += 1;
+                    return Ok(());
+                }
             }
             let next = Packet::new().map_err(|source| self.failed("packet", source))?;
             let packet = std::mem::replace(&mut packet, next);
@@ -234,13 +238,13 @@ impl Reading<'_> {
         for index in 0..self.tracks.len() {
             let track = &mut self.tracks[index];
             track.marked.end();
-            self.tally.damaged += track.marked.count;
+            self.tally.damage.other_streams += track.marked.count;
             match &mut track.route {
                 Route::Copy => {}
-                Route::Text(transcoder) => self.tally.damaged += transcoder.damaged(),
+                Route::Text(transcoder) => self.tally.damage.other_streams += transcoder.damaged(),
                 Route::Transcode(transcoder) => {
                     transcoder.push_end()?;
-                    self.tally.damaged += transcoder.damaged();
+                    self.tally.damage.other_streams += transcoder.damaged();
                     let input = track.input;
                     self.pull(input)?;
                 }

@@ -99,9 +99,7 @@ impl Arguments {
             (true, false) => self.0.extend(line.other_streams.iter().cloned()),
         }
         if step.output {
-            // ffmpeg would read a name that begins with a dash as an option.
-            let is_option = line.output.starts_with('-') && line.output != "-";
-            self.0.push(if is_option { format!("./{}", line.output) } else { line.output.clone() });
+            self.0.push(plain_name(&line.output));
         }
     }
 }
@@ -115,6 +113,13 @@ impl PassStep {
             StatsUse::Write(_) | StatsUse::Read(_) | StatsUse::None => false,
         }
     }
+}
+
+/// A file's name as ffmpeg takes it for one: with a dash in front it would be an option, with a colon a protocol.
+#[must_use]
+pub fn plain_name(name: &str) -> String {
+    let is_special = name.starts_with('-') && name != "-" || name.contains(':') && !name.starts_with('/');
+    if is_special { format!("./{name}") } else { name.to_owned() }
 }
 
 /// One argument for a POSIX shell: as it is where nothing in it is special, else in single quotes.

@@ -27,7 +27,7 @@ fn promised_end(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option
         return Ok(None);
     }
     match &start {
-        [0x1a, 0x45, 0xdf, 0xa3, ..] => matroska(file),
+        _ if start.starts_with(&EBML) => matroska(file),
         [b'R', b'I', b'F', b'F', ..] => riff(file, length),
         [b'O', b'g', b'g', b'S', ..] => ogg(file, length),
         [0x47, ..] => transport_stream(file, length),
@@ -76,6 +76,71 @@ fn matroska(file: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
         return Ok(None);
     }
     Ok(ebml_size(file, at + 4)?.and_then(|(body, size)| body.checked_add(size?)))
+}
+
+/// Whether the bytes of a Matroska file, up to its end, are not the elements that they should be. libavformat then looks for
+/// the next cluster, or takes that for the end of the file, and says so only in its log.
+pub(super) fn is_torn(path: &Path) -> bool {
+    let Ok(mut file) = File::open(path) else { return false };
+    file.metadata().is_ok_and(|metadata| metadata.is_file() && torn(&mut file, metadata.len()).unwrap_or(false))
+}
+
+/// Walks the segment's elements and those of its clusters by their headers alone.
+fn torn(file: &mut (impl Read + Seek), length: u64) -> io::Result<bool> {
+    let mut start = [0; 4];
+    if file.read_exact(&mut start).is_err() || start != EBML {
+        return Ok(false);
+    }
+    let Some((body, Some(size))) = ebml_size(file, 4)? else { return Ok(false) };
+    let Some(segment) = element(file, body.saturating_add(size), length)?.filter(|segment| segment.id == SEGMENT_ID)
+    else {
+        return Ok(false);
+    };
+    // A size that is wrong is another damage, and told apart.
+    let end = segment.end.unwrap_or(length).min(length);
+    let mut at = segment.body;
+    let mut cluster_end = 0;
+    while at < end {
+        let Some(found) = element(file, at, length)? else { return Ok(true) };
+        let inside = at < cluster_end;
+        let fits = found.end.is_some_and(|end| !inside || end <= cluster_end);
+        at = match (found.id, found.end) {
+            (CLUSTER_ID, ends) => {
+                cluster_end = ends.unwrap_or(end);
+                found.body
+            }
+            (id, Some(end)) if inside && fits && IN_CLUSTER.contains(&id) => end,
+            (id, Some(end)) if IN_SEGMENT.contains(&id) => end,
+            _ => return Ok(true),
+        };
+    }
+    Ok(false)
+}
+
+struct Element {
+    id: u32,
+    body: u64,
+    /// `None`: it goes on for as long as what follows belongs to it.
+    end: Option<u64>,
+}
+
+/// The element at `at`; `None` where there is none, or only a part of its header.
+fn element(file: &mut (impl Read + Seek), at: u64, length: u64) -> io::Result<Option<Element>> {
+    let mut header = [0; 12];
+    let read = length.saturating_sub(at).min(12) as usize;
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(&mut header[..read])?;
+    let id_bytes = header[0].leading_zeros() as usize + 1;
+    let size_bytes = header[id_bytes.min(11)].leading_zeros() as usize + 1;
+    if id_bytes > 4 || size_bytes > 8 || id_bytes + size_bytes > read {
+        return Ok(None);
+    }
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let all = (1 << (7 * size_bytes)) - 1;
+    let size = number(&header[id_bytes..id_bytes + size_bytes]) & all;
+    let body = at + (id_bytes + size_bytes) as u64;
+    let end = (size != all).then(|| body.saturating_add(size));
+    Ok(Some(Element { id: number(&header[..id_bytes]) as u32, body, end }))
 }
 
 /// Where the content begins whose size is written at `at`, and that size; `None` inside for an unknown size.
@@ -150,7 +215,15 @@ const BOXES: [&[u8; 4]; 17] = [
     b"ftyp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"ssix", b"styp", b"free", b"skip", b"wide", b"uuid",
     b"meta", b"pdin", b"emsg", b"prft", b"pnot",
 ];
+const EBML: [u8; 4] = [0x1a, 0x45, 0xdf, 0xa3];
 const SEGMENT: [u8; 4] = [0x18, 0x53, 0x80, 0x67];
+const SEGMENT_ID: u32 = u32::from_be_bytes(SEGMENT);
+const CLUSTER_ID: u32 = 0x1f43_b675;
+/// Void and checksum, which may be anywhere; seek head, info, tracks, cues, attachments, chapters and tags.
+const IN_SEGMENT: [u32; 9] =
+    [0xec, 0xbf, 0x114d_9b74, 0x1549_a966, 0x1654_ae6b, 0x1c53_bb6b, 0x1941_a469, 0x1043_a770, 0x1254_c367];
+/// Time, position, size of the one before, simple block, block group, encrypted block, silent tracks.
+const IN_CLUSTER: [u32; 7] = [0xe7, 0xa7, 0xab, 0xa3, 0xa0, 0xaf, 0x5854];
 /// A page of Ogg has a header of 27 bytes and at most 255 segments of at most 255 bytes, each counted in a byte.
 const LARGEST_PAGE: u64 = 27 + 255 + 255 * 255;
 const TS_PACKET: u64 = 188;
@@ -183,6 +256,22 @@ mod tests {
     }
 
     #[test]
+    fn matroska_is_walked_to_its_end() {
+        let torn = |bytes: &[u8]| torn(&mut io::Cursor::new(bytes), bytes.len() as u64).unwrap();
+        let segment =
+            |body: &[u8]| [b"\x1a\x45\xdf\xa3\x81x\x18\x53\x80\x67", &[0x80 | body.len() as u8][..], body].concat();
+        // A void, a cluster of a time and two blocks, one of unknown size, cues.
+        let body = b"\xec\x80\x1f\x43\xb6\x75\x8a\xe7\x81\x00\xa3\x81a\xa3\x82ab\x1f\x43\xb6\x75\xff\xe7\x81\x01\xa0\x80\x1c\x53\xbb\x6b\x80";
+        assert!(!torn(&segment(body)));
+        for at in [2, 6, 7, 10, 13, 14, 20, 21, 26] {
+            let mut broken = body.to_vec();
+            broken[at] = 0x55;
+            assert!(torn(&segment(&broken)), "{at}");
+        }
+        assert!(!torn(b"RIFF and so on") && !torn(b"\x1a"));
+    }
+
+    #[test]
     fn whatever_the_bytes_are_the_walk_ends() {
         let mut seed = 1_u64;
         let starts: [&[u8]; 5] = [b"\x1a\x45\xdf\xa3", b"RIFF", b"OggS", b"\0\0\0\x08ftyp", b"\x47"];
@@ -193,6 +282,7 @@ mod tests {
                 (seed >> 56) as u8
             }));
             missing(&bytes);
+            let _ = torn(&mut io::Cursor::new(&bytes), bytes.len() as u64);
         }
     }
 }

@@ -9,17 +9,21 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
-/// Deadlines are for what hangs: a machine may be this many times as slow as the idle one on which they were chosen.
-const PATIENCE: u64 = 4;
+/// Deadlines are for what hangs: a machine may be this many times as slow as the idle one on which they were chosen. Under
+/// valgrind everything is slower still, and `REPASS_TEST_PATIENCE` says how much.
+fn patience() -> u64 {
+    std::env::var("REPASS_TEST_PATIENCE").ok().and_then(|times| times.parse().ok()).unwrap_or(4)
+}
 
 /// Ends the process with a message when what is returned lives longer: what hangs in libav cannot be stopped.
 pub fn deadline(seconds: u64) -> Sender<()> {
     let (alive, watched) = bounded(0);
+    let seconds = seconds * patience();
     let name = std::thread::current().name().unwrap_or("test").to_owned();
     let watch = move || {
-        if watched.recv_timeout(Duration::from_secs(seconds * PATIENCE)) == Err(RecvTimeoutError::Timeout) {
+        if watched.recv_timeout(Duration::from_secs(seconds)) == Err(RecvTimeoutError::Timeout) {
             // Not by eprintln!, which the test harness keeps to itself when the process ends.
-            let _ = writeln!(std::io::stderr(), "{name}: not done after {} s", seconds * PATIENCE);
+            let _ = writeln!(std::io::stderr(), "{name}: not done after {} s", seconds);
             std::process::abort();
         }
     };

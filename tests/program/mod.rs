@@ -61,6 +61,13 @@ impl Place {
         self.start(command).end()
     }
 
+    /// The program with a fault of `fault.c`: its name, part of the path of the file that has it, and from which byte on.
+    pub fn faulty(&self, shim: &Path, (fault, file, at): (&str, &str, u64), arguments: &str) -> Command {
+        let mut command = self.command(arguments);
+        command.env("LD_PRELOAD", shim).env("FAULT", fault).env("FAULT_FILE", file).env("FAULT_AT", at.to_string());
+        command
+    }
+
     pub fn start(&self, mut command: Command) -> Running {
         let output = tempfile::tempdir().expect("a folder");
         let file = |name: &str| File::create(output.path().join(name)).expect("a file");
@@ -102,6 +109,10 @@ pub struct Ended {
 impl Running {
     pub fn printed(&self, name: &str) -> String {
         String::from_utf8_lossy(&fs::read(self.output.path().join(name)).expect("its output")).into_owned()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until it has printed `text`, or ended.
@@ -164,6 +175,22 @@ pub fn can_mount() -> bool {
         println!("skipped: small file systems cannot be mounted here (needs root)");
     }
     can
+}
+
+/// `fault.c` as a library, built in this folder; says so where there is no compiler.
+pub fn shim(folder: &Path) -> Option<PathBuf> {
+    let library = folder.join("fault.so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library);
+    compiler.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/program/fault.c")).arg("-ldl");
+    match compiler.output() {
+        Ok(built) => assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr)),
+        Err(error) => {
+            println!("skipped: no C compiler: {error}");
+            return None;
+        }
+    }
+    Some(library)
 }
 
 /// Encoders of the linked libavcodec that code in software, as `repass encoders` lists them.

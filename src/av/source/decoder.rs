@@ -6,6 +6,7 @@ use std::ptr::{self, NonNull};
 use ffmpeg_sys_next as ffi;
 
 use crate::av::frame::Frame;
+use crate::av::log::Concealed;
 use crate::av::packet::Packet;
 use crate::av::source::StreamParameters;
 use crate::av::{AvError, OUT_OF_MEMORY, Received, check, initialise, received};
@@ -41,6 +42,7 @@ pub struct Decoder {
     frames: u64,
     damaged: u64,
     last_damage: Option<AvError>,
+    concealed: Concealed,
 }
 
 // SAFETY: a decoder has no tie to the thread that opened it, and one owner; its own threads serve only calls on it.
@@ -62,10 +64,13 @@ impl Decoder {
         }
         // SAFETY: allocates for a static codec; null is out of memory.
         let context = NonNull::new(unsafe { ffi::avcodec_alloc_context3(codec) }).ok_or(OUT_OF_MEMORY)?;
-        let mut decoder = Decoder { context, packets: 0, frames: 0, damaged: 0, last_damage: None };
+        let concealed = Concealed::new();
+        let mut decoder = Decoder { context, packets: 0, frames: 0, damaged: 0, last_damage: None, concealed };
         // SAFETY: both are live; everything is copied.
         check(unsafe { ffi::avcodec_parameters_to_context(context.as_ptr(), parameters) })?;
+        let opaque = decoder.concealed.as_opaque();
         let raw = decoder.raw_mut();
+        raw.opaque = opaque;
         raw.pkt_timebase = stream.time_base.into();
         raw.framerate = stream.average_rate.map_or(ffi::AVRational { num: 0, den: 1 }, Into::into);
         // libavcodec's default is one thread; 0 asks it to count the processors.
@@ -126,7 +131,8 @@ impl Decoder {
     /// How often something could not be decoded, or only with errors: packets and frames together.
     #[must_use]
     pub fn damaged(&self) -> u64 {
-        self.damaged
+        // A patched picture is marked as well, if all goes well.
+        self.damaged.max(self.concealed.count())
     }
 
     /// The latest error among them; `None` where the decoder only marked frames.

@@ -44,6 +44,9 @@ impl Spool {
         let failed = |error: io::Error| AvError(code(&error));
         let Some(input) = Input::at(path).map_err(failed)? else { return Ok(None) };
         let file = tempfile::tempfile().map_err(failed)?;
+        // It has no name, but whoever may look into /proc could open it.
+        #[cfg(unix)]
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(failed)?;
         let (bytes, keeps) = (AtomicU64::new(0), AtomicBool::new(true));
         Ok(Some(Spool(Arc::new(Shared { input, file, bytes, keeps, filling: Mutex::default() }))))
     }
