@@ -273,7 +273,7 @@ impl Error {
             Error::Write { .. } | Error::Verify { .. } | Error::Scratch { .. } => 6,
             Error::Stalled { stage: Stage::Feed | Stage::Other(_), .. } => 4,
             Error::Stalled { stage: Stage::Encode(_), .. } => 5,
-            Error::Stalled { stage: Stage::Mux(_), .. } => 6,
+            Error::Stalled { stage: Stage::Mux(_) | Stage::Keep(_), .. } => 6,
             Error::Elsewhere { code, .. } => *code,
             Error::Interrupted => 130,
             Error::Stopped => 1,
@@ -306,7 +306,7 @@ impl Stage {
         match self {
             Stage::Feed | Stage::Other(_) => "does the input still deliver? --stall-timeout sets how long to wait",
             Stage::Encode(_) => "the encoder hangs or is very slow; --stall-timeout sets how long to wait",
-            Stage::Mux(_) => "does the disk still answer? --stall-timeout sets how long to wait",
+            Stage::Mux(_) | Stage::Keep(_) => "does the disk still answer? --stall-timeout sets how long to wait",
         }
     }
 }

@@ -65,6 +65,8 @@ pub enum Stage {
     Mux(usize),
     /// Reads this rendition's sound, subtitles and the like.
     Other(usize),
+    /// Keeps this rendition's first pass for a run to come.
+    Keep(usize),
 }
 
 impl std::fmt::Display for Stage {
@@ -73,6 +75,7 @@ impl std::fmt::Display for Stage {
             Stage::Feed => f.write_str("reading and decoding"),
             Stage::Encode(rendition) => write!(f, "encoding rendition {}", rendition + 1),
             Stage::Mux(rendition) => write!(f, "writing rendition {}", rendition + 1),
+            Stage::Keep(rendition) => write!(f, "keeping the first pass of rendition {}", rendition + 1),
             Stage::Other(rendition) => write!(f, "reading sound and the like for rendition {}", rendition + 1),
         }
     }

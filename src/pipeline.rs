@@ -120,7 +120,7 @@ pub(crate) fn run(
     observe: &mut dyn FnMut(Event),
 ) -> Result<RunResult, Error> {
     let (events, heard) = bounded(EVENTS_IN_FLIGHT);
-    let mut watch = Watch::new(terms);
+    let mut watch = Watch::new(terms.stall, terms.cancel);
     let result = scope(|scope| {
         let mut spawning = Spawning { scope, events, watch: &mut watch, running: Running::default() };
         let mut ways_out = BTreeMap::new();
@@ -154,6 +154,32 @@ pub(crate) fn run(
         join_all(feed, running)
     });
     watch.verdict().map_or(result, Err)
+}
+
+/// Does one thing between runs, under the watch: what hangs there is named, as a stage is.
+///
+/// # Errors
+/// [`Error::Stalled`] where it took longer than `limit`, [`Error::Exhausted`] where the system has no thread left.
+pub(crate) fn watched<T: Send>(
+    stage: Stage,
+    limit: Option<Duration>,
+    cancel: &Cancel,
+    work: impl FnOnce() -> T + Send,
+    observe: &mut dyn FnMut(Event),
+) -> Result<T, Error> {
+    let (alive, heard) = bounded(0);
+    let mut watch = Watch::new(limit, cancel);
+    let done = scope(|scope| {
+        let pulse = watch.pulse(stage);
+        let act = move || {
+            let _alive = alive;
+            work()
+        };
+        let worker = spawn(scope, "between".to_owned(), pulse, act)?;
+        watch.listen(&heard, observe);
+        Ok(join(worker))
+    });
+    watch.verdict().map_or(done, Err)
 }
 
 /// Does `work` for every item, so many of them at a time; what it tells is heard on this thread, with the item's index.

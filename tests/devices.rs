@@ -206,17 +206,21 @@ fn every_stage_that_hangs_is_named_and_the_process_ends() {
     let Some(bench) = Bench::new() else { return };
     within(200, move || {
         bench.make("in.mkv", "-c:v mpeg4 -c:a aac");
-        for (fault, file, at, thread, code, words) in [
+        for (fault, file, at, more, code, words) in [
             ("read-hang", "in.mkv", 20_000, "feed", 4, "reading and decoding made no progress"),
             ("read-hang", "in.mkv", 20_000, "other", 4, "reading sound and the like"),
             ("encode-hang", "", 10, "", 5, "encoding rendition 1 made no progress"),
             ("encode-hang", "", 60, "", 5, "encoding rendition 1 made no progress"),
-            ("write-hang", "out.mkv", 0, "", 6, "writing rendition 1 made no progress"),
-            ("write-hang", "out.mkv", 5000, "", 6, "writing rendition 1 made no progress"),
+            // One pass, which keeps no statistics beside the output.
+            ("write-hang", "out.mkv", 0, "--passes 1", 6, "writing rendition 1 made no progress"),
+            ("write-hang", "out.mkv", 5000, "--passes 1", 6, "writing rendition 1 made no progress"),
+            ("write-hang", "-pass1", 0, "", 6, "keeping the first pass of rendition 1 made no progress"),
         ] {
-            let what = format!("{fault} {thread} {at}");
-            let encode = format!("encode in.mkv -o out.mkv {JOB} --stall-timeout 1s");
-            let mut command = bench.place.faulty(&bench.shim, (fault, file, at), &encode);
+            let what = format!("{fault} {more} {at}");
+            // Which thread it is, or a word for the program.
+            let (thread, passes) = if more.starts_with("--") { ("", more) } else { (more, "") };
+            let encode = format!("encode in.mkv -o out.mkv {JOB} --stall-timeout 1s {passes}");
+            let mut command = bench.place.faulty(&bench.shim, (fault, file, at), encode.trim_end());
             command.env("FAULT_THREAD", thread);
             let ended = bench.place.start(command).end_within(Duration::from_secs(40));
             assert_eq!(ended.code, code, "{what}: {ended}");

@@ -14,7 +14,6 @@ use crate::av::option::Dictionary;
 use crate::av::packet::Packet;
 use crate::av::side_data;
 use crate::av::{AvError, INTERRUPTED, OUT_OF_MEMORY, check, initialise};
-use crate::event::Cancel;
 
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,9 +27,10 @@ pub struct Inspection {
 /// Opens `path` as a file of `container` and reads every packet.
 ///
 /// # Errors
-/// libav's own: a file that is not of this container, without an index, or that ends early; `AVERROR_EXIT` after a stop.
-pub fn inspect(path: &Path, container: &Container, cancel: &Cancel) -> Result<Inspection, AvError> {
-    read(Input::open(&c_path(path)?, container)?, cancel)
+/// libav's own: a file that is not of this container, without an index, or that ends early; `AVERROR_EXIT` where `go_on`,
+/// which is asked before each packet, says no.
+pub fn inspect(path: &Path, container: &Container, go_on: &dyn Fn() -> bool) -> Result<Inspection, AvError> {
+    read(Input::open(&c_path(path)?, container)?, go_on)
 }
 
 /// The same of one stream's segments, as if they were one MP4 file. `list` is a file with the path of each on a line of its
@@ -38,11 +38,11 @@ pub fn inspect(path: &Path, container: &Container, cancel: &Cancel) -> Result<In
 ///
 /// # Errors
 /// As for [`inspect`].
-pub(crate) fn inspect_segments(list: &Path, cancel: &Cancel) -> Result<Inspection, AvError> {
+pub(crate) fn inspect_segments(list: &Path, go_on: &dyn Fn() -> bool) -> Result<Inspection, AvError> {
     let container = Container::of_segments().ok_or(AvError(ffi::AVERROR_DEMUXER_NOT_FOUND))?;
     let url = [b"concatf:", c_path(list)?.as_bytes()].concat();
     let url = CString::new(url).map_err(|_| AvError::invalid())?;
-    read(Input::open(&url, &container)?, cancel)
+    read(Input::open(&url, &container)?, go_on)
 }
 
 /// A path as libavformat's concatf reads it from a line.
@@ -50,12 +50,12 @@ pub(crate) fn quoted(path: &str) -> String {
     format!("'{}'", path.replace('\'', r"'\''"))
 }
 
-fn read(mut input: Input, cancel: &Cancel) -> Result<Inspection, AvError> {
+fn read(mut input: Input, go_on: &dyn Fn() -> bool) -> Result<Inspection, AvError> {
     let seconds = input.raw().duration;
     let seconds = (seconds > 0).then(|| seconds as f64 / f64::from(ffi::AV_TIME_BASE));
     let mut streams = Vec::new();
     loop {
-        if cancel.is_stopped() {
+        if !go_on() {
             return Err(INTERRUPTED);
         }
         let packet = input.read()?;

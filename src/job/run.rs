@@ -9,7 +9,7 @@ use crate::av::muxer::Container;
 use crate::av::{versions, zero_fresh_memory};
 use crate::cache::{CacheMode, CachePlan, FrameCache, has_room, needed_beside};
 use crate::error::{Error, Refusal};
-use crate::event::{Cancel, Event};
+use crate::event::{Cancel, Event, Stage};
 use crate::frames::{Damage, FrameList, FrameSource};
 use crate::job::resume::Journals;
 use crate::job::size::{self, Least, Others, Overhead, Tried};
@@ -18,7 +18,7 @@ use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::feed::Analysed;
 use crate::pipeline::mux::MuxStage;
 use crate::pipeline::other::{OtherStage, Tally};
-use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, run as run_pipeline};
+use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, run as run_pipeline, watched};
 use crate::plan::{PassStep, StatsUse};
 use crate::rate::{self, BitRate, ByteSize};
 use crate::report::{PassReport, RenditionReport, Report, RunReport};
@@ -149,7 +149,16 @@ fn every_pass(
             for lane in result.lanes {
                 let index = lane.rendition;
                 take(plan, number, lane, &mut progress, list, source)?;
-                if let Err(error) = keep_first_pass(plan, number, index, journals, &progress[index], list, source) {
+                let kept = {
+                    let (done, source, list) = (&progress[index], &mut *source, &*list);
+                    let journals = &mut *journals;
+                    let work = move || keep_first_pass(plan, number, index, journals, done, list, source);
+                    let bytes = done.stats.as_ref().map_or(0, |stats| stats.bytes());
+                    // However slow a disk may be, as long as it moves.
+                    let limit = terms.stall.map(|limit| limit + Duration::from_secs(bytes / SLOWEST_DISK));
+                    watched(Stage::Keep(index), limit, cancel, work, observe)?
+                };
+                if let Err(error) = kept {
                     let text = format!("the first pass cannot be kept for --resume: {error}");
                     observe(Event::Warning { text: text.clone() });
                     warnings.push(text);
@@ -186,6 +195,9 @@ fn missed(rendition: &RenditionPlan, output: &OutputResult, is_file: bool, progr
     size::corrected(size, &progress.tried).filter(|rate| *rate >= least_rate(rendition.adapter))
 }
 
+/// Bytes per second.
+const SLOWEST_DISK: u64 = 10_000_000;
+
 /// A first pass that has just been proven is kept, so that a crash does not cost it.
 fn keep_first_pass(
     plan: &Plan,
@@ -194,7 +206,7 @@ fn keep_first_pass(
     journals: &mut Journals,
     progress: &Progress,
     list: &FrameList,
-    source: &dyn FrameSource,
+    source: &mut dyn FrameSource,
 ) -> Result<(), Error> {
     let rendition = &plan.renditions[index];
     let writes = rendition.step_in(run).is_some_and(|step| matches!(step.stats, StatsUse::Write(_)));

@@ -369,7 +369,7 @@ mod tests {
             refuses_damage: None,
             cancel: &cancel,
             events: bounded(1).0,
-            pulse: Watch::new(&terms).pulse(Stage::Feed),
+            pulse: Watch::new(terms.stall, terms.cancel).pulse(Stage::Feed),
         };
         scope(|scope| {
             let feed = scope.spawn(move || stage.run());

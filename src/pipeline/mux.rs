@@ -75,8 +75,7 @@ impl MuxStage {
             muxing.take_one()?;
         }
         muxing.others_until(None)?;
-        // Reading back takes as long as the output is large, and hears a stop by itself.
-        pulse.while_waiting(|| muxing.sink.seal())?;
+        muxing.sink.seal(&|| pulse.beat())?;
         Ok(muxing.sink)
     }
 

@@ -10,7 +10,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::error::Error;
 use crate::event::{Cancel, Event, Stage};
-use crate::pipeline::Terms;
 
 /// One stage's sign of life.
 #[derive(Debug)]
@@ -60,8 +59,8 @@ pub(crate) struct Watch<'r> {
 }
 
 impl<'r> Watch<'r> {
-    pub(super) fn new(terms: &Terms<'r>) -> Self {
-        Watch { limit: terms.stall, cancel: terms.cancel, pulses: Vec::new(), stalled: None, told: false }
+    pub(super) fn new(limit: Option<Duration>, cancel: &'r Cancel) -> Self {
+        Watch { limit, cancel, pulses: Vec::new(), stalled: None, told: false }
     }
 
     /// A pulse for this stage, which is watched from now on.

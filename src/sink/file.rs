@@ -178,7 +178,7 @@ impl Sink for FileSink {
         written
     }
 
-    fn seal(&mut self) -> Result<(), Error> {
+    fn seal(&mut self, moved: &dyn Fn()) -> Result<(), Error> {
         let State::Writing(muxer) = std::mem::replace(&mut self.state, State::Broken) else {
             return Err(self.out_of_order("nothing was written"));
         };
@@ -188,7 +188,11 @@ impl Sink for FileSink {
         if let Some(act) = self.before_verify.take() {
             act(self.temporary.path());
         }
-        verify::verify(self.temporary.path(), &self.container, &written.tallies, &self.cancel)
+        let go_on = || {
+            moved();
+            !self.cancel.is_stopped()
+        };
+        verify::verify(self.temporary.path(), &self.container, &written.tallies, &go_on)
             .map_err(|why| unless_stopped(&self.cancel, Error::Verify { path: self.path.clone(), why }))?;
         let (bytes, nudged) = (written.bytes, written.nudged);
         self.state = State::Sealed(Box::new(Finished { bytes, nudged, ..Finished::of(written.tallies) }));
@@ -204,7 +208,7 @@ impl Sink for FileSink {
 
     fn finish(mut self: Box<Self>) -> Result<Finished, Error> {
         if let State::Writing(_) = self.state {
-            self.seal()?;
+            self.seal(&|| ())?;
         }
         let State::Sealed(finished) = std::mem::replace(&mut self.state, State::Broken) else {
             return Err(self.out_of_order("nothing was written"));

@@ -183,7 +183,7 @@ impl PackageSink {
     }
 
     /// Measures and reads back every stream, and completes the manifest.
-    fn prove(&self, done: &Done) -> Result<Proven, String> {
+    fn prove(&self, done: &Done, go_on: &dyn Fn() -> bool) -> Result<Proven, String> {
         let (folder, layout) = (self.temporary.path(), &done.layout);
         let read = |name: &str| fs::read_to_string(folder.join(name)).map_err(|error| format!("{name}: {error}"));
         let muxed = || done.of(|place| matches!(place, Place::Segments(_)));
@@ -206,7 +206,7 @@ impl PackageSink {
             let named = |why: String| format!("{}: {why}", laid.name);
             let measured = manifest::measure(listed, folder).map_err(named)?;
             let list = self.list(listed).map_err(|error| named(error.to_string()))?;
-            verify::verify_segments(&list, &done.segments.tallies[number], &self.cancel).map_err(named)?;
+            verify::verify_segments(&list, &done.segments.tallies[number], go_on).map_err(named)?;
             all.push(measured.clone());
             let playlist = layout.playlist(&laid.name);
             if laid.kind == StreamKind::Video {
@@ -216,7 +216,7 @@ impl PackageSink {
             }
         }
         let seconds = listed[0].segments.iter().map(|segment| segment.seconds).sum();
-        let texts = self.prove_texts(done, seconds)?;
+        let texts = self.prove_texts(done, seconds, go_on)?;
         let text = match layout.is_hls() {
             true => manifest::master(&variants, &sounds, &texts),
             false => manifest::with_texts(&manifest::with_measured(&read(layout.manifest())?, &all), &texts),
@@ -242,13 +242,13 @@ impl PackageSink {
     }
 
     /// Reads back the subtitles.
-    fn prove_texts(&self, done: &Done, seconds: f64) -> Result<Vec<Text>, String> {
+    fn prove_texts(&self, done: &Done, seconds: f64, go_on: &dyn Fn() -> bool) -> Result<Vec<Text>, String> {
         let container = Container::of_text().ok_or("the linked libavformat has no WebVTT")?;
         let mut texts = Vec::new();
         for (number, (laid, known)) in done.of(|place| matches!(place, Place::Text(_))).enumerate() {
             let written = &done.texts[number];
             let file = done.layout.text(number).ok_or("subtitles without a name")?;
-            verify::verify(&self.temporary.path().join(&file), &container, &written.tallies, &self.cancel)
+            verify::verify(&self.temporary.path().join(&file), &container, &written.tallies, go_on)
                 .map_err(|why| format!("{}: {why}", laid.name))?;
             let (playlist, name) = (done.layout.playlist(&laid.name), laid.name.clone());
             let bps = (written.bytes as f64 * 8.0 / seconds.max(1e-3)).ceil() as u64;
@@ -326,13 +326,17 @@ impl Sink for PackageSink {
         written
     }
 
-    fn seal(&mut self) -> Result<(), Error> {
+    fn seal(&mut self, moved: &dyn Fn()) -> Result<(), Error> {
         let State::Writing(writers) = std::mem::replace(&mut self.state, State::Broken) else {
             return Err(self.out_of_order("nothing was written"));
         };
         let done = writers.finish()?;
+        let go_on = || {
+            moved();
+            !self.cancel.is_stopped()
+        };
         let Proven { files, stream_bytes } = self
-            .prove(&done)
+            .prove(&done, &go_on)
             .map_err(|why| unless_stopped(&self.cancel, Error::Verify { path: self.manifest.clone(), why }))?;
         let bytes = stream_bytes.iter().sum();
         let nudged = done.segments.nudged;
@@ -343,7 +347,7 @@ impl Sink for PackageSink {
 
     fn finish(mut self: Box<Self>) -> Result<Finished, Error> {
         if let State::Writing(_) = self.state {
-            self.seal()?;
+            self.seal(&|| ())?;
         }
         let State::Sealed(finished, files) = std::mem::replace(&mut self.state, State::Broken) else {
             return Err(self.out_of_order("nothing was written"));
