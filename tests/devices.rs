@@ -214,7 +214,7 @@ fn every_stage_that_hangs_is_named_and_the_process_ends() {
             // One pass, which keeps no statistics beside the output.
             ("write-hang", "out.mkv", 0, "--passes 1", 6, "writing rendition 1 made no progress"),
             ("write-hang", "out.mkv", 5000, "--passes 1", 6, "writing rendition 1 made no progress"),
-            ("write-hang", "-pass1", 0, "", 6, "keeping the first pass of rendition 1 made no progress"),
+            ("write-hang", ".part", 0, "", 6, "keeping the first pass of rendition 1 made no progress"),
         ] {
             let what = format!("{fault} {more} {at}");
             // Which thread it is, or a word for the program.
