@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use crate::av::{AvError, OUT_OF_MEMORY};
 use crate::event::Stage;
+use crate::session::SessionError;
 
 /// Everything that can go wrong, by place.
 #[derive(Debug, thiserror::Error)]
@@ -220,6 +221,14 @@ pub enum Error {
         /// The signal.
         signal: String,
     },
+    /// The parties of a session do not keep to its rules.
+    #[error("{encoder}: session: {source}")]
+    Session {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// Which rule.
+        source: SessionError,
+    },
     /// The person or the caller asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -249,7 +258,8 @@ impl Error {
             | Error::Encode { .. }
             | Error::Stats { .. }
             | Error::Audio { .. }
-            | Error::Mux { .. } => 5,
+            | Error::Mux { .. }
+            | Error::Session { .. } => 5,
             Error::Exhausted { .. } | Error::Died { .. } => 5,
             Error::Write { .. } | Error::Verify { .. } | Error::Scratch { .. } => 6,
             Error::Stalled { stage: Stage::Feed | Stage::Other(_), .. } => 4,

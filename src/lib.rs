@@ -105,6 +105,7 @@ pub mod plan;
 pub mod probe;
 pub mod rate;
 pub mod report;
+pub mod session;
 pub mod sink;
 pub mod source;
 pub mod stats;

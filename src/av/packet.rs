@@ -1,5 +1,6 @@
 //! Packets: compressed data with its times, owned by one holder at a time.
 
+use std::ffi::c_int;
 use std::ptr::NonNull;
 
 use ffmpeg_sys_next as ffi;
@@ -21,6 +22,21 @@ impl Packet {
     pub fn new() -> Result<Self, AvError> {
         // SAFETY: allocates; null is out of memory.
         NonNull::new(unsafe { ffi::av_packet_alloc() }).map(Packet).ok_or(OUT_OF_MEMORY)
+    }
+
+    /// A packet with a copy of these bytes, without times.
+    ///
+    /// # Errors
+    /// Out of memory, or more bytes than libav's packets hold.
+    pub fn copied_from(data: &[u8], is_key: bool) -> Result<Self, AvError> {
+        let mut packet = Packet::new()?;
+        let size = c_int::try_from(data.len()).map_err(|_| AvError::invalid())?;
+        // SAFETY: the packet is owned and empty; libav allocates `size` bytes and its padding.
+        check(unsafe { ffi::av_new_packet(packet.0.as_ptr(), size) })?;
+        // SAFETY: `size` writable bytes were just allocated, and nothing else points at them.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), packet.raw().data, data.len()) };
+        packet.raw_mut().flags |= if is_key { ffi::AV_PKT_FLAG_KEY } else { 0 };
+        Ok(packet)
     }
 
     /// Another packet over the same data.
