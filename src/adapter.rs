@@ -386,8 +386,10 @@ pub enum Reach {
 /// Why an encoder has no analysis to offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Because {
-    /// libavcodec's VideoToolbox wrapper opens no multi-pass session.
+    /// libavcodec's VideoToolbox wrapper opens no multi-pass session; VideoToolbox itself does, on a Mac.
     VideoToolboxWrapper,
+    /// VideoToolbox does not encode this codec.
+    NoEncoder,
     /// Every frame stands alone at a fixed quality: the notion of a second pass does not apply.
     IntraOnly,
 }
@@ -581,6 +583,7 @@ impl Adapter {
             encoder: self.name.to_owned(),
             why: because.words(),
             instead: with_two_passes(),
+            native: because == Because::VideoToolboxWrapper && cfg!(target_os = "macos"),
         }
     }
 }
@@ -593,6 +596,7 @@ impl Because {
             Because::VideoToolboxWrapper => {
                 "FFmpeg's VideoToolbox encoder exposes no multi-pass session (Apple's own VTCompressionSession does)"
             }
+            Because::NoEncoder => "VideoToolbox has no encoder for it",
             Because::IntraOnly => {
                 "every ProRes frame stands alone at the quality of its profile, so there is nothing to analyse ahead"
             }

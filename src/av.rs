@@ -25,6 +25,8 @@ pub mod option;
 pub mod packet;
 mod side_data;
 pub mod source;
+#[cfg(target_os = "macos")]
+pub mod videotoolbox;
 #[cfg(feature = "vmaf")]
 pub mod vmaf;
 

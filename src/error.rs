@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::av::{AvError, OUT_OF_MEMORY};
 use crate::event::Stage;
 use crate::session::SessionError;
+use crate::session::videotoolbox::NotNative;
 
 /// Everything that can go wrong, by place.
 #[derive(Debug, thiserror::Error)]
@@ -333,7 +334,7 @@ pub enum Refusal {
         remedy: String,
     },
     /// Two passes through libavcodec's VideoToolbox wrapper, which opens no multi-pass session.
-    #[error("{encoder}: two passes are not possible: {why}; for two passes use {}", .instead.join(", "))]
+    #[error("{encoder}: two passes are not possible: {why}; for two passes use {}{}", .instead.join(", "), native_way_out(*.native))]
     VideoToolboxTwoPassUnsupported {
         /// libavcodec's name of the encoder.
         encoder: String,
@@ -341,6 +342,16 @@ pub enum Refusal {
         why: &'static str,
         /// Software encoders that do take two passes.
         instead: Vec<String>,
+        /// Whether this system has Apple's own session, which does too.
+        native: bool,
+    },
+    /// Apple's own session with several passes is not to be had for this.
+    #[error("{encoder}: no session of VideoToolbox: {why}")]
+    NotNative {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The reason.
+        why: NotNative,
     },
     /// A pass that no encoder has: there are a single pass (0), a first (1) and a second (2).
     #[error("{encoder}: no pass {pass}; there are 1 and 2, and 0 for a single pass")]
@@ -508,6 +519,14 @@ fn words(source: Option<&AvError>) -> String {
 
 fn said(log: &str) -> String {
     if log.is_empty() { String::new() } else { format!(" ({log})") }
+}
+
+fn native_way_out(is_here: bool) -> &'static str {
+    if is_here {
+        ", or --passes session, which opens Apple's own session (never run on a Mac by its authors)"
+    } else {
+        ""
+    }
 }
 
 fn nearest(near: &[String]) -> String {

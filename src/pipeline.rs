@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::cache::FrameCache;
 use crate::error::Error;
@@ -191,6 +191,25 @@ pub(crate) fn side_by_side<I: Send, E: Send>(
     })
 }
 
+/// Does `work` on this thread, while another looks after it all the time.
+///
+/// # Errors
+/// [`Error::Exhausted`] where the system has no thread left; then nothing was done.
+pub(crate) fn watched<T>(look: impl Fn() + Send, work: impl FnOnce() -> T) -> Result<T, Error> {
+    let (working, ended) = bounded::<()>(0);
+    scope(|scope| {
+        let watch = move || {
+            while ended.recv_timeout(BETWEEN_LOOKS) == Err(RecvTimeoutError::Timeout) {
+                look()
+            }
+        };
+        named(scope, "watchdog".to_owned(), watch)?;
+        let done = work();
+        drop(working);
+        Ok(done)
+    })
+}
+
 type Handle<'scope, T> = ScopedJoinHandle<'scope, Result<T, Error>>;
 
 /// Everything that is spawned beside the feed.
@@ -351,3 +370,5 @@ const PACKETS_IN_FLIGHT: usize = 32;
 const OTHERS_IN_FLIGHT: usize = 64;
 /// The observer may be a slow terminal; progress is dropped rather than waited for.
 const EVENTS_IN_FLIGHT: usize = 256;
+/// A stop is heard within this time while a call that cannot look for itself is waited for.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);

@@ -25,6 +25,7 @@ use crate::event::Cancel;
 
 mod range;
 mod silo;
+pub mod videotoolbox;
 
 pub use range::{RangeSet, TimeRange};
 pub use silo::{EncodedPacket, Silo, decoding_times};
@@ -301,6 +302,17 @@ pub enum SessionError {
         call: &'static str,
         /// Its `OSStatus`.
         status: i32,
+    },
+    /// A call of the operating system's encoder did not come back, and was interrupted.
+    #[error(
+        "{call} did not come back for {seconds:.0} s: --stall-timeout sets how long to wait; --passes 1, or a software encoder, \
+         does without it"
+    )]
+    Stalled {
+        /// Which call.
+        call: &'static str,
+        /// Seconds waited.
+        seconds: f64,
     },
     /// What an encoder or the source met.
     #[error(transparent)]
