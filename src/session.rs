@@ -54,6 +54,8 @@ pub enum Verdict {
     Satisfied,
     /// The frames of these ranges are wanted again, and no others.
     Further(RangeSet),
+    /// It is not satisfied, and has nothing left to try.
+    Exhausted,
 }
 
 /// A frame with its place in time.
@@ -119,6 +121,8 @@ pub enum Stopped {
     Satisfied,
     /// No further pass was allowed. Whether another would have helped is not known.
     PassLimit,
+    /// The encoder was not satisfied, and had nothing left to try.
+    Exhausted,
 }
 
 /// What a session came to.
@@ -169,6 +173,7 @@ pub fn run(
         ranges = match verdict {
             _ if is_last => break Stopped::PassLimit,
             Verdict::Satisfied => break Stopped::Satisfied,
+            Verdict::Exhausted => break Stopped::Exhausted,
             Verdict::Further(further) => further,
         };
     };
