@@ -55,6 +55,8 @@ pub enum Verdict {
     Satisfied,
     /// The frames of these ranges are wanted again, and no others.
     Further(RangeSet),
+    /// It is not satisfied, and has nothing left to try.
+    Exhausted,
 }
 
 /// A frame with its place in time.
@@ -120,6 +122,8 @@ pub enum Stopped {
     Satisfied,
     /// No further pass was allowed. Whether another would have helped is not known.
     PassLimit,
+    /// The encoder was not satisfied, and had nothing left to try.
+    Exhausted,
 }
 
 /// What a session came to.
@@ -170,6 +174,7 @@ pub fn run(
         ranges = match verdict {
             _ if is_last => break Stopped::PassLimit,
             Verdict::Satisfied => break Stopped::Satisfied,
+            Verdict::Exhausted => break Stopped::Exhausted,
             Verdict::Further(further) => further,
         };
     };

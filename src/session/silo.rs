@@ -76,6 +76,8 @@ impl Silo {
     pub fn end_pass(&self, frames: impl Iterator<Item = i64>) -> Result<(), SessionError> {
         let mut content = self.content();
         let ranges = content.pass.take().ok_or(SessionError::NotInPass)?;
+        // What stays must not lean on what goes, nor the other way round.
+        ranges.ranges().iter().try_for_each(|range| closed(&content.merged, *range))?;
         let kept = mem::take(&mut content.merged).into_iter().filter(|(pts, _)| !ranges.contains(*pts)).collect();
         let fresh = mem::take(&mut content.fresh);
         content.merged = spliced(kept, fresh, ranges.ranges());
