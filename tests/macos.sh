@@ -37,10 +37,21 @@ libc="-nostdinc -isystem $own -isystem $kept/ziglang/lib/libc/include/any-darwin
 name=${target//-/_}
 export FFMPEG_DIR=$kept/ffmpeg CARGO_TARGET_DIR=$kept/build SDKROOT=$kept
 export "BINDGEN_EXTRA_CLANG_ARGS_$name=$libc"
-# The log shim is compiled for real. zig calls the system macos, and finds its headers itself.
-printf '#!/bin/sh\nfor a; do shift; case $a in --target=*|-isysroot|%s) ;; *) set -- "$@" "$a" ;; esac; done\nexec %s cc -target %s-macos "$@"\n' \
-    "$kept" "$kept/ziglang/zig" "${target%%-*}" >"$kept/cc"
-printf '#!/bin/sh\nexec %s ar "$@"\n' "$kept/ziglang/zig" >"$kept/ar"
+# The log shim is compiled for real. zig calls the system macos, and has its headers itself; asked for its
+# version for a target, it leaves an a.o behind.
+cat >"$kept/cc" <<END
+#!/bin/sh
+for a; do
+    shift
+    case \$a in
+        --version) exec '$kept/ziglang/zig' cc --version ;;
+        --target=* | -isysroot | '$kept') ;;
+        *) set -- "\$@" "\$a" ;;
+    esac
+done
+exec '$kept/ziglang/zig' cc -target ${target%%-*}-macos "\$@"
+END
+printf '#!/bin/sh\nexec %q ar "$@"\n' "$kept/ziglang/zig" >"$kept/ar"
 chmod +x "$kept/cc" "$kept/ar"
 export "CC_$name=$kept/cc" "AR_$name=$kept/ar"
 
