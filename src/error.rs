@@ -381,6 +381,14 @@ pub enum Refusal {
         /// What is on offer instead.
         remedy: String,
     },
+    /// A session with an encoder whose segments cannot be joined.
+    #[error("{encoder}: no session: its segments cannot be joined into one stream; for a session use {}", .instead.join(", "))]
+    NoSession {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// Encoders that take sessions.
+        instead: Vec<String>,
+    },
     /// Two passes towards a constant quality, where the encoder forbids it.
     #[error("{encoder}: constant quality does not take two passes: {why}; use --passes 1, or a target of -b or --size")]
     QualityNeedsOnePass {

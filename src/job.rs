@@ -30,6 +30,7 @@ mod ladder;
 mod naming;
 mod run;
 mod rung;
+mod session;
 mod size;
 mod streams;
 
@@ -344,6 +345,7 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     let choices: Vec<_> = fitting.iter().map(|(rendition, _)| &rendition.encoder.first_pass).collect();
     let said = first_pass::take_kept(&choices, &mut renditions)?;
     let packages = ladder.packages(&fitting, &mut renditions)?;
+    sessions_last(&mut renditions);
     distinct_outputs(&renditions, &packages)?;
     let source = subject.info().clone();
     let Built { timing, graph, pictures, mut warnings } = ladder.build(&mut renditions)?;
@@ -371,6 +373,16 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     };
     plan.cached_share = plan.cached_share();
     Ok(plan)
+}
+
+/// A session begins when every frame is known, and has the machine to itself.
+fn sessions_last(renditions: &mut [RenditionPlan]) {
+    let is_session = |rendition: &&mut RenditionPlan| rendition.encoder.session.is_some();
+    let others = renditions.iter().filter(|rendition| rendition.encoder.session.is_none());
+    let before = others.map(RenditionPlan::last_run).max().unwrap_or(1);
+    for (rendition, run) in renditions.iter_mut().filter(is_session).zip(before + 1..) {
+        rendition.first_run = run;
+    }
 }
 
 impl Plan {
@@ -402,6 +414,12 @@ impl Plan {
     /// Bytes of one frame of every branch.
     pub(crate) fn index_bytes(&self) -> u64 {
         self.pictures.iter().filter_map(Picture::bytes).sum()
+    }
+
+    /// The rendition whose session happens in this run, alone.
+    pub(crate) fn session_in(&self, run: u8) -> Option<usize> {
+        let is_session = |rendition: &RenditionPlan| rendition.encoder.session.is_some() && rendition.first_run == run;
+        self.renditions.iter().position(is_session)
     }
 
     /// Whether some encoder's bits would depend on what this process did before.

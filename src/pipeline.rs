@@ -29,12 +29,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use crate::av::muxer::EncodedStream;
+use crate::av::packet::Packet;
 use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event, Stage};
 use crate::frames::{FrameList, FrameSource};
 use crate::sink::Sink;
 
+pub(crate) mod crew;
 pub(crate) mod encode;
 pub(crate) mod feed;
 pub(crate) mod mux;
@@ -154,6 +157,48 @@ pub(crate) fn run(
         join_all(feed, running)
     });
     watch.verdict().map_or(result, Err)
+}
+
+/// Writes a stream that is coded already; `observe` is called on this thread. The packets are in decoding order, with times
+/// in ticks of the stream's time base.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn deliver(
+    stream: EncodedStream,
+    packets: Vec<Packet>,
+    output: Output,
+    terms: &Terms<'_>,
+    observe: &mut dyn FnMut(Event),
+) -> Result<OutputResult, Error> {
+    let (events, heard) = bounded(EVENTS_IN_FLIGHT);
+    let mut watch = Watch::new(terms);
+    let result = scope(|scope| {
+        let rendition = output.renditions[0];
+        let mut spawning = Spawning { scope, events, watch: &mut watch, running: Running::default() };
+        let mut ways_out = BTreeMap::new();
+        spawning.output(output, &mut ways_out)?;
+        let coded = ways_out.remove(&rendition).ok_or(Error::Stopped)?;
+        let feed = spawning.stage("coded", Stage::Feed, rendition, move |pulse| {
+            let time_base = stream.time_base();
+            let packets = packets.into_iter().map(|packet| Coded::Packet(packet, time_base));
+            let all = std::iter::once(Coded::Start(Box::new(stream))).chain(packets).chain([Coded::End]);
+            let mut blocked = Duration::ZERO;
+            for one in all {
+                if terms.cancel.is_stopped() {
+                    return Err(Error::Interrupted);
+                }
+                send_timed(&coded, one, pulse, &mut blocked)?;
+            }
+            Ok(Feeding::default())
+        })?;
+        let Spawning { running, watch, events, .. } = spawning;
+        drop(events);
+        watch.listen(&heard, observe);
+        join_all(feed, running)
+    });
+    let result = watch.verdict().map_or(result, Err)?;
+    result.outputs.into_iter().next().ok_or(Error::Stopped)
 }
 
 /// Does `work` for every item, so many of them at a time; what it tells is heard on this thread, with the item's index.

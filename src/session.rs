@@ -23,12 +23,18 @@ use crate::av::frame::Frame;
 use crate::error::Error;
 use crate::event::Cancel;
 
+mod headers;
 mod range;
+mod segment;
 mod silo;
+mod software;
+mod steering;
 pub mod videotoolbox;
 
 pub use range::{RangeSet, TimeRange};
+pub(crate) use segment::divided;
 pub use silo::{EncodedPacket, Silo, decoding_times};
+pub(crate) use software::{InStream, PassTaken, Segmented, Work};
 
 /// Whether a pass may be followed by another. Of VideoToolbox: the flags of `BeginPass`, none or `BeginFinalPass`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -62,6 +62,7 @@ const VIDEOTOOLBOX: Adapter = Adapter {
     interlaced: &[],
     unwritten_unless: None,
     passes: PassModel::Refused(Because::VideoToolboxWrapper),
+    sessions: None,
     threads: Threads::None,
     always: &[],
     quiet: &[],

@@ -324,8 +324,9 @@ struct CapArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Passes")]
 struct PassArgs {
-    /// How many passes [default: 2 for -b and --size where the encoder has them, 1 for --crf]
-    #[arg(long, value_name = "1|2", value_parser = passes)]
+    /// How many passes [default: 2 for -b and --size where the encoder has them, 1 for --crf]. `session`: the film is
+    /// coded in segments of constant quality, and those are coded again that keep it from the bit rate of -b
+    #[arg(long, value_name = "1|2|session", value_parser = passes)]
     passes: Option<Passes>,
 
     /// Where two passes are asked for and not to be had: refuse, or run one with the encoder's own analysis
@@ -713,7 +714,8 @@ fn passes(text: &str) -> Result<Passes, String> {
     match text {
         "1" => Ok(Passes::One),
         "2" => Ok(Passes::Two),
-        _ => Err("expected 1 or 2".to_owned()),
+        "session" => Ok(Passes::Session),
+        _ => Err("expected 1, 2 or session".to_owned()),
     }
 }
 

@@ -80,7 +80,7 @@ fn output(rendition: &RenditionReport, report: &Report) -> String {
 }
 
 fn encoder(rendition: &RenditionReport) -> String {
-    let passes = if rendition.plan.two_pass() { "two passes" } else { "one pass" };
+    let passes = rendition.plan.course();
     let analysis = rendition.plan.analysis.as_ref().map(|analysis| format!(" with {}", analysis.words));
     format!("{}, {passes}{}, towards {}", rendition.plan.encoder, analysis.unwrap_or_default(), rendition.plan.target)
 }

@@ -14,7 +14,7 @@ use crate::job::{
     least_rate, size, streams,
 };
 use crate::media::{SourceInfo, StreamKind};
-use crate::plan::{Request, compile};
+use crate::plan::{Passes, Request, compile};
 use crate::probe::capabilities;
 use crate::rate::{BitRate, ByteSize, GopLength, Target};
 use crate::source::{Branch, Graph, Input, Preview};
@@ -111,6 +111,13 @@ impl<'j> Ladder<'j> {
                 provisional(size, &self.request.input, self.file.info(), &streams, &container, self.timing, adapter)?;
             encoder_request.provisional = Some(rate);
         }
+        if encoder_request.passes == Passes::Session {
+            if container.is_package() {
+                let why = "no session: segments of a package need key frames at equal distances in all renditions; use --passes 2".to_owned();
+                return Err(Refusal::Target { encoder: adapter.name.to_owned(), why }.into());
+            }
+            encoder_request.session.segment_frames = encoder_request.session.segment_frames.or(self.segment_frames());
+        }
         let mut encoder = compile(&encoder_request, &capabilities(adapter))?;
         encoder.warnings.extend(left_out);
         let branch = Branch {
@@ -146,6 +153,16 @@ impl<'j> Ladder<'j> {
     fn gop_frames(&self, request: &RenditionRequest) -> Option<u32> {
         let gop = request.gop.or(is_package(request).then_some(DEFAULT_SEGMENT))?;
         Some(gop.frames(self.frame_rate()))
+    }
+
+    /// Frames of a session's segments where nobody says: enough segments to correct a few of them alone, and not more key
+    /// frames than an encoder would have by itself.
+    fn segment_frames(&self) -> Option<u32> {
+        let (source, input) = (self.file.info(), &self.request.input);
+        let rest = source.seconds? - input.start.map_or(0.0, |start| start.0);
+        let seconds = input.length.map_or(rest, |length| length.0.min(rest));
+        let (shortest, longest) = SEGMENT_SECONDS;
+        Some(((seconds / FEWEST_SEGMENTS).clamp(shortest, longest) * self.frame_rate()).round().max(1.0) as u32)
     }
 
     /// Frames per second that the encoders get.
@@ -316,6 +333,11 @@ fn provisional(
 
 /// The length of a segment where nobody says: what HLS and DASH players are used to, and short enough to switch soon.
 const DEFAULT_SEGMENT: GopLength = GopLength::Seconds(2.0);
+
+/// Least and greatest length of a session's segments where nobody says, in seconds.
+const SEGMENT_SECONDS: (f64, f64) = (2.0, 10.0);
+/// Segments that a session has at least, where they do not come out too short.
+const FEWEST_SEGMENTS: f64 = 6.0;
 
 /// A branch that changes nothing.
 const AS_IT_COMES: Branch = Branch { size: None, filters: None, shape: None, pixel_formats: Vec::new() };

@@ -12,7 +12,7 @@ use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::frames::{Damage, FrameList, FrameSource};
 use crate::job::size::{self, Overhead};
-use crate::job::{FirstPass, Plan, RenditionPlan, least_rate};
+use crate::job::{FirstPass, Plan, RenditionPlan, least_rate, session};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::feed::Analysed;
 use crate::pipeline::mux::MuxStage;
@@ -20,7 +20,7 @@ use crate::pipeline::other::{OtherStage, Tally};
 use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
 use crate::rate::{self, BitRate, ByteSize};
-use crate::report::{PassReport, RenditionReport, Report, RunReport};
+use crate::report::{PassReport, RenditionReport, Report, RunReport, SessionReport};
 use crate::sink::{FileSink, PackageSink, Sink};
 use crate::stats::artefact::Artefact;
 use crate::stats::{self, Stats, StatsStore, collect_leftovers};
@@ -40,6 +40,7 @@ struct Progress {
     on_grid: bool,
     /// The bit rate of a size target, once measured.
     rate: Option<BitRate>,
+    session: Option<SessionReport>,
 }
 
 /// What of an output is a rendition's.
@@ -94,26 +95,35 @@ pub(super) fn run_over(
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
-    let Opened { source, cache, list } = opened;
-    let source = source.as_mut();
     if plan.reads_unwritten_memory() {
         zero_fresh_memory();
     }
     let mut targets = targets(plan, sinks)?;
     let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
     // A footage has its list, and its source is at its end.
-    if list.is_empty() && !source.prime()? {
+    if opened.list.is_empty() && !opened.source.prime()? {
         return Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None });
     }
-    let analysed = open_kept(plan, source, list, &mut progress)?;
+    let analysed = open_kept(plan, opened.source.as_ref(), &opened.list, &mut progress)?;
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     for number in 1..=plan.runs {
         observe(Event::Run { run: number, of: plan.runs });
-        source.unchanged()?;
-        let lanes = lanes(plan, number, source, list, &progress, cancel)?;
-        let outputs = outputs(plan, number, &mut targets, source, cancel)?;
+        opened.source.unchanged()?;
+        let mut outputs = outputs(plan, number, &mut targets, opened.source.as_ref(), cancel)?;
         let usage = Usage::now();
+        if let Some(index) = plan.session_in(number) {
+            let output = outputs.pop().ok_or(Error::Stopped)?;
+            let made = session::run(plan, index, opened, output, cancel, observe)?;
+            runs.push(run_report(number, &made.feeding, &usage));
+            progress[index].passes = made.passes;
+            progress[index].session = Some(made.report);
+            publish(made.output, &mut progress)?;
+            continue;
+        }
+        let Opened { source, cache, list } = &mut *opened;
+        let source = source.as_mut();
+        let lanes = lanes(plan, number, source, list, &progress, cancel)?;
         let terms = terms(plan, keep(number), &analysed, cancel);
         let result = run_pipeline(source, cache, list, lanes, outputs, &terms, observe)?;
         for warning in source.warnings() {
@@ -129,7 +139,8 @@ pub(super) fn run_over(
             publish(output, &mut progress)?;
         }
     }
-    finish(plan, source, cache, list, progress, runs, warnings, began)
+    let Opened { source, cache, list } = opened;
+    finish(plan, source.as_ref(), cache, list, progress, runs, warnings, began)
 }
 
 /// Lets an output be seen.
@@ -448,7 +459,7 @@ fn finish(
 }
 
 /// Seconds of video: from the first frame to the end of the last.
-fn duration(list: &FrameList, source: &dyn FrameSource) -> f64 {
+pub(super) fn duration(list: &FrameList, source: &dyn FrameSource) -> f64 {
     let (Some(first), Some(last)) = (list.entries().first(), list.entries().last()) else { return 0.0 };
     let period = source.frame_rate().inverse().value();
     if OutputTimes::new(source.time_base(), source.frame_rate()).is_none_or(|times| list.is_on_grid(&times)) {
@@ -478,6 +489,7 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
         video_bps,
         bitrate_error: aimed.filter(|_| rendition.encoder.target.is_bitrate()).map(|bps| share(video_bps, bps as f64)),
         size_error: size,
+        session: progress.session,
         verified: made.verified,
     })
 }

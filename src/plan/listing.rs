@@ -2,19 +2,21 @@
 
 use std::fmt;
 
-use super::{EncoderPlan, Origin, PassFlag, PassStep, PlannedSetting, StatsUse};
+use super::{EncoderPlan, Origin, PassFlag, PassStep, PlannedSetting, SessionPlan, StatsUse};
 use crate::adapter::StatsRoute;
 
 impl fmt::Display for EncoderPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let passes = if self.two_pass() { "two passes" } else { "one pass" };
-        write!(f, "{}: {passes} towards {}", self.encoder, self.target)?;
+        write!(f, "{}: {} towards {}", self.encoder, self.course(), self.target)?;
         if let Some(cap) = self.cap {
             write!(f, ", at most {} over a buffer of {} bits", cap.max, cap.buffer.0)?;
         }
         writeln!(f)?;
         if let Some(analysis) = &self.analysis {
             writeln!(f, "  analysis: {}", analysis.words)?;
+        }
+        if let Some(session) = &self.session {
+            writeln!(f, "  session: {session}")?;
         }
         if let Some(frames) = self.forced_keyframes {
             writeln!(f, "  key frames: every {frames} frames, each forced")?;
@@ -23,6 +25,38 @@ impl fmt::Display for EncoderPlan {
             write!(f, "{step}")?;
         }
         self.warnings.iter().try_for_each(|warning| writeln!(f, "  warning: {warning}"))
+    }
+}
+
+impl EncoderPlan {
+    /// How it gets to its target, in two words.
+    #[must_use]
+    pub fn course(&self) -> &'static str {
+        match (&self.session, self.two_pass()) {
+            (Some(_), _) => "a session",
+            (None, true) => "two passes",
+            (None, false) => "one pass",
+        }
+    }
+}
+
+impl fmt::Display for SessionPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SessionPlan { most_passes, tolerance, segment_frames, side_by_side, levels, .. } = self;
+        write!(
+            f,
+            "at most {most_passes} passes, to within {:.0} %; segments of about {segment_frames} frames, ",
+            tolerance * 100.0
+        )?;
+        match side_by_side {
+            Some(count) => write!(f, "{count} at a time, ")?,
+            None => write!(f, "one per CPU at a time, ")?,
+        }
+        write!(
+            f,
+            "each closed and at a level from {} to {}; each pass after the first only over segments that miss",
+            levels.least, levels.greatest
+        )
     }
 }
 
