@@ -564,7 +564,7 @@ impl Adapter {
             (_, PassModel::TwoRuns(model)) => self.stats_args(model, pass, stats_path),
             (1, PassModel::Inside(inside)) => Ok(plain_args(inside.settings)),
             (_, PassModel::Inside(_)) => Ok(Vec::new()),
-            (_, PassModel::Refused(because)) => Err(self.refuses_two_passes(*because)),
+            (_, PassModel::Refused(because)) => Err(self.refuses_two_passes(*because, cfg!(target_os = "macos"))),
         }
     }
 
@@ -611,13 +611,13 @@ impl Adapter {
         }
     }
 
-    /// The refusal of an encoder that has no analysis to offer.
-    pub(crate) fn refuses_two_passes(&self, because: Because) -> Refusal {
+    /// The refusal of an encoder that has no analysis to offer; `on_a_mac`: where VideoToolbox itself can be asked.
+    pub(crate) fn refuses_two_passes(&self, because: Because, on_a_mac: bool) -> Refusal {
         Refusal::VideoToolboxTwoPassUnsupported {
             encoder: self.name.to_owned(),
             why: because.words(),
             instead: with_two_passes(),
-            native: because == Because::VideoToolboxWrapper && cfg!(target_os = "macos"),
+            native: because == Because::VideoToolboxWrapper && on_a_mac,
         }
     }
 }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use crate::av::{AvError, OUT_OF_MEMORY};
 use crate::event::Stage;
+use crate::plan::NotNative;
 use crate::session::SessionError;
-use crate::session::videotoolbox::NotNative;
 
 /// Everything that can go wrong, by place.
 #[derive(Debug, thiserror::Error)]
@@ -530,11 +530,7 @@ fn said(log: &str) -> String {
 }
 
 fn native_way_out(is_here: bool) -> &'static str {
-    if is_here {
-        ", or --passes session, which opens Apple's own session (never run on a Mac by its authors)"
-    } else {
-        ""
-    }
+    if is_here { ", or --passes session, which opens Apple's own" } else { "" }
 }
 
 fn nearest(near: &[String]) -> String {

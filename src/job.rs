@@ -28,6 +28,7 @@ mod first_pass;
 mod footage;
 mod ladder;
 mod naming;
+mod native;
 mod run;
 mod rung;
 mod session;
@@ -377,8 +378,8 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
 
 /// A session begins when every frame is known, and has the machine to itself.
 fn sessions_last(renditions: &mut [RenditionPlan]) {
-    let is_session = |rendition: &&mut RenditionPlan| rendition.encoder.session.is_some();
-    let others = renditions.iter().filter(|rendition| rendition.encoder.session.is_none());
+    let is_session = |rendition: &&mut RenditionPlan| rendition.encoder.is_session();
+    let others = renditions.iter().filter(|rendition| !rendition.encoder.is_session());
     let before = others.map(RenditionPlan::last_run).max().unwrap_or(1);
     for (rendition, run) in renditions.iter_mut().filter(is_session).zip(before + 1..) {
         rendition.first_run = run;
@@ -418,7 +419,7 @@ impl Plan {
 
     /// The rendition whose session happens in this run, alone.
     pub(crate) fn session_in(&self, run: u8) -> Option<usize> {
-        let is_session = |rendition: &RenditionPlan| rendition.encoder.session.is_some() && rendition.first_run == run;
+        let is_session = |rendition: &RenditionPlan| rendition.encoder.is_session() && rendition.first_run == run;
         self.renditions.iter().position(is_session)
     }
 

@@ -15,9 +15,11 @@ use crate::rate::{BitRate, Cap, Target};
 mod argv;
 mod compile;
 mod listing;
+mod native;
 mod reuse;
 
 pub use argv::{CommandLine, argv, shell_line};
+pub use native::{Codec, NativePlan, NotNative, Profile, Property};
 pub(crate) use reuse::{FirstPassOf, differences};
 
 /// What is asked of one encoder.
@@ -183,6 +185,9 @@ pub struct EncoderPlan {
     /// The session, where it is one. Its step then has the settings of each segment's encoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionPlan>,
+    /// VideoToolbox's own session, where it is one. Its step then has the options that it was made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native: Option<NativePlan>,
     /// The passes, in order; at least one.
     pub steps: Vec<PassStep>,
     /// Distance in frames of those that are marked as key frames, for encoders whose own groups may fall elsewhere; `None`:
@@ -199,6 +204,12 @@ impl EncoderPlan {
     #[must_use]
     pub fn two_pass(&self) -> bool {
         self.steps.len() > 1
+    }
+
+    /// Whether later passes go through a part of the frames only, which are known by then.
+    #[must_use]
+    pub fn is_session(&self) -> bool {
+        self.session.is_some() || self.native.is_some()
     }
 }
 

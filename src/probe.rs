@@ -38,6 +38,8 @@ pub struct Capabilities {
     /// Pixel formats of frames in memory that it takes, in libavcodec's order, by libavutil's names; empty where libavcodec
     /// lists none.
     pub pixel_formats: Vec<String>,
+    /// Whether this system has VideoToolbox, whose own sessions need nothing of libavcodec.
+    pub videotoolbox: bool,
     /// Whether it drives hardware that may be absent (opened only when a job needs it).
     pub hardware: bool,
 }
@@ -102,6 +104,7 @@ fn probe(adapter: &'static Adapter) -> Capabilities {
         route: None,
         options,
         pixel_formats,
+        videotoolbox: cfg!(target_os = "macos"),
         hardware: adapter.vendor != Vendor::Software,
     };
     if let (true, PassModel::TwoRuns(model)) = (present, &adapter.passes) {

@@ -21,9 +21,9 @@ use repass::av::packet::Packet;
 use repass::av::source::{Demuxer, OpenOptions};
 use repass::event::Cancel;
 use repass::media::Rational;
+use repass::plan::{Codec, Property};
 use repass::session::videotoolbox::{
-    Codec, CompressionSession, Emission, Encoded, Invalidate, Outbox, Property, Sample, Setup, Span, Status, Time,
-    encode,
+    CompressionSession, Emission, Encoded, Invalidate, Outbox, Sample, Setup, Span, Status, Time, encode,
 };
 use repass::session::{EncodedPacket, RangeSet, Replay, SessionError, Silo, SourceFrame, Stopped, decoding_times};
 use repass::sink::{FileSink, OutputStream, Sink, Streams};
@@ -481,7 +481,9 @@ fn ran_with(
     shared: Arc<Shared>,
 ) -> Ran {
     let (silo, mut frames, mut passes) = (Silo::new(), Frames { replays: 0, spoil }, Vec::new());
-    let create = |_: &Setup, outbox| Strict::create(script, outbox, shared.clone());
+    let create = |_: &Setup, outbox| -> Result<Box<dyn CompressionSession>, Status> {
+        Ok(Box::new(Strict::create(script, outbox, shared.clone())?))
+    };
     let limit = NonZeroU32::new(limit).unwrap();
     let result = encode(&setup(), create, &silo, &mut frames, limit, cancel, patience, &mut |_, ranges| {
         passes.push(ranges.clone());

@@ -34,8 +34,9 @@ use objc2_video_toolbox::{
 
 use crate::av::frame::Frame;
 use crate::media::Rational;
+use crate::plan::{Codec, Profile, Property};
 use crate::session::videotoolbox::{
-    Codec, CompressionSession, Emission, Invalidate, Outbox, Profile, Property, Sample, Setup, Span, Status, Time,
+    CompressionSession, Emission, Invalidate, Outbox, Sample, Setup, Span, Status, Time,
 };
 
 /// A compression session of this Mac.

@@ -50,7 +50,7 @@ struct Made {
 }
 
 /// A file or a package that is to be written. Made before the first run, so that a place that takes no file is known at once.
-struct Target {
+pub(super) struct Target {
     /// Its renditions; of a package in the order of its videos.
     renditions: Vec<usize>,
     container: Container,
@@ -118,6 +118,10 @@ pub(super) fn run_over(
             runs.push(run_report(number, &made.feeding, &usage));
             progress[index].passes = made.passes;
             progress[index].session = Some(made.report);
+            for warning in made.warnings {
+                observe(Event::Warning { text: warning.clone() });
+                warnings.push(warning);
+            }
             publish(made.output, &mut progress)?;
             continue;
         }
@@ -240,7 +244,7 @@ fn wanted_after(plan: &Plan, run: u8) -> Vec<bool> {
 }
 
 /// All files and packages of a plan, and what the caller takes instead of a file.
-fn targets(plan: &Plan, mut sinks: Sinks) -> Result<Vec<Target>, Error> {
+pub(super) fn targets(plan: &Plan, mut sinks: Sinks) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
     let in_package = |index: &usize| plan.packages.iter().any(|package| package.renditions.contains(index));
     for (index, rendition) in plan.renditions.iter().enumerate().filter(|(index, _)| !in_package(index)) {
@@ -270,7 +274,7 @@ fn file(rendition: &RenditionPlan, container: Container) -> Result<FileSink, Err
 }
 
 /// The files and packages that are written in a run.
-fn outputs(
+pub(super) fn outputs(
     plan: &Plan,
     run: u8,
     targets: &mut [Target],
@@ -402,7 +406,7 @@ fn take(
     Ok(())
 }
 
-fn target_bps(step: &PassStep, measured: Option<BitRate>) -> Option<u64> {
+pub(super) fn target_bps(step: &PassStep, measured: Option<BitRate>) -> Option<u64> {
     let planned = step.settings.iter().find(|setting| setting.option == "b" && setting.key.is_none());
     let planned = planned.and_then(|setting| setting.value.parse().ok());
     measured.map(|rate| rate.0).filter(|_| step.number > 1).or(planned).filter(|bps| *bps > 0)

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{FrameList, FrameSource};
 use crate::job::run::{Opened, duration, terms};
-use crate::job::{Plan, RenditionPlan};
+use crate::job::{Plan, RenditionPlan, native};
 use crate::media::Rational;
 use crate::pipeline::crew::{Crew, with_crew};
 use crate::pipeline::feed::{Again, Feeding};
@@ -24,7 +24,7 @@ use crate::rate::Target;
 use crate::report::{PassReport, SegmentReport, SessionPassReport, SessionReport};
 use crate::session::{
     self, Outcome, RangeSet, Replay, Segmented, SessionError, Silo, SourceFrame, TimeRange, Work, decoding_times,
-    divided,
+    divided, videotoolbox,
 };
 use crate::timing::{LONGEST, Moment, OutputTimes};
 
@@ -35,6 +35,8 @@ pub(super) struct Made {
     pub(super) report: SessionReport,
     /// How frames were had again.
     pub(super) feeding: Feeding,
+    /// What deserves to be known.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Runs the session of a rendition over frames that were gone through before, and writes its output.
@@ -47,6 +49,9 @@ pub(super) fn run(
     observe: &mut dyn FnMut(Event),
 ) -> Result<Made, Error> {
     let rendition = &plan.renditions[index];
+    if let Some(own) = &rendition.encoder.native {
+        return native::run(plan, index, own, opened, output, cancel, observe, videotoolbox::open);
+    }
     let (Some(session), Some(step)) = (&rendition.encoder.session, rendition.encoder.steps.first()) else {
         return Err(Error::Stopped);
     };
@@ -104,7 +109,7 @@ pub(super) fn run(
         blocked_seconds: 0.0,
     };
     let report = report(&outcome, &segments, list, probed_frames);
-    Ok(Made { output, passes: (1..).zip(&passes).map(pass).collect(), report, feeding })
+    Ok(Made { output, passes: (1..).zip(&passes).map(pass).collect(), report, feeding, warnings: Vec::new() })
 }
 
 /// What comes out of the passes.
@@ -146,20 +151,20 @@ fn conduct(
 }
 
 /// The frames of one branch, from the cache or decoded again.
-struct Kept<'k> {
-    source: &'k mut dyn FrameSource,
-    cache: &'k mut FrameCache,
-    list: &'k FrameList,
-    branch: usize,
+pub(super) struct Kept<'k> {
+    pub(super) source: &'k mut dyn FrameSource,
+    pub(super) cache: &'k mut FrameCache,
+    pub(super) list: &'k FrameList,
+    pub(super) branch: usize,
     /// The frame that the source has next, where that is known.
-    at: Option<usize>,
-    cancel: &'k Cancel,
-    pulse: &'k Pulse,
-    feeding: Feeding,
+    pub(super) at: Option<usize>,
+    pub(super) cancel: &'k Cancel,
+    pub(super) pulse: &'k Pulse,
+    pub(super) feeding: Feeding,
 }
 
 impl Kept<'_> {
-    fn frame(&mut self, index: usize) -> Result<Frame, Error> {
+    pub(super) fn frame(&mut self, index: usize) -> Result<Frame, Error> {
         let began = Instant::now();
         let mut frames = if index < self.cache.len() {
             self.feeding.from_cache += 1;
@@ -237,7 +242,7 @@ fn waiting_frames(cache: &FrameCache, list: &FrameList, plan: &SessionPlan, segm
 }
 
 /// Gives packets that are timed on the grid their times in the output.
-fn timed(mut packets: Vec<Packet>, list: &FrameList, source: &dyn FrameSource) -> (Rational, Vec<Packet>) {
+pub(super) fn timed(mut packets: Vec<Packet>, list: &FrameList, source: &dyn FrameSource) -> (Rational, Vec<Packet>) {
     let times = OutputTimes::new(source.time_base(), source.frame_rate()).filter(|times| !list.is_on_grid(times));
     let (time_base, period) =
         times.map_or((source.frame_rate().inverse(), 1), |times| (times.time_base, times.period()));
@@ -260,7 +265,12 @@ fn time(times: &mut Option<OutputTimes>, moment: Moment) -> i64 {
     times.as_mut().map_or(moment.grid, |times| times.of(moment))
 }
 
-fn report(outcome: &Outcome, segments: &[session::InStream], list: &FrameList, probed_frames: u64) -> SessionReport {
+pub(super) fn report(
+    outcome: &Outcome,
+    segments: &[session::InStream],
+    list: &FrameList,
+    probed_frames: u64,
+) -> SessionReport {
     let index = |grid: i64| list.entries().partition_point(|listed| listed.moment.grid < grid) as u64;
     let frames = |range: &TimeRange| (index(range.start), index(range.end));
     SessionReport {

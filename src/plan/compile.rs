@@ -1,8 +1,10 @@
 //! From a request to a plan: what is refused, which course is taken, and every setting with its origin.
 
+use super::native::{self, NativePlan};
 use super::{
-    Analysis, EncoderPlan, FirstPassChoice, Hdr10Data, LEVEL, Levels, MasteringDisplay, OnUnsupported, Origin,
-    PassFlag, PassStep, Passes, PlannedSetting, Request, STATS_PATH, SessionPlan, SessionRequest, StatsUse,
+    Analysis, Codec, EncoderPlan, FirstPassChoice, Hdr10Data, LEVEL, Levels, MasteringDisplay, NotNative,
+    OnUnsupported, Origin, PassFlag, PassStep, Passes, PlannedSetting, Request, STATS_PATH, SessionPlan,
+    SessionRequest, StatsUse,
 };
 use crate::adapter::{
     Adapter, Bitrate, Capping, Hdr10Style, Inside, Knob, PRESETS, PassModel, Reserved, Sessions, Setting, Speed,
@@ -49,6 +51,7 @@ impl<'a> Compiler<'a> {
         let aim = self.aim()?;
         let course = self.course(&aim)?;
         let shared = self.shared(&course, aim, own)?;
+        let native = self.native(&shared)?;
         Ok(EncoderPlan {
             encoder: self.adapter.name,
             row: self.adapter.row,
@@ -58,6 +61,7 @@ impl<'a> Compiler<'a> {
             cap: self.request.cap,
             analysis: course.analysis(),
             session: course.session(),
+            native,
             steps: self.steps(&course, &shared),
             forced_keyframes: self.request.gop_frames.filter(|_| !self.adapter.gop.exact),
             pixel_formats: self.pixel_formats(),
@@ -68,9 +72,12 @@ impl<'a> Compiler<'a> {
     /// Two passes that no build and no target would make possible: said before anything smaller.
     fn refuse_what_no_version_has(&self) -> Result<(), Refusal> {
         let Request { passes, on_unsupported, .. } = self.request;
+        if let (Passes::Session, Some(Err(why))) = (passes, self.native_codec()) {
+            return Err(why.of(self.adapter.name));
+        }
         match self.adapter.passes {
             PassModel::Refused(because) if (*passes, *on_unsupported) == (Passes::Two, OnUnsupported::Refuse) => {
-                Err(self.adapter.refuses_two_passes(because))
+                Err(self.adapter.refuses_two_passes(because, self.capabilities.videotoolbox))
             }
             PassModel::TwoRuns(_) | PassModel::Inside(_) | PassModel::Refused(_) => Ok(()),
         }
@@ -135,7 +142,7 @@ impl<'a> Compiler<'a> {
 
     fn aim(&mut self) -> Result<Aim, Refusal> {
         match self.request.target {
-            _ if self.request.passes == Passes::Session => self.aim_of_segments(),
+            _ if self.request.passes == Passes::Session && self.native_codec().is_none() => self.aim_of_segments(),
             Target::Quality(level) => self.aim_at_quality(level),
             Target::Average(rate) => self.aim_at_rate(rate),
             Target::Size(_) => match self.request.provisional {
@@ -266,6 +273,8 @@ impl<'a> Compiler<'a> {
 
     fn course(&mut self, aim: &Aim) -> Result<Course, Refusal> {
         match (&self.adapter.passes, self.request.passes) {
+            // Its passes are VideoToolbox's own.
+            (PassModel::Refused(_), Passes::Session) => Ok(Course::One),
             (_, Passes::Session) => self.session(),
             (_, Passes::One) => Ok(Course::One),
             (PassModel::TwoRuns(model), passes) => self.two_runs(model, passes),
@@ -296,6 +305,19 @@ impl<'a> Compiler<'a> {
                 self.or_one_pass(refusal, "one pass instead of two", model.without_route)
             }
         }
+    }
+
+    /// What VideoToolbox's own session makes; `None` where another's passes are asked for.
+    fn native_codec(&self) -> Option<Result<Codec, NotNative>> {
+        native::codec(self.adapter, self.capabilities.videotoolbox)
+    }
+
+    fn native(&self, shared: &Settings<'_>) -> Result<Option<NativePlan>, Refusal> {
+        let (Passes::Session, Some(codec)) = (self.request.passes, self.native_codec()) else { return Ok(None) };
+        let Request { target, gop_frames, session, .. } = self.request;
+        let plan =
+            codec.and_then(|codec| NativePlan::new(codec, session.most_passes, *target, *gop_frames, &shared.list));
+        plan.map(Some).map_err(|why| why.of(self.adapter.name))
     }
 
     fn session(&self) -> Result<Course, Refusal> {

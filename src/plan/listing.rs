@@ -18,6 +18,9 @@ impl fmt::Display for EncoderPlan {
         if let Some(session) = &self.session {
             writeln!(f, "  session: {session}")?;
         }
+        if let Some(native) = &self.native {
+            writeln!(f, "  session: {native}")?;
+        }
         if let Some(frames) = self.forced_keyframes {
             writeln!(f, "  key frames: every {frames} frames, each forced")?;
         }
@@ -32,10 +35,10 @@ impl EncoderPlan {
     /// How it gets to its target, in two words.
     #[must_use]
     pub fn course(&self) -> &'static str {
-        match (&self.session, self.two_pass()) {
-            (Some(_), _) => "a session",
-            (None, true) => "two passes",
-            (None, false) => "one pass",
+        match (self.is_session(), self.two_pass()) {
+            (true, _) => "a session",
+            (false, true) => "two passes",
+            (false, false) => "one pass",
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::event::Cancel;
 use crate::media::Rational;
 use crate::pipeline::watched;
+use crate::plan::Property;
 use crate::session::{
     Ask, EncodedPacket, Outcome, PassEncoder, PassKind, RangeSet, Replay, SessionError, Silo, SourceFrame, TimeRange,
     Verdict, run,
@@ -32,7 +33,7 @@ use crate::session::{
 
 mod setup;
 
-pub use setup::{Codec, NotNative, Profile, Property, Setup};
+pub use setup::Setup;
 
 /// The functions of VideoToolbox that several passes need, one method for each.
 pub trait CompressionSession: Send {
@@ -192,6 +193,25 @@ pub struct Encoded {
     pub left_out: Vec<&'static str>,
 }
 
+/// `VTCompressionSessionCreate`.
+///
+/// # Errors
+/// VideoToolbox's status.
+#[cfg(target_os = "macos")]
+pub fn open(setup: &Setup, outbox: Arc<Outbox>) -> Result<Box<dyn CompressionSession>, Status> {
+    Ok(Box::new(crate::av::videotoolbox::Native::create(setup, outbox)?))
+}
+
+/// No session, for there is no VideoToolbox here; plans refuse it before.
+///
+/// # Errors
+/// [`Status::NO_ENCODER`].
+#[cfg(not(target_os = "macos"))]
+#[expect(clippy::needless_pass_by_value, reason = "a Mac keeps it")]
+pub fn open(_: &Setup, _: Arc<Outbox>) -> Result<Box<dyn CompressionSession>, Status> {
+    Err(Status::NO_ENCODER)
+}
+
 /// Encodes `frames` in at most so many passes into `silo`. `create` is `VTCompressionSessionCreate`. A call that takes longer
 /// than `patience` is interrupted, and so is one that a stop finds waiting.
 ///
@@ -199,9 +219,9 @@ pub struct Encoded {
 /// [`SessionError::Unsupported`] where this encoder has no further passes, or lacks a property that was asked for;
 /// [`SessionError::Stalled`]; [`SessionError::Os`] with VideoToolbox's status; and those of [`run`].
 #[expect(clippy::too_many_arguments, reason = "a session is where everything meets")]
-pub fn encode<C: CompressionSession>(
+pub fn encode(
     setup: &Setup,
-    create: impl FnOnce(&Setup, Arc<Outbox>) -> Result<C, Status>,
+    create: impl FnOnce(&Setup, Arc<Outbox>) -> Result<Box<dyn CompressionSession>, Status>,
     silo: &Silo,
     frames: &mut impl Replay,
     limit: NonZeroU32,
@@ -225,8 +245,8 @@ pub fn encode<C: CompressionSession>(
 }
 
 /// A session under way.
-struct Session<'s, C: CompressionSession> {
-    native: C,
+struct Session<'s> {
+    native: Box<dyn CompressionSession>,
     interrupt: Interrupt,
     time_base: Rational,
     outbox: Arc<Outbox>,
@@ -236,8 +256,8 @@ struct Session<'s, C: CompressionSession> {
     headers: Option<Arc<[u8]>>,
 }
 
-impl<'s, C: CompressionSession> Session<'s, C> {
-    fn new(native: C, time_base: Rational, outbox: Arc<Outbox>, silo: &'s Silo) -> Self {
+impl<'s> Session<'s> {
+    fn new(native: Box<dyn CompressionSession>, time_base: Rational, outbox: Arc<Outbox>, silo: &'s Silo) -> Self {
         let interrupt = Interrupt::new(native.invalidation());
         Session { native, interrupt, time_base, outbox, silo, times: BTreeSet::new(), headers: None }
     }
@@ -259,16 +279,20 @@ impl<'s, C: CompressionSession> Session<'s, C> {
                 (false, false) => left_out.push(property.name()),
             }
         }
-        self.call(Call::CreateStorage, C::create_storage)?;
+        self.call(Call::CreateStorage, |native| native.create_storage())?;
         self.call(Call::SetProperty, |native| native.set(&Property::MultiPassStorage))?;
-        self.call(Call::Prepare, C::prepare)?;
+        self.call(Call::Prepare, |native| native.prepare())?;
         Ok(left_out)
     }
 
     /// Makes a call that whoever watches can see.
-    fn call<T>(&mut self, call: Call, make: impl FnOnce(&mut C) -> Result<T, Status>) -> Result<T, SessionError> {
+    fn call<T>(
+        &mut self,
+        call: Call,
+        make: impl FnOnce(&mut dyn CompressionSession) -> Result<T, Status>,
+    ) -> Result<T, SessionError> {
         self.interrupt.begin(call)?;
-        let result = make(&mut self.native);
+        let result = make(self.native.as_mut());
         self.interrupt.end()?;
         result.map_err(|status| status.of(call.name()))
     }
@@ -308,7 +332,7 @@ impl<'s, C: CompressionSession> Session<'s, C> {
 }
 
 /// The order that Apple's objects need: the session's end, then the storage's, then their release.
-impl<C: CompressionSession> Drop for Session<'_, C> {
+impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.interrupt.invalidate();
         // Everything that was coded has been copied, and a storage that cannot be closed is released all the same.
@@ -316,7 +340,7 @@ impl<C: CompressionSession> Drop for Session<'_, C> {
     }
 }
 
-impl<C: CompressionSession> PassEncoder for Session<'_, C> {
+impl PassEncoder for Session<'_> {
     fn begin_pass(&mut self, kind: PassKind, _: &RangeSet) -> Result<(), SessionError> {
         self.call(Call::BeginPass, |native| native.begin_pass(kind == PassKind::Final))
     }
@@ -330,7 +354,7 @@ impl<C: CompressionSession> PassEncoder for Session<'_, C> {
     }
 
     fn end_pass(&mut self, ask: Ask) -> Result<Verdict, SessionError> {
-        self.call(Call::CompleteFrames, C::complete_frames)?;
+        self.call(Call::CompleteFrames, |native| native.complete_frames())?;
         let further = self.call(Call::EndPass, |native| native.end_pass(ask == Ask::Evaluate))?;
         self.collect()?;
         let ranges = if further { self.ranges()? } else { None };

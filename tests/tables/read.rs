@@ -100,6 +100,7 @@ impl Tables {
             route,
             options,
             pixel_formats,
+            videotoolbox: self.name == "videotoolbox",
             hardware: adapter.vendor != Vendor::Software,
         }
     }
