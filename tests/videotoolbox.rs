@@ -100,6 +100,8 @@ struct State {
     /// Rules that were broken.
     broken: Vec<String>,
     calls: Vec<String>,
+    /// For each pass, whether it was begun as the last and ended without an evaluation.
+    passes: Vec<(bool, bool)>,
     invalidated: u32,
     /// Whether somebody reads the array of ranges, which is the session's.
     lent: bool,
@@ -321,6 +323,7 @@ impl CompressionSession for Strict {
     fn end_pass(&mut self, evaluate: bool) -> Result<bool, Status> {
         self.enter("end_pass")?;
         let Some(pass) = self.pass.take() else { return self.broken("a pass ends that did not begin") };
+        self.shared.state().passes.push((pass.is_last, !evaluate));
         if !pass.completed {
             return self.broken("a pass ends before its frames are completed");
         }
@@ -561,6 +564,8 @@ fn the_last_pass_is_begun_and_ended_as_such() {
             let outcome = ran.result.unwrap().outcome;
             assert_eq!((outcome.stopped, outcome.passes.len()), (Stopped::PassLimit, limit as usize));
             assert_eq!(ran.stream, expected(|_| limit as u8));
+            let last: Vec<(bool, bool)> = (1..=limit).map(|pass| (pass == limit, pass == limit)).collect();
+            assert_eq!(ran.shared.state().passes, last);
             assert_kept(&ran.shared, "an encoder that is never satisfied");
         }
     });
