@@ -6,7 +6,7 @@ use std::ops::Range;
 /// numbers of their frames. Each has at least two, where there are two.
 pub(crate) fn divided(frames: usize, about: u32, group: u32) -> Vec<Range<usize>> {
     let (about, group) = (about.max(1) as usize, group.max(1) as usize);
-    let count = ((frames + about / 2) / about).max(1);
+    let count = ((frames + about / 2) / about).min(frames / FEWEST).max(1);
     let mut starts: Vec<usize> = (0..count).map(|number| number * frames / count).collect();
     for start in &mut starts {
         *start = (*start + group / 2) / group * group;

@@ -178,7 +178,7 @@ impl<'s> Segmented<'s> {
     fn enter(&mut self, segment: usize) -> Result<(), SessionError> {
         self.current = None;
         let is_first = self.passes.is_empty();
-        if is_first && segment.is_multiple_of(self.wave()) {
+        if is_first && self.begins_wave(segment) {
             // Here, whatever is in work at a time, all that was before is known.
             self.land()?;
             let levels = self.steering.levels_from(segment);
@@ -214,9 +214,12 @@ impl<'s> Segmented<'s> {
         Ok(())
     }
 
-    /// Segments between places where pass 1 waits for what is in work, and corrects itself.
-    fn wave(&self) -> usize {
-        self.work.segments.len().div_ceil(WAVES).max(SHORTEST_WAVE)
+    /// Whether pass 1 waits here for what is in work, and corrects itself: behind the first segment, which says how well the
+    /// probes foresaw, and some times later. This depends on the number of segments alone, or the result would depend on
+    /// how many are in work.
+    fn begins_wave(&self, segment: usize) -> bool {
+        let wave = self.work.segments.len().div_ceil(WAVES).max(SHORTEST_WAVE);
+        segment == 0 || (segment - 1).is_multiple_of(wave)
     }
 
     fn pass_frames(&self) -> u64 {
@@ -570,7 +573,7 @@ impl Version {
 }
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-/// How often pass 1 corrects itself: each time, those who are done first wait for the last.
+/// How often pass 1 corrects itself, about: each time, those who are done first wait for the last.
 const WAVES: usize = 4;
 const SHORTEST_WAVE: usize = 2;
 /// Where the first probe begins: see `usual` in the adapters' rows.

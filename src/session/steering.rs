@@ -74,42 +74,35 @@ impl Steering {
         let rest: Vec<usize> = (done..self.segments.len()).collect();
         let spent: f64 = self.segments[..done].iter().map(Segment::bytes).sum();
         let foreseen = |level: f64| rest.iter().map(|segment| self.foreseen(*segment, level)).sum::<f64>();
-        let own_share = |level: f64| {
-            let before: f64 = (0..done).map(|segment| self.foreseen(segment, level)).sum();
-            before + foreseen(level)
-        };
-        // What was spent wrongly so far is made good by the rest, but not at any price: the rest of it is for later passes.
-        let fair = self.solved(self.target_bytes, own_share);
-        let reach = self.levels.halving * REACH;
+        // What was spent wrongly so far is made good by the rest where that is hardly seen; else a later pass sets it right.
+        let fair = self.solved(self.target_bytes, |level| self.foreseen_of_all(level));
+        let reach = self.levels.halving * MADE_GOOD;
         let exact = self.solved(self.target_bytes - spent, foreseen).clamp(fair - reach, fair + reach);
-        self.rounded(&rest, &vec![exact; rest.len()], foreseen(exact))
+        self.rounded(&rest, exact, foreseen(exact))
     }
 
     /// What follows a pass, from what all segments took.
     pub(super) fn next(&mut self) -> Next {
         let total: f64 = self.segments.iter().map(Segment::bytes).sum();
-        if (total / self.target_bytes - 1.0).abs() <= self.tolerance {
+        let fair = self.solved(self.target_bytes, |level| self.foreseen_of_all(level));
+        let is_even = (0..self.segments.len()).all(|segment| !self.is_outlier(segment, fair));
+        let is_met = (total / self.target_bytes - 1.0).abs() <= self.tolerance;
+        if is_met && is_even {
             return Next::Satisfied;
         }
         self.had.insert(self.state(&[]));
-        let mut order: Vec<usize> = (0..self.segments.len()).collect();
-        let density = |segment: &usize| self.segments[*segment].bytes() / self.segments[*segment].frames;
-        order.sort_by(|one, other| density(other).total_cmp(&density(one)));
         let mut best: Option<(f64, Vec<(usize, f64)>)> = None;
-        for count in 1..=order.len() {
-            let moved = &order[..count];
-            let rest: f64 = order[count..].iter().map(|segment| self.segments[*segment].bytes()).sum();
-            let Some(again) = self.moved(moved, self.target_bytes - rest, count == order.len()) else { continue };
-            let of = |segment: usize| again.iter().find(|(moved, _)| *moved == segment);
-            let foreseen: f64 = (0..order.len())
-                .map(|segment| {
-                    of(segment).map_or(self.segments[segment].bytes(), |(_, level)| self.foreseen(segment, *level))
-                })
-                .sum();
-            let error = (foreseen / self.target_bytes - 1.0).abs();
+        let (order, outliers) = self.order(fair, total);
+        for count in outliers.max(1)..=order.len() {
+            let Some(again) = self.moved(&order[..count], fair, total, count == order.len()) else { continue };
             if again.is_empty() || self.had.contains(&self.state(&again)) {
                 continue;
             }
+            let change: f64 = again
+                .iter()
+                .map(|(segment, level)| self.foreseen(*segment, *level) - self.segments[*segment].bytes())
+                .sum();
+            let error = ((total + change) / self.target_bytes - 1.0).abs();
             if error <= self.tolerance * AIMED_INSIDE {
                 return Next::Again(again);
             }
@@ -120,29 +113,47 @@ impl Steering {
         best.map_or(Next::Exhausted, |(_, again)| Next::Again(again))
     }
 
-    /// New levels with which these segments are foreseen to take so many bytes together; `None` where they would have to move
-    /// too far from the rest.
-    fn moved(&self, segments: &[usize], bytes: f64, all: bool) -> Option<Vec<(usize, f64)>> {
-        let moved = |segment: &usize, shift: f64| self.foreseen(*segment, self.segments[*segment].level() + shift);
-        let span = self.levels.greatest - self.levels.least;
-        let shift = bisected((-span, span), bytes, |shift| segments.iter().map(|segment| moved(segment, shift)).sum());
-        if !all && shift.abs() > self.levels.halving * REACH {
-            return None;
-        }
-        let exact: Vec<f64> = segments.iter().map(|segment| self.segments[*segment].level() + shift).collect();
-        let levels = self.rounded(segments, &exact, bytes);
-        let changed =
-            segments.iter().copied().zip(levels).filter(|(segment, level)| *level != self.segments[*segment].level());
-        Some(changed.collect())
+    /// All segments, those first whose level is far from the fair one, and how many these are; then those that bring the whole
+    /// nearest to its target, for each frame, when they get the fair level.
+    fn order(&self, fair: f64, total: f64) -> (Vec<usize>, usize) {
+        let missing = self.target_bytes - total;
+        let is_near = |segment: usize| !self.is_outlier(segment, fair);
+        let gain = |segment: usize| {
+            let Segment { frames, .. } = self.segments[segment];
+            (self.foreseen(segment, fair) - self.segments[segment].bytes()) * missing.signum() / frames
+        };
+        let mut order: Vec<usize> = (0..self.segments.len()).collect();
+        order.sort_by(|one, other| is_near(*one).cmp(&is_near(*other)).then(gain(*other).total_cmp(&gain(*one))));
+        let outliers = order.iter().filter(|segment| !is_near(**segment)).count();
+        (order, outliers)
     }
 
-    /// Levels on the encoder's grid near the exact ones, that are foreseen to take so many bytes together.
-    fn rounded(&self, segments: &[usize], exact: &[f64], bytes: f64) -> Vec<f64> {
+    /// Whether a segment's quality may be seen to differ from that of the rest.
+    fn is_outlier(&self, segment: usize, fair: f64) -> bool {
+        // Nearer than a step there is nothing to choose.
+        (self.segments[segment].level() - fair).abs() > (self.levels.halving * OUTLYING).max(self.levels.step)
+    }
+
+    /// New levels with which these segments are foreseen to bring the whole to its target; `None` where they would have to be
+    /// too far from the fair one.
+    fn moved(&self, segments: &[usize], fair: f64, total: f64, all: bool) -> Option<Vec<(usize, f64)>> {
+        let now: f64 = segments.iter().map(|segment| self.segments[*segment].bytes()).sum();
+        let bytes = self.target_bytes - (total - now);
+        let level = self.solved(bytes, |level| segments.iter().map(|segment| self.foreseen(*segment, level)).sum());
+        if !all && (level - fair).abs() > self.levels.halving * REACH {
+            return None;
+        }
+        let levels = segments.iter().copied().zip(self.rounded(segments, level, bytes));
+        Some(levels.filter(|(segment, level)| *level != self.segments[*segment].level()).collect())
+    }
+
+    /// Levels on the encoder's grid beside this one, that are foreseen to take so many bytes together.
+    fn rounded(&self, segments: &[usize], exact: f64, bytes: f64) -> Vec<f64> {
         let Levels { least, greatest, step, .. } = self.levels;
         let on_grid = |level: f64| (level / step).floor() * step;
         // Fewer digits than a float's noise: 23.45, not 23.450000000000003.
         let tidy = |level: f64| ((level * 1e6).round() / 1e6).clamp(least, greatest);
-        let mut levels: Vec<f64> = exact.iter().map(|level| tidy(on_grid(*level))).collect();
+        let mut levels = vec![tidy(on_grid(exact)); segments.len()];
         let mut off: f64 =
             segments.iter().zip(&levels).map(|(segment, level)| self.foreseen(*segment, *level)).sum::<f64>() - bytes;
         for (segment, level) in segments.iter().zip(&mut levels) {
@@ -166,13 +177,17 @@ impl Steering {
         }
     }
 
+    fn foreseen_of_all(&self, level: f64) -> f64 {
+        (0..self.segments.len()).map(|segment| self.foreseen(segment, level)).sum()
+    }
+
     /// Levels that halve a segment's bits: by its two last tries, where they are far enough apart to tell.
     fn halving(&self, segment: usize) -> f64 {
         let usual = self.levels.halving;
         let [.., one, other] = self.segments[segment].tried.as_slice() else { return usual };
         let measured = (other.0 - one.0) / (one.1 / other.1).log2();
         let tells = (other.0 - one.0).abs() >= usual * TELLING && measured.is_finite();
-        if tells { measured.clamp(usual / 3.0, usual * 3.0) } else { usual }
+        if tells { measured.clamp(usual / 2.0, usual * 2.0) } else { usual }
     }
 
     /// How whole segments have compared with what their probes foresaw.
@@ -217,8 +232,12 @@ fn bisected((mut low, mut high): (f64, f64), value: f64, falling: impl Fn(f64) -
     f64::midpoint(low, high)
 }
 
-/// How far a segment's level may be from that of the rest, in halvings: a sixth of the bits, hardly to be seen.
-const REACH: f64 = 0.25;
+/// How far the rest of pass 1 may go to make good what its beginning spent wrongly, in halvings.
+const MADE_GOOD: f64 = 0.08;
+/// How far segments of a later pass may be from the level that would be fair to all, in halvings: a twelfth of the bits.
+const REACH: f64 = 0.12;
+/// A segment that is farther from it is set right, whatever the whole takes.
+const OUTLYING: f64 = 0.2;
 /// Tries nearer than this, in halvings, say more of noise than of the slope.
 const TELLING: f64 = 0.02;
 /// What is foreseen misses a little, so the aim is this share of the tolerance.
