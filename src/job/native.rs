@@ -78,7 +78,11 @@ pub(super) fn run(
         passes: (1..).zip(passes).map(pass).collect(),
         report: report(&encoded.outcome, &[], list, 0),
         feeding,
-        warnings: encoded.left_out.iter().map(|name| format!("the encoder at hand has no property {name}")).collect(),
+        warnings: encoded
+            .left_out
+            .iter()
+            .map(|name| format!("the encoder at hand does not take the property {name}"))
+            .collect(),
     })
 }
 

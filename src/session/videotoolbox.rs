@@ -189,7 +189,7 @@ pub struct Encoded {
     pub outcome: Outcome,
     /// The parameter sets: the content of an `avcC` or `hvcC` box.
     pub headers: Arc<[u8]>,
-    /// Properties that were wanted and that this encoder does not have, by Apple's names.
+    /// Properties that this encoder does not have, or not with the value wanted, by Apple's names.
     pub left_out: Vec<&'static str>,
 }
 
@@ -207,7 +207,6 @@ pub fn open(setup: &Setup, outbox: Arc<Outbox>) -> Result<Box<dyn CompressionSes
 /// # Errors
 /// [`Status::NO_ENCODER`].
 #[cfg(not(target_os = "macos"))]
-#[expect(clippy::needless_pass_by_value, reason = "a Mac keeps it")]
 pub fn open(_: &Setup, _: Arc<Outbox>) -> Result<Box<dyn CompressionSession>, Status> {
     Err(Status::NO_ENCODER)
 }
@@ -262,7 +261,7 @@ impl<'s> Session<'s> {
         Session { native, interrupt, time_base, outbox, silo, times: BTreeSet::new(), headers: None }
     }
 
-    /// Sets everything before the first pass. What the encoder need not have is left out where it has not; returned by name.
+    /// Sets everything before the first pass. What the encoder need not take is left out where it does not; returned by name.
     fn configure(&mut self, setup: &Setup) -> Result<Vec<&'static str>, SessionError> {
         let lacks = |property: &Property| {
             let name = property.name();
@@ -274,8 +273,13 @@ impl<'s> Session<'s> {
         }
         for (property, required) in &setup.properties {
             match (self.native.supports(property), required) {
-                (true, _) => self.call(Call::SetProperty, |native| native.set(property))?,
+                (true, true) => self.call(Call::SetProperty, |native| native.set(property))?,
                 (false, true) => return Err(lacks(property)),
+                (true, false) => match self.call(Call::SetProperty, |native| native.set(property)) {
+                    // A value that it does not know, for instance of a colour.
+                    Err(SessionError::Os { .. }) => left_out.push(property.name()),
+                    set => set?,
+                },
                 (false, false) => left_out.push(property.name()),
             }
         }
