@@ -346,12 +346,14 @@ pub enum Refusal {
         native: bool,
     },
     /// Apple's own session with several passes is not to be had for this.
-    #[error("{encoder}: no session of VideoToolbox: {why}")]
+    #[error("{encoder}: no session of VideoToolbox: {why}; software encoders with sessions: {}", .instead.join(", "))]
     NotNative {
         /// libavcodec's name of the encoder.
         encoder: String,
         /// The reason.
         why: NotNative,
+        /// Software encoders that take sessions.
+        instead: Vec<String>,
     },
     /// A pass that no encoder has: there are a single pass (0), a first (1) and a second (2).
     #[error("{encoder}: no pass {pass}; there are 1 and 2, and 0 for a single pass")]

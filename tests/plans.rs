@@ -391,7 +391,8 @@ fn sessions_of_videotoolbox_are_planned_where_it_is_and_refused_with_the_reason(
     ];
     for (tables, name, request, reason) in cases {
         let refusal = plan::compile(&session(request), &on(tables, name)).unwrap_err();
-        let Refusal::NotNative { why, encoder } = &refusal else { panic!("{name}: {refusal}") };
+        let Refusal::NotNative { why, encoder, .. } = &refusal else { panic!("{name}: {refusal}") };
+        assert!(refusal.to_string().contains("libx264"), "{refusal}");
         assert_eq!((why, encoder.as_str()), (&reason, name), "{refusal}");
     }
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroU8;
 use serde::Serialize;
 
 use super::{Origin, PlannedSetting};
-use crate::adapter::{Adapter, Because, PassModel};
+use crate::adapter::{Adapter, Because, PassModel, with_sessions};
 use crate::error::Refusal;
 use crate::media::Rational;
 use crate::rate::Target;
@@ -150,7 +150,7 @@ impl NotNative {
     /// The same as a refusal.
     #[must_use]
     pub fn of(self, encoder: &str) -> Refusal {
-        Refusal::NotNative { encoder: encoder.to_owned(), why: self }
+        Refusal::NotNative { encoder: encoder.to_owned(), why: self, instead: with_sessions() }
     }
 }
 
@@ -208,7 +208,7 @@ fn property(codec: Codec, setting: &PlannedSetting) -> Result<Option<Property>, 
     let PlannedSetting { option, value, .. } = setting;
     let meaningless = || NotNative::Option(format!("{option}={value}"));
     let number = || value.parse::<i64>().map_err(|_| meaningless());
-    let is_on = || matches!(value.as_str(), "1" | "true" | "yes" | "on");
+    let is_on = || matches!(value.as_str(), "1" | "true" | "y" | "yes" | "on" | "enable" | "enabled");
     Ok(Some(match option.as_str() {
         "b" => Property::AverageBitRate(number()?),
         "g" => Property::MaxKeyFrameInterval(i32::try_from(number()?).map_err(|_| meaningless())?),
