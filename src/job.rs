@@ -254,6 +254,8 @@ pub struct Job {
     source: Box<dyn FrameSource>,
     /// The caller's own sinks, one place for each rendition.
     sinks: run::Sinks,
+    /// What opening, planning and looking at the first frames took.
+    preparing: run::Spent,
     cancel: Cancel,
 }
 
@@ -265,6 +267,7 @@ impl Job {
     /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running,
     /// [`Error::Filter`] for filters that cannot be.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
+        let began = run::Usage::now();
         // A job that stalls is stopped alone.
         let cancel = cancel.child();
         let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, &cancel)?;
@@ -275,7 +278,7 @@ impl Job {
         let plan = plan(request, &file)?;
         file.set_graph(plan.graph.clone());
         first_pass::check_source(&plan, &mut file)?;
-        Ok(Job::new(plan, Box::new(file), cancel))
+        Ok(Job::new(plan, Box::new(file), began.spent(), cancel))
     }
 
     /// Plans a job whose frames are the caller's own. The path of the request's input is their name in plans and reports,
@@ -284,6 +287,7 @@ impl Job {
     /// # Errors
     /// [`Error::Plan`] for everything that can be refused before running, [`Error::Filter`] for filters that cannot be.
     pub fn from_frames(request: &JobRequest, frames: OwnFrames, cancel: &Cancel) -> Result<Self, Error> {
+        let began = run::Usage::now();
         let name = &request.input.path;
         if request.input != Input::file(name) {
             let why = "frames of the caller's own are taken whole: an input has nothing but a name here".to_owned();
@@ -292,12 +296,12 @@ impl Job {
         let mut frames = frames.named(name);
         let plan = plan(request, &frames)?;
         frames.set_graph(plan.graph.clone(), request.decoder_threads);
-        Ok(Job::new(plan, Box::new(frames), cancel.child()))
+        Ok(Job::new(plan, Box::new(frames), began.spent(), cancel.child()))
     }
 
-    fn new(plan: Plan, source: Box<dyn FrameSource>, cancel: Cancel) -> Self {
+    fn new(plan: Plan, source: Box<dyn FrameSource>, preparing: run::Spent, cancel: Cancel) -> Self {
         let sinks = plan.renditions.iter().map(|_| None).collect();
-        Job { plan, source, sinks, cancel }
+        Job { plan, source, sinks, preparing, cancel }
     }
 
     /// Sends the packets of a rendition, by its index in the plan, to `sink`, and makes no file. The rendition's output then
@@ -330,7 +334,7 @@ impl Job {
     /// # Errors
     /// The first thing that went wrong, with its place; see [`Error`].
     pub fn run(self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
-        let done = run::run(&self.plan, self.source, self.sinks, &self.cancel, &mut observe);
+        let done = run::run(&self.plan, self.source, self.sinks, self.preparing, &self.cancel, &mut observe);
         done.map_err(Error::or_exhausted)
     }
 }

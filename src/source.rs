@@ -36,8 +36,8 @@ pub(crate) trait Preview {
     /// What each branch of a graph makes of the first frame.
     fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error>;
 
-    /// HDR10 static metadata of the first frame.
-    fn hdr10(&self) -> Option<Hdr10Data>;
+    /// HDR10 static metadata of the first frame, where it still holds behind the filters of a graph with one branch.
+    fn hdr10(&self, graph: &Graph) -> Result<Option<Hdr10Data>, Error>;
 
     /// Whether the first frame is two fields.
     fn is_interlaced(&self) -> bool;
@@ -52,8 +52,22 @@ impl Preview for DecodedFile {
         self.pictures(graph)
     }
 
-    fn hdr10(&self) -> Option<Hdr10Data> {
-        self.hdr10()
+    fn hdr10(&self, graph: &Graph) -> Result<Option<Hdr10Data>, Error> {
+        let (Some(data), Some(first)) = (self.hdr10(), self.unfiltered.front()) else { return Ok(None) };
+        if graph.trunk.is_none() && graph.branches.iter().all(|branch| branch.filters.is_none()) {
+            return Ok(Some(data));
+        }
+        // A tone map changes the transfer, and only a filtered frame tells.
+        let mut filter = VideoFilter::open(first, &self.filter_input(), &graph.describe(), 1, self.threads)?;
+        let failed = |source| self.unreadable(source);
+        filter.push(first.share().map_err(failed)?)?;
+        filter.push_end()?;
+        let mut filtered = Frame::new().map_err(failed)?;
+        let lit_the_same = match filter.pull(0, &mut filtered)? {
+            Received::Ready => filtered.transfer() == first.transfer(),
+            _ => true,
+        };
+        Ok(lit_the_same.then_some(data))
     }
 
     fn is_interlaced(&self) -> bool {

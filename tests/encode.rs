@@ -260,6 +260,23 @@ fn a_stop_leaves_nothing_behind() {
     });
 }
 
+#[test]
+fn a_tone_map_leaves_the_metadata_of_the_hdr_picture_behind() {
+    let Some(folder) = footage() else { return };
+    within(120, move || {
+        let (input, out) = (folder.join("bbb_4k60_hevc10_hdr10_2s.mp4"), tempfile::tempdir().unwrap());
+        let to_sdr = "scale=320:180,zscale=t=linear:npl=100,format=gbrpf32le,tonemap=hable,zscale=t=bt709:m=bt709,\
+                      format=yuv420p";
+        for (filters, carried) in [("scale=320:180", true), (to_sdr, false)] {
+            let mut job = request("libx264", Target::Quality(30.0), &input, &out.path().join("out.mkv"));
+            job.filters = Some(filters.to_owned());
+            let job = Job::prepare(&job, &Cancel::new()).unwrap();
+            let planned = format!("{:?}", job.plan().renditions[0].encoder.steps[0].settings);
+            assert_eq!(planned.contains("mastering-display"), carried, "{filters}: {planned}");
+        }
+    });
+}
+
 /// Every clip of real footage, with two passes of libx264: an output or a clear reason.
 #[test]
 fn all_footage_is_encoded_or_refused_with_a_reason() {

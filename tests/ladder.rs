@@ -59,7 +59,9 @@ fn names(folder: &Path) -> Vec<String> {
 
 fn size_of(path: &Path) -> String {
     let shown = "stream=width,height,sample_aspect_ratio";
-    ffprobe(&["-select_streams", "v", "-show_entries", shown, "-of", "csv=p=0", text(path)]).trim().to_owned()
+    // Some releases put a comma behind the last value of a stream with side data.
+    let shown = ffprobe(&["-select_streams", "v", "-show_entries", shown, "-of", "csv=p=0", text(path)]);
+    shown.trim().trim_end_matches(',').to_owned()
 }
 
 /// Times of the key frames in seconds, a line each.

@@ -226,6 +226,12 @@ impl Frame {
         return self.raw().top_field_first != 0;
     }
 
+    /// The transfer characteristics, as ITU-T H.273 numbers them: 16 is PQ, 18 HLG, 2 unspecified.
+    #[must_use]
+    pub fn transfer(&self) -> u32 {
+        self.raw().color_trc as u32
+    }
+
     /// HDR10 static metadata, where the frame carries any.
     #[must_use]
     pub fn hdr10(&self) -> Option<Hdr10Data> {

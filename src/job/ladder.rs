@@ -94,7 +94,7 @@ impl<'j> Ladder<'j> {
         // Filters and scaling may or may not know of fields; whoever gives them says by them what the fields become.
         let untouched = self.graph.trunk.is_none() && request.filters.is_none() && scaled.size.is_none();
         let mut encoder_request = Request {
-            hdr10: self.file.hdr10(),
+            hdr10: self.file.hdr10(&self.filters_of(request))?,
             interlaced: self.file.is_interlaced() && untouched,
             gop_frames: self.gop_frames(request).or(request.encoder.gop_frames),
             ..request.encoder.clone()
@@ -139,6 +139,12 @@ impl<'j> Ladder<'j> {
             mux_options: request.mux_options.clone(),
             adapter,
         })
+    }
+
+    /// The filters that a rendition's frames go through, without its scaling.
+    fn filters_of(&self, request: &RenditionRequest) -> Graph {
+        let branch = Branch { filters: request.filters.clone(), ..AS_IT_COMES };
+        Graph { branches: vec![branch], ..self.graph.clone() }
     }
 
     fn branch(&mut self, branch: Branch) -> usize {

@@ -64,10 +64,11 @@ pub(super) fn run(
     plan: &Plan,
     source: Box<dyn FrameSource>,
     sinks: Sinks,
+    preparing: Spent,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
-    let began = Usage::now();
+    let began = Usage::now().with(preparing);
     let needed = needed_beside(plan.index_bytes());
     if !has_room(needed) {
         return Err(Error::Exhausted { doing: format!("a job like this takes {} beside its cache", ByteSize(needed)) });
@@ -498,6 +499,13 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
     })
 }
 
+/// Time and CPU seconds that something took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spent {
+    wall: Duration,
+    cpu: Option<f64>,
+}
+
 /// Time and CPU at one moment.
 pub(super) struct Usage {
     at: Instant,
@@ -508,6 +516,17 @@ pub(super) struct Usage {
 impl Usage {
     pub(super) fn now() -> Self {
         Usage { at: Instant::now(), cpu: cpu_seconds(), system: system_seconds() }
+    }
+
+    /// A moment so much earlier: what was spent then counts as if it had been spent just now.
+    pub(super) fn with(self, spent: Spent) -> Self {
+        let at = self.at.checked_sub(spent.wall).unwrap_or(self.at);
+        let cpu = self.cpu.zip(spent.cpu).map(|(now, spent)| now - spent);
+        Usage { at, cpu, ..self }
+    }
+
+    pub(super) fn spent(&self) -> Spent {
+        Spent { wall: self.at.elapsed(), cpu: self.cpu_since() }
     }
 
     /// Seconds since.

@@ -214,8 +214,8 @@ impl Preview for OwnFrames {
         Ok((0..branches).map(|number| filter.output(number)).collect())
     }
 
-    fn hdr10(&self) -> Option<Hdr10Data> {
-        None
+    fn hdr10(&self, _graph: &Graph) -> Result<Option<Hdr10Data>, Error> {
+        Ok(None)
     }
 
     fn is_interlaced(&self) -> bool {
