@@ -363,6 +363,7 @@ fn sessions_of_videotoolbox_are_planned_where_it_is_and_refused_with_the_reason(
         assert_eq!(names, wanted, "{name}");
         assert!(native.properties.contains(&(Property::AverageBitRate(2_500_000), true)));
         assert!(plan.is_session() && !plan.two_pass() && plan.steps.len() == 1);
+        assert!(plan::argv(&plan, &line()).is_empty());
         assert!(plan.to_string().contains("VideoToolbox's own, at most 6 passes"), "{plan}");
     }
     let h264 = "h264_videotoolbox";
