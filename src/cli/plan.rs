@@ -209,6 +209,9 @@ fn remarks(plan: &Plan) -> Vec<&'static str> {
     if plan.renditions.iter().any(|rendition| matches!(rendition.first_pass, FirstPass::Kept { .. })) {
         remarks.push("ffmpeg cannot read statistics that repass kept; it runs the first pass again");
     }
+    if plan.renditions.iter().any(|rendition| rendition.encoder.session.is_some()) {
+        remarks.push("ffmpeg has nothing like a session");
+    }
     if !plan.packages.is_empty() {
         remarks.push("a package is one command for all its renditions, which is not spelled out here");
     }
