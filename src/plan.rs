@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::adapter::{Adapter, Headers, Reach, StatsRoute, escaped};
 use crate::error::Refusal;
 use crate::probe::Capabilities;
-use crate::rate::{BitRate, Cap, Target};
+use crate::rate::{BitRate, Cap, GopLength, Target};
 
 mod argv;
 mod compile;
@@ -85,17 +85,18 @@ impl Request {
 }
 
 /// What is asked of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SessionRequest {
     /// The greatest number of passes.
     pub most_passes: NonZeroU8,
-    /// Frames of a segment, about; `None`: a few seconds, by the length of the source.
-    pub segment_frames: Option<u32>,
+    /// Length of a segment, about; `None`: a few seconds, by the length of the source. A job turns a time into frames by its
+    /// frame rate.
+    pub segment: Option<GopLength>,
 }
 
 impl Default for SessionRequest {
     fn default() -> Self {
-        SessionRequest { most_passes: MOST_PASSES, segment_frames: None }
+        SessionRequest { most_passes: MOST_PASSES, segment: None }
     }
 }
 

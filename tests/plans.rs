@@ -58,6 +58,7 @@ fn requests(row: &'static Adapter) -> Vec<(&'static str, Request)> {
         ("average, two passes", two(Request::new(row, AVERAGE))),
         ("average, two passes or what there is", fallback(Request::new(row, AVERAGE))),
         ("average, capped", capped(Request::new(row, AVERAGE))),
+        ("average, a session", Request { passes: Passes::Session, ..Request::new(row, AVERAGE) }),
         ("size", Request { provisional: Some(BitRate(3_456_789)), ..Request::new(row, SIZE) }),
         ("quality", Request::new(row, quality)),
         ("quality, two passes", two(Request::new(row, quality))),

@@ -1,5 +1,6 @@
 //! The command line as types, and jobs from them. The help texts are here: one line each, with units.
 
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
@@ -12,7 +13,7 @@ use repass::error::Error;
 use repass::job::{
     AnalysisRequest, AudioChoice, JobRequest, RenditionRequest, Size, SubtitleChoice, tells_renditions_apart,
 };
-use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request};
+use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request, SessionRequest};
 use repass::rate::{BitRate, ByteSize, Cap, GopLength, Seconds, Target};
 use repass::source::Input;
 
@@ -325,9 +326,19 @@ struct CapArgs {
 #[command(next_help_heading = "Passes")]
 struct PassArgs {
     /// How many passes [default: 2 for -b and --size where the encoder has them, 1 for --crf]. `session`: the film is
-    /// coded in segments of constant quality, and those are coded again that keep it from the bit rate of -b
+    /// coded in segments of constant quality, and those are coded again that keep it from the bit rate of -b; with
+    /// VideoToolbox, on macOS, its own encoder says what it wants again
     #[arg(long, value_name = "1|2|session", value_parser = passes)]
     passes: Option<Passes>,
+
+    /// The greatest number of passes of a session
+    #[arg(long, value_name = "N", default_value = "6")]
+    max_passes: NonZeroU8,
+
+    /// Length of a session's segments, as a time or a number of frames (4s, 96) [default: 2s to 10s, by the length of the
+    /// source]
+    #[arg(long, value_name = "LENGTH", value_parser = gop)]
+    segment: Option<GopLength>,
 
     /// Where two passes are asked for and not to be had: refuse, or run one with the encoder's own analysis
     #[arg(long, value_name = "WHAT", default_value = "refuse")]
@@ -548,6 +559,7 @@ impl EncodeArgs {
             cap: self.cap.cap(),
             fast_first: self.passes.fast_first_pass,
             first_pass: self.passes.first_pass(),
+            session: SessionRequest { most_passes: self.passes.max_passes, segment: self.passes.segment },
             ..self.encoder.request(self.encoder_name.as_deref().unwrap_or_default(), rung.target, verbose)?
         };
         Ok(RenditionRequest {

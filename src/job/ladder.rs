@@ -14,7 +14,7 @@ use crate::job::{
     least_rate, size, streams,
 };
 use crate::media::{SourceInfo, StreamKind};
-use crate::plan::{Passes, Request, compile};
+use crate::plan::{NotNative, Passes, Request, compile};
 use crate::probe::capabilities;
 use crate::rate::{BitRate, ByteSize, GopLength, Target};
 use crate::source::{Branch, Graph, Input, Preview};
@@ -37,7 +37,9 @@ impl<'j> Ladder<'j> {
         let graph = Graph { rotation: video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
         let matters = |rendition: &RenditionRequest| {
             rendition.size != Size::Source
-                || matches!(rendition.gop, Some(GopLength::Seconds(_)))
+                || [rendition.gop, rendition.encoder.session.segment]
+                    .iter()
+                    .any(|length| matches!(length, Some(GopLength::Seconds(_))))
                 || is_package(rendition)
         };
         let picture = match request.renditions.iter().any(matters) {
@@ -116,9 +118,13 @@ impl<'j> Ladder<'j> {
                 let why = "no session: segments of a package need key frames at equal distances in all renditions; use --passes 2".to_owned();
                 return Err(Refusal::Target { encoder: adapter.name.to_owned(), why }.into());
             }
-            encoder_request.session.segment_frames = encoder_request.session.segment_frames.or(self.segment_frames());
+            let asked = encoder_request.session.segment.map(|length| length.frames(self.frame_rate()));
+            encoder_request.session.segment = asked.or_else(|| self.segment_frames()).map(GopLength::Frames);
         }
         let mut encoder = compile(&encoder_request, &capabilities(adapter))?;
+        if encoder.native.is_some() && request.encoder.session.segment.is_some() {
+            return Err(NotNative::Segments.of(adapter.name).into());
+        }
         encoder.warnings.extend(left_out);
         let branch = Branch {
             size: scaled.size,

@@ -21,6 +21,7 @@ use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, run as run_
 use crate::plan::{PassStep, StatsUse};
 use crate::rate::{self, BitRate, ByteSize};
 use crate::report::{PassReport, RenditionReport, Report, RunReport, SessionReport};
+use crate::session::Stopped;
 use crate::sink::{FileSink, PackageSink, Sink};
 use crate::stats::artefact::Artefact;
 use crate::stats::{self, Stats, StatsStore, collect_leftovers};
@@ -117,6 +118,10 @@ pub(super) fn run_over(
             let output = outputs.pop().ok_or(Error::Stopped)?;
             let made = session::run(plan, index, opened, output, cancel, observe)?;
             runs.push(run_report(number, &made.feeding, &usage));
+            if let Some(text) = not_met(&plan.renditions[index], &made) {
+                observe(Event::Warning { text: text.clone() });
+                warnings.push(text);
+            }
             progress[index].passes = made.passes;
             progress[index].session = Some(made.report);
             for warning in made.warnings {
@@ -146,6 +151,19 @@ pub(super) fn run_over(
     }
     let Opened { source, cache, list } = opened;
     finish(plan, source.as_ref(), cache, list, progress, runs, warnings, began)
+}
+
+/// What is to be said of a session that its encoder was not satisfied with.
+fn not_met(rendition: &RenditionPlan, made: &session::Made) -> Option<String> {
+    let passes = made.passes.len();
+    let why = match made.report.stopped {
+        Stopped::Satisfied => return None,
+        Stopped::PassLimit => format!("stopped at the limit of {passes} passes before it was known to be on target"),
+        Stopped::Exhausted => format!("has no level left that would bring it nearer, after {passes} passes"),
+    };
+    let last = made.passes.last().and_then(|pass| Some((pass.bps?, pass.target_bps?)));
+    let (is, wanted) = last.map(|(bps, target)| (BitRate(bps as u64), BitRate(target)))?;
+    Some(format!("{}: the target is not met: the session {why}: {is} of {wanted}", rendition.name))
 }
 
 /// Lets an output be seen.

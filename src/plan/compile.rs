@@ -324,10 +324,10 @@ impl<'a> Compiler<'a> {
         let knob = self.knob()?;
         let refusal = || Refusal::NoSession { encoder: self.name(), instead: with_sessions() };
         let sessions = self.adapter.sessions.ok_or_else(refusal)?;
-        let SessionRequest { most_passes, segment_frames } = self.request.session;
+        let SessionRequest { most_passes, segment } = self.request.session;
         // Groups of a fixed length begin anew with each segment.
         let group = self.request.gop_frames.unwrap_or(1).max(1);
-        let frames = segment_frames.unwrap_or(SEGMENT_FRAMES).max(SHORTEST_SEGMENT);
+        let frames = segment.map_or(SEGMENT_FRAMES, |length| length.frames(NOMINAL_RATE)).max(SHORTEST_SEGMENT);
         let step = if knob.whole { 1.0 } else { LEVEL_STEP };
         let (least, greatest) = sessions.levels;
         let plan = SessionPlan {
@@ -725,6 +725,8 @@ fn display_text(display: &MasteringDisplay, style: Hdr10Style) -> String {
 
 /// Frames of a segment where the job does not say: about what encoders make between key frames by themselves.
 const SEGMENT_FRAMES: u32 = 250;
+/// Frames per second where there is no job to tell.
+const NOMINAL_RATE: f64 = 25.0;
 /// Two segments of one frame would be two key frames with the same number in a row, which H.264 forbids.
 const SHORTEST_SEGMENT: u32 = 2;
 /// Steps of a level that need not be whole; an eighth of a per cent of the bits.

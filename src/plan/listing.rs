@@ -25,7 +25,12 @@ impl fmt::Display for EncoderPlan {
             writeln!(f, "  key frames: every {frames} frames, each forced")?;
         }
         for step in &self.steps {
-            write!(f, "{step}")?;
+            if self.is_session() {
+                writeln!(f, "  {}:", if self.native.is_some() { "in libavcodec's words" } else { "each segment" })?;
+                step.list(f)?;
+            } else {
+                write!(f, "{step}")?;
+            }
         }
         self.warnings.iter().try_for_each(|warning| writeln!(f, "  warning: {warning}"))
     }
@@ -66,6 +71,12 @@ impl fmt::Display for SessionPlan {
 impl fmt::Display for PassStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  pass {} of {}: {}", self.number, self.of, self.doing())?;
+        self.list(f)
+    }
+}
+
+impl PassStep {
+    fn list(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.settings.iter().map(PlannedSetting::name).collect();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
         for (setting, name) in self.settings.iter().zip(names) {

@@ -130,6 +130,9 @@ pub enum NotNative {
     /// A file size.
     #[error("its passes begin with the bit rate that they end with, and a file size settles it later; use -b")]
     Size,
+    /// Segments of a given length.
+    #[error("it chooses itself which stretches come again; leave out --segment")]
+    Segments,
     /// Encoding in real time.
     #[error("an encoder in real time cannot look at a frame twice; leave out realtime=1")]
     RealTime,

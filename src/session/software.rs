@@ -526,16 +526,14 @@ fn probed_at(
     for number in &probed {
         let stretch = stretch(work.segments[*number].0, work.segments[*number].1);
         let mut taken = Vec::new();
+        let mut first = None;
         frames.replay(&RangeSet::new(vec![stretch])?, &mut |given| {
-            taken.push(fresh(given.frame, given.pts - stretch.start)?);
+            taken.push(fresh(given.frame, given.pts - *first.get_or_insert(given.pts))?);
             if work.cancel.is_stopped() { Err(SessionError::Cancelled) } else { Ok(()) }
         })?;
         // Where the source has a gap, there may be none.
-        if taken.is_empty() {
-            continue;
-        }
+        let Some(first) = first else { continue };
         count += taken.len() as u64;
-        let first = taken.first().and_then(Frame::pts).unwrap_or(0);
         let coding = Coding::new(work, level, first, taken.len(), None);
         let queue = flight.start(crew, *number, coding, taken.len())?;
         // There is room for all of them.
