@@ -257,7 +257,8 @@ fn what_a_session_cannot_do_is_refused_before_anything_runs() {
             }
         };
         let option = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
-        let cases: [(&dyn Fn(&mut RenditionRequest), &str); 8] = [
+        type Change<'c> = &'c dyn Fn(&mut RenditionRequest);
+        let cases: [(Change<'_>, &str); 8] = [
             (&|r| r.encoder.target = Target::Quality(20.0), "nothing to correct"),
             (&|r| r.encoder.target = Target::Size(ByteSize(1 << 20)), "use -b"),
             (

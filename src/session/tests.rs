@@ -77,6 +77,11 @@ struct Frames {
     spoil: fn(u32, i64) -> Given,
 }
 
+/// What a replay gives at a time.
+type Spoil = fn(u32, i64) -> Given;
+/// What becomes of the packets of a pass.
+type SpoilPackets = fn(u8, &mut Vec<(i64, u8)>);
+
 enum Given {
     AsItIs,
     Other,
@@ -185,7 +190,7 @@ fn a_run_that_stops_at_its_limit_is_not_satisfied() {
 #[test]
 fn frames_that_differ_from_pass_1_are_refused() {
     let again = [further(&[(6, 12)])];
-    let spoiled: [(fn(u32, i64) -> Given, &str); 3] = [
+    let spoiled: [(Spoil, &str); 3] = [
         (|replay, pts| if (replay, pts) == (2, 8) { Given::Other } else { Given::AsItIs }, "the frame at 8 is not"),
         (|replay, pts| if (replay, pts) == (2, 8) { Given::Longer } else { Given::AsItIs }, "the frame at 8 is not"),
         (
@@ -204,7 +209,7 @@ fn frames_that_differ_from_pass_1_are_refused() {
 #[test]
 fn packets_are_one_for_each_frame() {
     let all = |_, _| Given::AsItIs;
-    let spoiled: [(fn(u8, &mut Vec<(i64, u8)>), &str); 4] = [
+    let spoiled: [(SpoilPackets, &str); 4] = [
         (|_, packets| packets.retain(|(pts, _)| *pts != 8), "no packet for the frame at 8"),
         (|_, packets| packets.push((8, 1)), "two packets for the frame at 8"),
         (|_, packets| packets.push((9, 1)), "a packet for 9, where there is no frame"),
