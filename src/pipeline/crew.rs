@@ -77,7 +77,6 @@ pub(crate) fn with_crew<T: Send>(
 }
 
 /// While a sender of events is alive, the watch goes on.
-#[expect(clippy::needless_pass_by_value, reason = "it is alive for as long as the work is")]
 fn work(taken: &Receiver<Task>, pulse: &Arc<Pulse>, _watched: Sender<Event>) {
     while let Ok(task) = pulse.while_waiting(|| taken.recv()) {
         task(pulse);

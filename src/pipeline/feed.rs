@@ -211,11 +211,11 @@ impl Again<'_> {
     /// # Errors
     /// [`Error::PassesDiffer`] where they are not those of the list, [`Error::Interrupted`], or what the source meets.
     pub(crate) fn frame(&mut self, index: usize) -> Result<Vec<Frame>, Error> {
-        if self.at.take() != Some(index) {
-            if let Some(frames) = self.go_to(index)? {
-                *self.at = Some(index + 1);
-                return Ok(frames);
-            }
+        if self.at.take() != Some(index)
+            && let Some(frames) = self.go_to(index)?
+        {
+            *self.at = Some(index + 1);
+            return Ok(frames);
         }
         let differs = |why| Err(Error::PassesDiffer { why });
         let listed = self.list.entries()[index];
