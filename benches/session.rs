@@ -6,7 +6,7 @@
 
 mod pairs;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use pairs::{Cost, Source, ratio, source, text, timed, versions};
@@ -124,7 +124,7 @@ fn ours(scenario: &Scenario, input: &Path, rate: u64, folder: &Path) -> Side {
     ]);
     command.args(["-c", scenario.encoder, "-b", &rate.to_string(), "--passes", "session"]);
     command.args(["--preset", scenario.speed.1]);
-    side(timed(&mut command), input, output)
+    side(timed(&mut command), input, &output)
 }
 
 /// Two passes.
@@ -147,22 +147,22 @@ fn theirs(scenario: &Scenario, input: &Path, rate: u64, folder: &Path) -> Side {
         };
         all = all.then(timed(&mut command));
     }
-    side(all, input, output)
+    side(all, input, &output)
 }
 
-fn side(cost: Cost, input: &Path, output: PathBuf) -> Side {
+fn side(cost: Cost, input: &Path, output: &Path) -> Side {
     let metrics =
         Metric::available().into_iter().filter(|metric| !matches!(metric, Metric::VmafNeg | Metric::Ssim)).collect();
     let request = MeasureRequest {
         reference: input.to_owned(),
-        distorted: output.clone(),
+        distorted: output.to_owned(),
         metrics,
         pixel_format: None,
         threads: None,
     };
     let measured = measure(&request, &Cancel::new(), &mut |_, _| {}).expect("the output can be compared");
     let seconds = measured.frames as f64 / measured.frame_rate;
-    Side { cost, bps: video_bytes(&output) as f64 * 8.0 / seconds, qualities: measured.qualities }
+    Side { cost, bps: video_bytes(output) as f64 * 8.0 / seconds, qualities: measured.qualities }
 }
 
 fn video_bytes(path: &Path) -> u64 {
