@@ -243,12 +243,14 @@ fn a_limit_that_is_too_low_is_told_as_such() {
     });
 }
 
+type Change<'c> = &'c dyn Fn(&mut RenditionRequest);
+
 #[test]
 fn what_a_session_cannot_do_is_refused_before_anything_runs() {
     within(120, || {
         let folder = tempfile::tempdir().unwrap();
         let input = clip(folder.path(), "in.mp4", "64x64", "24", 24);
-        let refused = |change: &dyn Fn(&mut RenditionRequest)| {
+        let refused = |change: Change<'_>| {
             let mut request = request(&input, &folder.path().join("out.mkv"), "libx264", "veryfast", 300_000);
             change(&mut request.renditions[0]);
             match Job::prepare(&request, &Cancel::new()).map(|_| ()) {
@@ -257,7 +259,6 @@ fn what_a_session_cannot_do_is_refused_before_anything_runs() {
             }
         };
         let option = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
-        type Change<'c> = &'c dyn Fn(&mut RenditionRequest);
         let cases: [(Change<'_>, &str); 8] = [
             (&|r| r.encoder.target = Target::Quality(20.0), "nothing to correct"),
             (&|r| r.encoder.target = Target::Size(ByteSize(1 << 20)), "use -b"),

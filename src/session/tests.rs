@@ -3,6 +3,9 @@ use std::sync::Arc;
 use super::*;
 use crate::av::packet::Packet;
 
+type SpoilFrames = fn(u32, i64) -> Given;
+type SpoilPackets = fn(u8, &mut Vec<(i64, u8)>);
+
 /// An encoder that enforces the contract: order of calls, rising times, ranges. It reorders like one with B-frames, marks each
 /// packet with the number of its pass, and asks for what its script says.
 struct Strict<'s> {
@@ -13,7 +16,7 @@ struct Strict<'s> {
     ranges: RangeSet,
     group: Vec<i64>,
     /// Spoils the packets of a pass before they go into the silo.
-    spoil: fn(u8, &mut Vec<(i64, u8)>),
+    spoil: SpoilPackets,
 }
 
 impl<'s> Strict<'s> {
@@ -74,13 +77,8 @@ impl PassEncoder for Strict<'_> {
 struct Frames {
     count: i64,
     replays: u32,
-    spoil: fn(u32, i64) -> Given,
+    spoil: SpoilFrames,
 }
-
-/// What a replay gives at a time.
-type Spoil = fn(u32, i64) -> Given;
-/// What becomes of the packets of a pass.
-type SpoilPackets = fn(u8, &mut Vec<(i64, u8)>);
 
 enum Given {
     AsItIs,
@@ -111,7 +109,7 @@ impl Replay for Frames {
     }
 }
 
-fn frames(spoil: fn(u32, i64) -> Given) -> Frames {
+fn frames(spoil: SpoilFrames) -> Frames {
     Frames { count: 12, replays: 0, spoil }
 }
 
@@ -137,7 +135,7 @@ fn played(script: &[Verdict], limit: u32) -> (Outcome, Vec<(i64, u8)>) {
     (outcome, stream.iter().map(|packet| (packet.pts().unwrap(), packet.data()[0])).collect())
 }
 
-fn refused(script: &[Verdict], spoil: fn(u32, i64) -> Given, packets: fn(u8, &mut Vec<(i64, u8)>)) -> String {
+fn refused(script: &[Verdict], spoil: SpoilFrames, packets: SpoilPackets) -> String {
     let silo = Silo::new();
     let mut encoder = Strict { spoil: packets, ..Strict::new(&silo, script) };
     let result = run(&mut encoder, &silo, &mut frames(spoil), passes(5), &Cancel::new(), &mut |_, _| {});
@@ -190,7 +188,7 @@ fn a_run_that_stops_at_its_limit_is_not_satisfied() {
 #[test]
 fn frames_that_differ_from_pass_1_are_refused() {
     let again = [further(&[(6, 12)])];
-    let spoiled: [(Spoil, &str); 3] = [
+    let spoiled: [(SpoilFrames, &str); 3] = [
         (|replay, pts| if (replay, pts) == (2, 8) { Given::Other } else { Given::AsItIs }, "the frame at 8 is not"),
         (|replay, pts| if (replay, pts) == (2, 8) { Given::Longer } else { Given::AsItIs }, "the frame at 8 is not"),
         (
