@@ -149,6 +149,8 @@ pub struct Plan {
     pub packages: Vec<PackagePlan>,
     /// How often the frames are gone through.
     pub runs: u8,
+    /// Whether the source is a pipe that is read more than once: what comes is kept in a temporary file.
+    pub keeps_input: bool,
     /// Where frames are kept between the runs.
     pub cache: CachePlan,
     /// How much of the source the cache will probably hold, from 0 to 1; `None` where its length is unknown.
@@ -277,6 +279,9 @@ impl Job {
         }
         let plan = plan(request, &file)?;
         file.set_graph(plan.graph.clone());
+        if !plan.keeps_input {
+            file.forget();
+        }
         first_pass::check_source(&plan, &mut file)?;
         Ok(Job::new(plan, Box::new(file), began.spent(), cancel))
     }
@@ -357,9 +362,12 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     warnings.extend(said);
     warnings.extend(first_pass::share(&choices, &mut renditions));
     let runs = renditions.iter().map(RenditionPlan::last_run).max().unwrap_or(1);
-    if !source.rereadable {
-        refuse_rereading(&source.path, runs, &renditions)?;
+    let rereads = runs > 1 || carries(&renditions);
+    if rereads && !source.rereadable {
+        let why = "can be read only once, and this takes more: save it to a file first".to_owned();
+        return Err(Refusal::Source { path: source.path.display().to_string(), why }.into());
     }
+    let keeps_input = rereads && source.piped;
     let mut plan = Plan {
         input: request.input.clone(),
         source,
@@ -369,6 +377,7 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
         renditions,
         packages,
         runs,
+        keeps_input,
         cache: request.cache.clone(),
         cached_share: None,
         keep_damaged: request.keep_damaged,
@@ -523,15 +532,7 @@ fn distinct_outputs(renditions: &[RenditionPlan], packages: &[PackagePlan]) -> R
     Ok(())
 }
 
-/// A pipe can be gone through only once, so only one pass without any stream beside it can come from one.
-fn refuse_rereading(path: &Path, runs: u8, renditions: &[RenditionPlan]) -> Result<(), Refusal> {
-    let carried = renditions.iter().flat_map(|rendition| &rendition.streams).any(|plan| plan.fate.is_carried());
-    let remedy = match (runs, carried) {
-        (1, false) => return Ok(()),
-        (1, true) => "use --audio none --subs none",
-        (_, false) => "use --passes 1",
-        (_, true) => "use --passes 1 --audio none --subs none",
-    };
-    let why = format!("a pipe can be read only once: save it to a file first, or {remedy}");
-    Err(Refusal::Source { path: path.display().to_string(), why })
+/// Whether any stream goes along beside the video, for which a source is opened again.
+fn carries(renditions: &[RenditionPlan]) -> bool {
+    renditions.iter().flat_map(|rendition| &rendition.streams).any(|plan| plan.fate.is_carried())
 }

@@ -635,6 +635,20 @@ fn a_file_that_is_not_what_was_written_gets_no_name() -> Tested {
 }
 
 #[test]
+fn a_stop_ends_the_reading_back_at_once() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("out.mkv");
+    let cancel = Cancel::new();
+    let stopping = cancel.clone();
+    let stop = move |sink: FileSink| sink.with_cancel(cancel).before_verify(move |_| stopping.stop());
+    let stopped = remux(&media().mp4, &output, stop);
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{:?}", stopped.err());
+    assert!(names(folder.path()).is_empty(), "{:?}", names(folder.path()));
+    Ok(())
+}
+
+#[test]
 fn another_file_of_the_same_length_is_noticed() -> Tested {
     let _deadline = deadline(60);
     let folder = tempfile::tempdir()?;

@@ -170,11 +170,7 @@ impl Frame {
     /// Range of the sample values, where the stream says it: `tv` or `pc`.
     #[must_use]
     pub fn color_range(&self) -> Option<&'static str> {
-        match self.raw().color_range {
-            ffi::AVColorRange::AVCOL_RANGE_MPEG => Some("tv"),
-            ffi::AVColorRange::AVCOL_RANGE_JPEG => Some("pc"),
-            _ => None,
-        }
+        range_name(self.raw().color_range)
     }
 
     /// Primaries, transfer function and matrix as ITU-T H.273 numbers them; `None` where the stream does not say.
@@ -479,6 +475,15 @@ pub(crate) fn pixel_format_number(name: &str) -> Result<c_int, AvError> {
     match unsafe { ffi::av_get_pix_fmt(name.as_ptr()) } {
         ffi::AVPixelFormat::AV_PIX_FMT_NONE => Err(AvError(ffi::AVERROR(ffi::EINVAL))),
         format => Ok(format as c_int),
+    }
+}
+
+/// `tv` or `pc`; `None` for unspecified.
+pub(crate) fn range_name(range: ffi::AVColorRange) -> Option<&'static str> {
+    match range {
+        ffi::AVColorRange::AVCOL_RANGE_MPEG => Some("tv"),
+        ffi::AVColorRange::AVCOL_RANGE_JPEG => Some("pc"),
+        _ => None,
     }
 }
 

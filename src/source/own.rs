@@ -66,6 +66,7 @@ impl Shape {
             streams: vec![stream],
             chapters: 0,
             rereadable: true,
+            piped: false,
         }
     }
 }

@@ -100,6 +100,7 @@ impl Tables {
             route,
             options,
             pixel_formats,
+            colour_ranges: Vec::new(),
             videotoolbox: self.name == "videotoolbox",
             hardware: adapter.vendor != Vendor::Software,
         }

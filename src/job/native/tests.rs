@@ -153,7 +153,7 @@ fn a_session_of_a_mac_goes_through_a_job_into_a_verified_file() {
     assert!(matches!(first, Err(Error::Stopped)), "{first:?}");
     assert_eq!((opened.list.len(), opened.cache.len()), (24, 24));
 
-    let mut targets = targets(&plan, vec![None]).unwrap();
+    let mut targets = targets(&plan, vec![None], &cancel).unwrap();
     let output = outputs(&plan, 2, &mut targets, opened.source.as_ref(), &cancel).unwrap().pop().unwrap();
     let mut events = Vec::new();
     let open = |setup: &Setup, outbox| -> Result<Box<dyn CompressionSession>, Status> {
