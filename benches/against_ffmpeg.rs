@@ -10,7 +10,7 @@ mod pairs;
 use std::path::Path;
 use std::process::Command;
 
-use pairs::{Cost, Source, packets, ratio, runs, source, text, timed, versions};
+use pairs::{Cost, FILM, Source, UHD, in_turn, packets, ratio, runs, source, text, timed, versions};
 
 /// One job, for both sides.
 struct Scenario {
@@ -23,18 +23,20 @@ struct Scenario {
     theirs: &'static [&'static str],
     ours: &'static [&'static str],
     passes: u8,
+    /// How many times less than the program we decode.
+    decodes_spared: u8,
     output: &'static str,
     /// The ratio of wall and CPU time to reach.
     goal: f64,
 }
 
-const FILM: Source = Source { footage: "bbb_1080p24_h264_51aac_20s.mp4", seconds: "6", made: ("1920x1080", "libx264") };
 const SHORT_FILM: Source = Source { seconds: "2", ..FILM };
-const CITY: Source = Source { footage: "city_aerial_1080p24_h264_12s.mp4", ..FILM };
-const UHD: Source = Source { footage: "bbb_4k60_hevc10_hdr10_2s.mp4", seconds: "2", made: ("3840x2160", "libx265") };
-
+const CITY: Source = Source { footage: "city_aerial_1080p24_h264_12s.mp4", from: "0", coded_at: None, ..FILM };
 const TONEMAP: &str = "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,\
                        zscale=t=bt709:m=bt709:r=tv,scale=1920:1080,format=yuv420p";
+
+const HDR10: &str =
+    "mastering-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):cll=1000,400";
 
 const X264: Scenario = Scenario {
     name: "",
@@ -45,6 +47,7 @@ const X264: Scenario = Scenario {
     theirs: &[],
     ours: &[],
     passes: 2,
+    decodes_spared: 1,
     output: "out.mp4",
     goal: 0.90,
 };
@@ -89,7 +92,8 @@ const SCENARIOS: &[Scenario] = &[
         name: "x264 fast, 4K HEVC 10-bit to 1080p",
         source: UHD,
         filters: Some("scale=1920:1080,format=yuv420p"),
-        theirs: &["-preset", "fast"],
+        // The source's HDR10 metadata, which we carry by ourselves: as `plan --argv` prints it.
+        theirs: &["-preset", "fast", "-x264-params", HDR10],
         ours: &["--preset", "fast"],
         goal: 0.70,
         ..X264
@@ -109,6 +113,7 @@ const SCENARIOS: &[Scenario] = &[
         theirs: &["-preset", "fast"],
         ours: &["--preset", "fast"],
         passes: 1,
+        decodes_spared: 0,
         goal: 1.0,
         ..X264
     },
@@ -116,6 +121,7 @@ const SCENARIOS: &[Scenario] = &[
         name: "x264 fast, two passes, cache off",
         theirs: &["-preset", "fast"],
         ours: &["--preset", "fast", "--cache", "none"],
+        decodes_spared: 0,
         goal: 1.0,
         ..X264
     },
@@ -127,7 +133,8 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     println!("{}", versions());
     println!("{runs} pairs each, in turn; ratios are repass / ffmpeg, median (least to greatest)\n");
-    println!("{:<42} {:>20} {:>20} {:>14}  {:>5}  bits", "", "wall", "CPU", "peak memory", "goal");
+    println!("| two passes, video only | wall | CPU | goal | CPU / (decode + passes) | peak memory | packets |");
+    println!("|---|---|---|---|---|---|---|");
     for scenario in SCENARIOS.iter().filter(|s| wanted.is_empty() || wanted.iter().any(|word| s.name.contains(word))) {
         measure(scenario, runs, folder.path());
     }
@@ -136,19 +143,25 @@ fn main() {
 fn measure(scenario: &Scenario, runs: usize, folder: &Path) {
     let input = source(&scenario.source, folder);
     let (one, two) = (folder.join(format!("theirs-{}", scenario.output)), folder.join(scenario.output));
-    let mut pairs = Vec::new();
-    for _ in 0..runs {
-        pairs.push((ours(scenario, &input, &two), theirs(scenario, &input, folder, &one)));
+    let (mut pairs, mut least) = (Vec::new(), Vec::new());
+    for round in 0..runs {
+        let decoded = decode(scenario, &input).cpu;
+        let (ours, theirs) = in_turn(round, || ours(scenario, &input, &two), || theirs(scenario, &input, folder, &one));
+        // What any driver has to spend: every pass, and one decode and filtering for all of them.
+        let spared = f64::from(scenario.decodes_spared) * decoded;
+        least.push((ours, Cost { cpu: theirs.cpu - spared, ..theirs }));
+        pairs.push((ours, theirs));
     }
     let more = pairs.iter().map(|(ours, theirs)| (ours.peak - theirs.peak) / 1024.0).fold(f64::MIN, f64::max);
     let same = if packets(&one) == packets(&two) { "same" } else { "differ" };
     println!(
-        "{:<42} {:>20} {:>20} {:>+10.0} MiB  {:>5.2}  {same}",
+        "| {} | {} | {} | {:.2} | {} | {:+.0} MiB | {same} |",
         scenario.name,
         ratio(&pairs, |cost| cost.wall),
         ratio(&pairs, |cost| cost.cpu),
+        scenario.goal,
+        ratio(&least, |cost| cost.cpu),
         more,
-        scenario.goal
     );
 }
 
@@ -179,7 +192,8 @@ fn theirs(scenario: &Scenario, input: &Path, folder: &Path, output: &Path) -> Co
     for pass in 1..=scenario.passes {
         let mut command = Command::new("ffmpeg");
         command.args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-i", text(input), "-map", "0:v:0"]);
-        command.args(["-c:v", scenario.encoder]).args(scenario.target);
+        // Without it, pass 1 can see other frames than pass 2: the null muxer takes timestamps as they are, mp4 does not.
+        command.args(["-fps_mode", "passthrough", "-c:v", scenario.encoder]).args(scenario.target);
         command.args(scenario.filters.iter().flat_map(|filters| ["-vf", filters]));
         let number = pass.to_string();
         command
@@ -193,4 +207,12 @@ fn theirs(scenario: &Scenario, input: &Path, folder: &Path, output: &Path) -> Co
         all = all.then(cost);
     }
     all
+}
+
+/// Decoding and filtering alone.
+fn decode(scenario: &Scenario, input: &Path) -> Cost {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-i", text(input), "-map", "0:v:0"]);
+    command.args(scenario.filters.iter().flat_map(|filters| ["-vf", filters]));
+    timed(command.args(["-fps_mode", "passthrough", "-f", "null", "-"]))
 }

@@ -9,7 +9,7 @@ mod pairs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pairs::{Cost, Source, packets, ratio, runs, source, text, timed, versions};
+use pairs::{Cost, FILM, Source, UHD, in_turn, packets, ratio, runs, source, text, timed, versions};
 
 /// A ladder from one source.
 struct Scenario {
@@ -41,9 +41,6 @@ const RATES: &[Rung] = &[
     Rung { name: "4M", scale: None, rate: "4M" },
     Rung { name: "2M", scale: None, rate: "2M" },
 ];
-
-const FILM: Source = Source { footage: "bbb_1080p24_h264_51aac_20s.mp4", seconds: "6", made: ("1920x1080", "libx264") };
-const UHD: Source = Source { footage: "bbb_4k60_hevc10_hdr10_2s.mp4", seconds: "2", made: ("3840x2160", "libx265") };
 
 const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -85,6 +82,10 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     println!("{}", versions());
     println!("{} rounds each, in turn; ratios are repass / ffmpeg, median (least to greatest)\n", runs());
+    println!(
+        "| three renditions, two passes each | against | wall | CPU | peak memory | goal | packets, to the six commands' |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     for scenario in SCENARIOS.iter().filter(|s| wanted.is_empty() || wanted.iter().any(|word| s.name.contains(word))) {
         measure(scenario, folder.path());
     }
@@ -93,20 +94,22 @@ fn main() {
 fn measure(scenario: &Scenario, folder: &Path) {
     let input = source(&scenario.source, folder);
     let (mut against_six, mut against_two) = (Vec::new(), Vec::new());
-    for _ in 0..runs() {
-        let ours = ours(scenario, &input, folder);
-        against_six.push((ours, six(scenario, &input, folder)));
-        against_two.push((ours, two(scenario, &input, folder)));
+    for round in 0..runs() {
+        let two = two(scenario, &input, folder);
+        let (ours, six) = in_turn(round, || ours(scenario, &input, folder), || six(scenario, &input, folder));
+        against_six.push((ours, six));
+        against_two.push((ours, two));
     }
     let same =
         scenario.rungs.iter().filter(|rung| packets(&at(folder, "ours", rung)) == packets(&at(folder, "six", rung)));
-    println!("{}: {} of {} outputs have the same bits", scenario.name, same.count(), scenario.rungs.len());
-    for (what, pairs, goal) in [
-        ("six commands", &against_six, scenario.goals.0),
-        ("two commands, three outputs", &against_two, scenario.goals.1),
+    let same = format!("{} of {} the same", same.count(), scenario.rungs.len());
+    for (what, pairs, goal, packets) in [
+        ("six commands", &against_six, scenario.goals.0, same.as_str()),
+        ("two commands, three outputs", &against_two, scenario.goals.1, ""),
     ] {
         println!(
-            "  against {what:<28} wall {:<22} CPU {:<22} peak memory {:<22} goal {goal:.2}",
+            "| {} | {what} | {} | {} | {} | {goal:.2} | {packets} |",
+            scenario.name,
             ratio(pairs, |cost| cost.wall),
             ratio(pairs, |cost| cost.cpu),
             ratio(pairs, |cost| cost.peak),
@@ -169,7 +172,18 @@ fn ffmpeg(input: &Path) -> Command {
 
 fn output(command: &mut Command, scenario: &Scenario, rung: &Rung, pass: &str, side: &str, folder: &Path) {
     let stats = folder.join(format!("{side}-{}", rung.name));
-    command.args(["-an", "-sn", "-c:v", scenario.encoder, "-preset", scenario.preset, "-b:v", rung.rate]);
+    command.args([
+        "-an",
+        "-sn",
+        "-fps_mode",
+        "passthrough",
+        "-c:v",
+        scenario.encoder,
+        "-preset",
+        scenario.preset,
+        "-b:v",
+        rung.rate,
+    ]);
     command.args(["-pass", pass, "-passlogfile", text(&stats)]);
     if pass == "2" {
         command.arg(at(folder, side, rung));

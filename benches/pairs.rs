@@ -13,11 +13,33 @@ use wait4::Wait4;
 pub struct Source {
     /// The file's name.
     pub footage: &'static str,
-    /// How much of it.
+    /// From which second on.
+    pub from: &'static str,
+    /// How much of it, in seconds.
     pub seconds: &'static str,
+    /// The bit rate of H.264 that it is coded anew at; `None` takes its packets as they are, from the beginning.
+    pub coded_at: Option<&'static str>,
     /// Size and encoder of the made one.
     pub made: (&'static str, &'static str),
 }
+
+/// 1080p24 animation, coded as densely as films are delivered: the clip itself has half the bit rate.
+pub const FILM: Source = Source {
+    footage: "bbb_1080p24_h264_51aac_20s.mp4",
+    from: "8",
+    seconds: "6",
+    coded_at: Some("9M"),
+    made: ("1920x1080", "libx264"),
+};
+
+/// 2160p60 HEVC, 10 bits, HDR10, as published.
+pub const UHD: Source = Source {
+    footage: "bbb_4k60_hevc10_hdr10_2s.mp4",
+    from: "0",
+    seconds: "2",
+    coded_at: None,
+    made: ("3840x2160", "libx265"),
+};
 
 /// What a run took.
 #[derive(Clone, Copy, Default)]
@@ -35,6 +57,15 @@ impl Cost {
     pub fn then(self, next: Cost) -> Cost {
         Cost { wall: self.wall + next.wall, cpu: self.cpu + next.cpu, peak: self.peak.max(next.peak) }
     }
+}
+
+/// Both sides, every other round in the other order: memory that one side has just given back is warm for the next.
+pub fn in_turn(round: usize, ours: impl FnOnce() -> Cost, theirs: impl FnOnce() -> Cost) -> (Cost, Cost) {
+    if round.is_multiple_of(2) {
+        return (ours(), theirs());
+    }
+    let theirs = theirs();
+    (ours(), theirs)
 }
 
 /// How many pairs are run.
@@ -68,12 +99,17 @@ pub fn timed(command: &mut Command) -> Cost {
 pub fn source(source: &Source, folder: &Path) -> PathBuf {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/clips");
     let footage = std::env::var_os("REPASS_CLIPS").map_or(beside, PathBuf::from).join(source.footage);
-    let path = folder.join(format!("{}-{}.mp4", source.seconds, source.footage));
+    let path = folder.join(format!("{}-{}-{}.mp4", source.from, source.seconds, source.footage));
     if path.exists() {
         return path;
     }
     if footage.is_file() {
-        ffmpeg(&["-i", text(&footage), "-t", source.seconds, "-map", "0:v:0", "-c", "copy", text(&path)]);
+        let part = ["-ss", source.from, "-i", text(&footage), "-t", source.seconds, "-map", "0:v:0"];
+        let coded: &[&str] = match &source.coded_at {
+            Some(rate) => &["-c:v", "libx264", "-b:v", rate],
+            None => &["-c", "copy"],
+        };
+        ffmpeg(&[&part, coded, &[text(&path)]].concat());
         return path;
     }
     println!("(no footage: {} is made)", source.footage);
@@ -100,8 +136,9 @@ pub fn packets(path: &Path) -> Vec<u8> {
         .args(["-v", "error", "-i", text(path), "-map", "0:v", "-c", "copy", "-f", "framehash", "-hash", "md5", "-"])
         .output();
     let printed = output.expect("ffmpeg").stdout;
-    // The header names the software.
-    printed.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"#")).flatten().copied().collect()
+    // The header names the software, and side data behind the sixth column is the container's.
+    let lines = printed.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"#"));
+    lines.flat_map(|line| line.split(|byte| *byte == b',').take(6)).flatten().copied().collect()
 }
 
 /// Runs the ffmpeg program.

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pairs::{Cost, Source, packets, ratio, runs, source, text, timed, versions};
+use pairs::{Cost, FILM, Source, in_turn, packets, ratio, runs, source, text, timed, versions};
 
 /// One clip to three bit rates of one size.
 struct Rates {
@@ -29,7 +29,6 @@ const FLAGS: [&[&str]; 2] = [
     &["-preset", "{preset}", "-pass", "1", "-passlogfile", "{stats}"],
     &["-preset", "{preset}", "-pass", "2", "-passlogfile", "{stats}"],
 ];
-const FILM: Source = Source { footage: "bbb_1080p24_h264_51aac_20s.mp4", seconds: "4", made: ("1920x1080", "libx264") };
 const SHORT_FILM: Source = Source { seconds: "1", ..FILM };
 
 const RATES: &[Rates] = &[
@@ -77,7 +76,8 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     println!("{}", versions());
     println!("{} pairs each, in turn; ratios are repass / ffmpeg, median (least to greatest)\n", runs());
-    println!("{:<44} {:>20} {:>20} {:>14}  {:>5}", "", "wall", "CPU", "peak memory", "goal");
+    println!("| work shared | wall | CPU | peak memory | goal | packets |");
+    println!("|---|---|---|---|---|---|");
     for rates in RATES.iter().filter(|rates| is_wanted(rates.name)) {
         measure_rates(rates, folder.path());
     }
@@ -86,11 +86,11 @@ fn main() {
     }
 }
 
-fn measure(name: &str, goal: f64, ours: impl Fn() -> Cost, theirs: impl Fn() -> Cost) {
-    let pairs: Vec<(Cost, Cost)> = (0..runs()).map(|_| (ours(), theirs())).collect();
+fn measure(name: &str, goal: f64, ours: impl Fn() -> Cost, theirs: impl Fn() -> Cost, same: impl FnOnce() -> String) {
+    let pairs: Vec<(Cost, Cost)> = (0..runs()).map(|round| in_turn(round, &ours, &theirs)).collect();
     let more = pairs.iter().map(|(ours, theirs)| (ours.peak - theirs.peak) / 1024.0).fold(f64::MIN, f64::max);
     let (wall, cpu) = (ratio(&pairs, |cost| cost.wall), ratio(&pairs, |cost| cost.cpu));
-    println!("{name:<44} {wall:>20} {cpu:>20} {more:>+10.0} MiB  {goal:>5.2}");
+    println!("| {name} | {wall} | {cpu} | {more:+.0} MiB | {goal:.2} | {} |", same());
 }
 
 // ---- three bit rates
@@ -102,10 +102,11 @@ fn measure_rates(rates: &Rates, folder: &Path) {
         let each = |rate: &&str| two_passes(rates, &input, rate, folder);
         rates.rates.iter().map(each).fold(Cost::default(), Cost::then)
     };
-    measure(rates.name, rates.goal, ours, theirs);
     let at = |side: &str, rate: &str| output(rates, side, rate, folder);
-    let same = rates.rates.iter().filter(|rate| packets(&at("ours", rate)) == packets(&at("theirs", rate)));
-    println!("  {} of 3 outputs are the same, packet by packet", same.count());
+    let same = |rate: &&&str| packets(&at("ours", rate)) == packets(&at("theirs", rate));
+    measure(rates.name, rates.goal, ours, theirs, || {
+        format!("{} of 3 the same", rates.rates.iter().filter(same).count())
+    });
 }
 
 fn three_in_one(rates: &Rates, input: &Path, folder: &Path) -> Command {
@@ -123,7 +124,7 @@ fn two_passes(rates: &Rates, input: &Path, rate: &str, folder: &Path) -> Cost {
     for (pass, words) in rates.passes.iter().enumerate() {
         let mut command = Command::new("ffmpeg");
         command.args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-i", text(input), "-map", "0:v:0"]);
-        command.args(["-c:v", rates.encoder, "-b:v", rate]);
+        command.args(["-fps_mode", "passthrough", "-c:v", rates.encoder, "-b:v", rate]);
         let word = |word: &&str| word.replace("{preset}", rates.preset).replace("{stats}", text(&stats));
         command.args(words.iter().map(word));
         let file = output(rates, "theirs", rate, folder);
@@ -140,7 +141,7 @@ fn output(rates: &Rates, side: &str, rate: &str, folder: &Path) -> PathBuf {
 // ---- many short files
 
 fn measure_clips(folder: &Path) {
-    let long = source(&Source { seconds: "18", ..FILM }, folder);
+    let long = source(&Source { from: "2", seconds: "18", ..FILM }, folder);
     for part in ["clips", "ours", "theirs"] {
         fs::create_dir_all(folder.join(part)).expect("a folder");
     }
@@ -153,8 +154,8 @@ fn measure_clips(folder: &Path) {
     for (name, threads) in sides {
         let ours = || timed(&mut our_clips(folder, threads));
         let name = |theirs: &str| format!("eight clips {name} / {theirs}");
-        measure(&name("in turn"), 0.50, ours, || timed(&mut their_clips(folder, 1)));
-        measure(&name("two"), 0.65, ours, || timed(&mut their_clips(folder, 2)));
+        measure(&name("in turn"), 0.50, ours, || timed(&mut their_clips(folder, 1)), String::new);
+        measure(&name("two"), 0.65, ours, || timed(&mut their_clips(folder, 2)), String::new);
     }
 }
 
@@ -167,7 +168,7 @@ fn our_clips(folder: &Path, threads: &[&str]) -> Command {
 
 /// The program over all clips, so many processes at a time.
 fn their_clips(folder: &Path, at_a_time: usize) -> Command {
-    let ffmpeg = "ffmpeg -hide_banner -nostdin -loglevel error -y -i clips/{}.mp4 -c:v libx264 -preset fast -b:v 2M";
+    let ffmpeg = "ffmpeg -hide_banner -nostdin -loglevel error -y -i clips/{}.mp4 -fps_mode passthrough -c:v libx264 -preset fast -b:v 2M";
     let first = format!("{ffmpeg} -pass 1 -passlogfile theirs/{{}} -f null -");
     let second = format!("{ffmpeg} -pass 2 -passlogfile theirs/{{}} theirs/{{}}.mp4");
     let all = format!("seq 0 {} | xargs -P{at_a_time} -I'{{}}' sh -c '{first} && {second}'", CLIPS - 1);

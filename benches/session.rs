@@ -40,7 +40,7 @@ const SOURCES: &[(Source, [u64; 4])] = &[
 ];
 
 const fn made(footage: &'static str, size: &'static str) -> Source {
-    Source { footage, seconds: "140", made: (size, "libx264") }
+    Source { footage, from: "0", seconds: "140", coded_at: None, made: (size, "libx264") }
 }
 
 /// One output.

@@ -42,6 +42,7 @@ static MPEG4: Adapter = Adapter {
         bytes_per_frame: (160, 0),
         longest_path: 4095,
         without_route: "the linked libavcodec gives no statistics",
+        too_low: None,
         reuse: Reuse::No,
         free: &[],
     }),

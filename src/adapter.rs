@@ -295,6 +295,8 @@ pub struct TwoRuns {
     pub longest_path: usize,
     /// What to say where no route exists in the linked libavcodec.
     pub without_route: &'static str,
+    /// What the second pass logs, up to the least rate in kb/s, where it refuses the one asked for; `None`: it takes any.
+    pub too_low: Option<&'static str>,
     /// Whether statistics serve other targets than the one that they were made for.
     pub reuse: Reuse,
     /// Slots on which the statistics do not depend: they may differ between the two runs.

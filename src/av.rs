@@ -25,6 +25,7 @@ pub mod option;
 pub mod packet;
 mod side_data;
 pub mod source;
+pub(crate) mod subtitle;
 #[cfg(feature = "vmaf")]
 pub mod vmaf;
 

@@ -19,7 +19,8 @@ use journal::{Identity, Journal};
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub struct BatchRequest {
-    /// The jobs. Those that run side by side share what each of them asks for: bytes of its cache, threads of its encoders.
+    /// The jobs. Those that run side by side share what each of them asks for: bytes of its cache, threads of its decoder and
+    /// encoders. Where nobody says how many threads, each encoder has its own number, on which its bits may depend.
     pub jobs: Vec<JobRequest>,
     /// How many run side by side; at least 1. With two, one job's encoder works while another's starts, decodes or drains.
     pub side_by_side: usize,
@@ -123,9 +124,10 @@ fn one(request: &JobRequest, resume: bool, cancel: &Cancel, tell: &mut dyn FnMut
 fn part_of_budget(job: &JobRequest, side_by_side: usize) -> JobRequest {
     let mut job = job.clone();
     job.cache.budget = ByteSize(job.cache.budget.0 / side_by_side as u64);
+    let part = |threads: Option<u16>| threads.map(|threads| (threads / side_by_side as u16).max(1));
+    job.decoder_threads = part(job.decoder_threads);
     for rendition in &mut job.renditions {
-        let threads = &mut rendition.encoder.threads;
-        *threads = threads.map(|threads| (threads / side_by_side as u16).max(1));
+        rendition.encoder.threads = part(rendition.encoder.threads);
     }
     job
 }

@@ -244,7 +244,8 @@ impl Bench<'_> {
     /// Compares what a cell made with the frames that its encoder saw.
     fn measure(&self, square: &Square, footage: &mut Footage) -> Result<QualityRecord, Error> {
         let path = output(square);
-        let whole = Branch { size: None, filters: None, shape: None, pixel_formats: Vec::new() };
+        let whole =
+            Branch { size: None, filters: None, shape: None, pixel_formats: Vec::new(), colour_ranges: Vec::new() };
         let graph = Graph { rotation: 0, trunk: None, branches: vec![whole] };
         let threads = self.request.threads;
         let mut decoded = DecodedFile::open(Input::file(path), Some(threads), self.cancel)?;

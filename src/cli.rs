@@ -170,6 +170,8 @@ impl Cli {
         if args.argv {
             let renditions = plan.renditions.iter();
             value["argv"] = renditions.map(|rendition| plan::argv_of(plan, rendition)).collect();
+            let packages = plan.packages.iter();
+            value["package_argv"] = packages.map(|package| plan::argv_of_package(plan, package)).collect();
         }
         Ok(print_json(&value)?)
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use crate::av::{AvError, OUT_OF_MEMORY};
 use crate::event::Stage;
+use crate::rate::BitRate;
 use crate::session::SessionError;
 
 /// Everything that can go wrong, by place.
@@ -105,6 +106,17 @@ pub enum Error {
         /// The last lines the encoder logged.
         log: String,
     },
+    /// A bit rate that the second pass refuses: what pass 1 has shown of the pictures takes more.
+    #[error("{encoder}, pass 2: {asked} is too low for these pictures, which take about {least}: use -b {}k, --crf, or a \
+             smaller picture", .least.0.div_ceil(1000))]
+    RateTooLow {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The bit rate that was asked for.
+        asked: BitRate,
+        /// About the least that it takes.
+        least: BitRate,
+    },
     /// The statistics of a first pass are missing, cut short or not those of this encode.
     #[error("{encoder}: statistics of pass 1: {why}")]
     Stats {
@@ -154,6 +166,16 @@ pub enum Error {
     /// An audio stream that could not be transcoded.
     #[error("audio stream {stream}: {what}: {source}")]
     Audio {
+        /// The stream's index in the input.
+        stream: usize,
+        /// What was being done.
+        what: String,
+        /// libav's own words.
+        source: AvError,
+    },
+    /// A stream of subtitles that could not be made WebVTT.
+    #[error("subtitle stream {stream}: {what}: {source}")]
+    Subtitle {
         /// The stream's index in the input.
         stream: usize,
         /// What was being done.
@@ -256,8 +278,10 @@ impl Error {
             | Error::Open { .. }
             | Error::Option { .. }
             | Error::Encode { .. }
+            | Error::RateTooLow { .. }
             | Error::Stats { .. }
             | Error::Audio { .. }
+            | Error::Subtitle { .. }
             | Error::Mux { .. }
             | Error::Session { .. } => 5,
             Error::Exhausted { .. } | Error::Died { .. } => 5,
@@ -283,6 +307,7 @@ impl Error {
             | Error::Encode { source, .. }
             | Error::Decode { source, .. }
             | Error::Audio { source, .. }
+            | Error::Subtitle { source, .. }
             | Error::Mux { source, .. } => Some(*source),
             _ => None,
         };
@@ -456,7 +481,7 @@ pub enum Refusal {
         /// The reason.
         why: String,
     },
-    /// The input does not fit the request: no video, a pipe for two passes, a start behind the end.
+    /// The input does not fit the request: no video, frames that come only once for two passes, a start behind the end.
     #[error("{path}: {why}")]
     Source {
         /// The input as given.

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::av::frame::Frame;
-use crate::av::source::{FileHeaders, StreamParameters};
+use crate::av::source::{FileHeaders, Spool, StreamParameters};
 use crate::error::Error;
 use crate::media::Rational;
 use crate::timing::{Moment, OutputTimes};
@@ -57,6 +57,11 @@ pub trait FrameSource: Send {
     /// What a container says of itself: tags and chapters; none for frames that come from none.
     fn headers(&self) -> FileHeaders {
         FileHeaders::default()
+    }
+
+    /// What is read of a pipe, for opening it again; `None` for what is none.
+    fn spool(&self) -> Option<Spool> {
+        None
     }
 
     /// Whether the source is still what it was when it was opened.

@@ -148,6 +148,8 @@ pub struct Plan {
     pub packages: Vec<PackagePlan>,
     /// How often the frames are gone through.
     pub runs: u8,
+    /// Whether the source is a pipe that is read more than once: what comes is kept in a temporary file.
+    pub keeps_input: bool,
     /// Where frames are kept between the runs.
     pub cache: CachePlan,
     /// How much of the source the cache will probably hold, from 0 to 1; `None` where its length is unknown.
@@ -253,6 +255,8 @@ pub struct Job {
     source: Box<dyn FrameSource>,
     /// The caller's own sinks, one place for each rendition.
     sinks: run::Sinks,
+    /// What opening, planning and looking at the first frames took.
+    preparing: run::Spent,
     cancel: Cancel,
 }
 
@@ -264,6 +268,7 @@ impl Job {
     /// [`Error::Input`] for a source that cannot be read, [`Error::Plan`] for everything that can be refused before running,
     /// [`Error::Filter`] for filters that cannot be.
     pub fn prepare(request: &JobRequest, cancel: &Cancel) -> Result<Self, Error> {
+        let began = run::Usage::now();
         // A job that stalls is stopped alone.
         let cancel = cancel.child();
         let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, &cancel)?;
@@ -273,8 +278,11 @@ impl Job {
         }
         let plan = plan(request, &file)?;
         file.set_graph(plan.graph.clone());
+        if !plan.keeps_input {
+            file.forget();
+        }
         first_pass::check_source(&plan, &mut file)?;
-        Ok(Job::new(plan, Box::new(file), cancel))
+        Ok(Job::new(plan, Box::new(file), began.spent(), cancel))
     }
 
     /// Plans a job whose frames are the caller's own. The path of the request's input is their name in plans and reports,
@@ -283,6 +291,7 @@ impl Job {
     /// # Errors
     /// [`Error::Plan`] for everything that can be refused before running, [`Error::Filter`] for filters that cannot be.
     pub fn from_frames(request: &JobRequest, frames: OwnFrames, cancel: &Cancel) -> Result<Self, Error> {
+        let began = run::Usage::now();
         let name = &request.input.path;
         if request.input != Input::file(name) {
             let why = "frames of the caller's own are taken whole: an input has nothing but a name here".to_owned();
@@ -291,12 +300,12 @@ impl Job {
         let mut frames = frames.named(name);
         let plan = plan(request, &frames)?;
         frames.set_graph(plan.graph.clone(), request.decoder_threads);
-        Ok(Job::new(plan, Box::new(frames), cancel.child()))
+        Ok(Job::new(plan, Box::new(frames), began.spent(), cancel.child()))
     }
 
-    fn new(plan: Plan, source: Box<dyn FrameSource>, cancel: Cancel) -> Self {
+    fn new(plan: Plan, source: Box<dyn FrameSource>, preparing: run::Spent, cancel: Cancel) -> Self {
         let sinks = plan.renditions.iter().map(|_| None).collect();
-        Job { plan, source, sinks, cancel }
+        Job { plan, source, sinks, preparing, cancel }
     }
 
     /// Sends the packets of a rendition, by its index in the plan, to `sink`, and makes no file. The rendition's output then
@@ -329,7 +338,7 @@ impl Job {
     /// # Errors
     /// The first thing that went wrong, with its place; see [`Error`].
     pub fn run(self, mut observe: impl FnMut(Event)) -> Result<Report, Error> {
-        let done = run::run(&self.plan, self.source, self.sinks, &self.cancel, &mut observe);
+        let done = run::run(&self.plan, self.source, self.sinks, self.preparing, &self.cancel, &mut observe);
         done.map_err(Error::or_exhausted)
     }
 }
@@ -352,9 +361,12 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     warnings.extend(said);
     warnings.extend(first_pass::share(&choices, &mut renditions));
     let runs = renditions.iter().map(RenditionPlan::last_run).max().unwrap_or(1);
-    if !source.rereadable {
-        refuse_rereading(&source.path, runs, &renditions)?;
+    let rereads = runs > 1 || carries(&renditions);
+    if rereads && !source.rereadable {
+        let why = "can be read only once, and this takes more: save it to a file first".to_owned();
+        return Err(Refusal::Source { path: source.path.display().to_string(), why }.into());
     }
+    let keeps_input = rereads && source.piped;
     let mut plan = Plan {
         input: request.input.clone(),
         source,
@@ -364,6 +376,7 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
         renditions,
         packages,
         runs,
+        keeps_input,
         cache: request.cache.clone(),
         cached_share: None,
         keep_damaged: request.keep_damaged,
@@ -518,15 +531,7 @@ fn distinct_outputs(renditions: &[RenditionPlan], packages: &[PackagePlan]) -> R
     Ok(())
 }
 
-/// A pipe can be gone through only once, so only one pass without any stream beside it can come from one.
-fn refuse_rereading(path: &Path, runs: u8, renditions: &[RenditionPlan]) -> Result<(), Refusal> {
-    let carried = renditions.iter().flat_map(|rendition| &rendition.streams).any(|plan| plan.fate.is_carried());
-    let remedy = match (runs, carried) {
-        (1, false) => return Ok(()),
-        (1, true) => "use --audio none --subs none",
-        (_, false) => "use --passes 1",
-        (_, true) => "use --passes 1 --audio none --subs none",
-    };
-    let why = format!("a pipe can be read only once: save it to a file first, or {remedy}");
-    Err(Refusal::Source { path: path.display().to_string(), why })
+/// Whether any stream goes along beside the video, for which a source is opened again.
+fn carries(renditions: &[RenditionPlan]) -> bool {
+    renditions.iter().flat_map(|rendition| &rendition.streams).any(|plan| plan.fate.is_carried())
 }

@@ -140,6 +140,8 @@ pub struct SourceInfo {
     pub streams: Vec<StreamInfo>,
     /// Number of chapters.
     pub chapters: usize,
-    /// Whether the source can be read again from its beginning: a file can, a pipe cannot.
+    /// Whether the source can be read again from its beginning: a file can, and a pipe that is kept meanwhile.
     pub rereadable: bool,
+    /// Whether it is a pipe: what is to be read again is kept in a temporary file.
+    pub piped: bool,
 }

@@ -38,6 +38,9 @@ pub struct Capabilities {
     /// Pixel formats of frames in memory that it takes, in libavcodec's order, by libavutil's names; empty where libavcodec
     /// lists none.
     pub pixel_formats: Vec<String>,
+    /// Ranges of sample values that it takes (`tv`, `pc`), in libavcodec's order; empty where libavcodec lists none, as before
+    /// FFmpeg 7.1.
+    pub colour_ranges: Vec<String>,
     /// Whether it drives hardware that may be absent (opened only when a job needs it).
     pub hardware: bool,
 }
@@ -93,7 +96,8 @@ pub fn capabilities(adapter: &'static Adapter) -> Capabilities {
 fn probe(adapter: &'static Adapter) -> Capabilities {
     let table = encoder_table(adapter.name);
     let present = table.is_some();
-    let (options, pixel_formats) = table.map(|table| (table.options, table.pixel_formats)).unwrap_or_default();
+    let (options, pixel_formats, colour_ranges) =
+        table.map(|table| (table.options, table.pixel_formats, table.colour_ranges)).unwrap_or_default();
     let mut found = Capabilities {
         encoder: adapter.name,
         libavcodec: av::versions().libavcodec,
@@ -102,6 +106,7 @@ fn probe(adapter: &'static Adapter) -> Capabilities {
         route: None,
         options,
         pixel_formats,
+        colour_ranges,
         hardware: adapter.vendor != Vendor::Software,
     };
     if let (true, PassModel::TwoRuns(model)) = (present, &adapter.passes) {

@@ -38,8 +38,8 @@ pub struct Report {
     pub cache: CachePlan,
     /// Frames that it kept.
     pub cached_frames: u64,
-    /// Seconds from beginning to end. What the renditions would have taken one by one is not here: side by side they share
-    /// decoder, caches and cores, and only running them tells (`benches/ladder.rs`).
+    /// Seconds from beginning to end, with opening and planning. What the renditions would have taken one by one is not here:
+    /// side by side they share decoder, caches and cores, and only running them tells (`benches/ladder.rs`).
     pub wall_seconds: f64,
     /// CPU seconds, user and system, of the whole process meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]

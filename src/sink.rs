@@ -12,10 +12,12 @@ use crate::av::muxer::{Cut, EncodedStream, Tally};
 use crate::av::packet::Packet;
 use crate::av::source::{FileHeaders, StreamParameters};
 use crate::error::Error;
+use crate::event::Cancel;
 use crate::media::{Rational, StreamKind};
 
 mod codec_string;
 mod file;
+mod layout;
 mod manifest;
 mod package;
 mod place;
@@ -23,6 +25,8 @@ mod verify;
 mod whole;
 
 pub use file::FileSink;
+pub use layout::Layout;
+pub(crate) use manifest::files as files_of_package;
 pub use package::PackageSink;
 pub use place::collect_leftovers;
 pub(crate) use whole::WholeFile;
@@ -69,6 +73,11 @@ pub struct Streams {
     pub headers: FileHeaders,
     /// The part of the source that is kept.
     pub cut: Cut,
+}
+
+/// What went wrong, or that it ended because it was told to.
+fn unless_stopped(cancel: &Cancel, error: Error) -> Error {
+    if cancel.is_stopped() { Error::Interrupted } else { error }
 }
 
 /// One stream of an output.

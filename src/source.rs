@@ -12,7 +12,7 @@ use crate::av::Received;
 use crate::av::filter::{FilterInput, FilterOutput, VideoFilter};
 use crate::av::frame::Frame;
 use crate::av::packet::Packet;
-use crate::av::source::{Decoder, Demuxer, FileHeaders, OpenOptions, StreamParameters};
+use crate::av::source::{Decoder, Demuxer, FileHeaders, OpenOptions, Spool, StreamParameters};
 use crate::error::Error;
 use crate::event::Cancel;
 use crate::frames::{Damage, FrameSource};
@@ -36,8 +36,8 @@ pub(crate) trait Preview {
     /// What each branch of a graph makes of the first frame.
     fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error>;
 
-    /// HDR10 static metadata of the first frame.
-    fn hdr10(&self) -> Option<Hdr10Data>;
+    /// HDR10 static metadata of the first frame, where it still holds behind the filters of a graph with one branch.
+    fn hdr10(&self, graph: &Graph) -> Result<Option<Hdr10Data>, Error>;
 
     /// Whether the first frame is two fields.
     fn is_interlaced(&self) -> bool;
@@ -52,8 +52,22 @@ impl Preview for DecodedFile {
         self.pictures(graph)
     }
 
-    fn hdr10(&self) -> Option<Hdr10Data> {
-        self.hdr10()
+    fn hdr10(&self, graph: &Graph) -> Result<Option<Hdr10Data>, Error> {
+        let (Some(data), Some(first)) = (self.hdr10(), self.unfiltered.front()) else { return Ok(None) };
+        if graph.trunk.is_none() && graph.branches.iter().all(|branch| branch.filters.is_none()) {
+            return Ok(Some(data));
+        }
+        // A tone map changes the transfer, and only a filtered frame tells.
+        let mut filter = VideoFilter::open(first, &self.filter_input(), &graph.describe(), 1, self.threads)?;
+        let failed = |source| self.unreadable(source);
+        filter.push(first.share().map_err(failed)?)?;
+        filter.push_end()?;
+        let mut filtered = Frame::new().map_err(failed)?;
+        let lit_the_same = match filter.pull(0, &mut filtered)? {
+            Received::Ready => filtered.transfer() == first.transfer(),
+            _ => true,
+        };
+        Ok(lit_the_same.then_some(data))
     }
 
     fn is_interlaced(&self) -> bool {
@@ -92,6 +106,11 @@ impl Input {
     /// # Errors
     /// [`Error::Input`] in libav's words.
     pub fn open(&self, cancel: &Cancel) -> Result<Demuxer, Error> {
+        self.open_over(cancel, None)
+    }
+
+    /// The same, of a pipe through what was kept of it since it was first opened.
+    pub(crate) fn open_over(&self, cancel: &Cancel, spool: Option<&Spool>) -> Result<Demuxer, Error> {
         let mut options = OpenOptions {
             format: self.format.clone(),
             options: self.options.clone(),
@@ -99,7 +118,7 @@ impl Input {
             ..OpenOptions::default()
         };
         options.protocols.extend(self.protocols.iter().cloned());
-        Demuxer::open(&self.path, &options, cancel)
+        Demuxer::open_over(&self.path, &options, cancel, spool)
     }
 
     /// The file's own time at which the output begins, in seconds.
@@ -137,6 +156,8 @@ pub struct Branch {
     pub shape: Option<Rational>,
     /// Pixel formats that may come out, in the encoder's order; empty: any.
     pub pixel_formats: Vec<String>,
+    /// Ranges of sample values that may come out (`tv`, `pc`), in the encoder's order; empty: any, also none that is told.
+    pub colour_ranges: Vec<String>,
 }
 
 impl Graph {
@@ -152,8 +173,11 @@ impl Graph {
         trunk.extend(self.trunk.as_deref());
         let branch = |branch: &Branch| {
             let mut steps = branch.steps();
-            if !branch.pixel_formats.is_empty() {
-                steps.push(format!("format=pix_fmts={}", branch.pixel_formats.join("|")));
+            let lists = [("pix_fmts", &branch.pixel_formats), ("color_ranges", &branch.colour_ranges)];
+            let listed = lists.iter().filter(|(_, list)| !list.is_empty());
+            let listed: Vec<String> = listed.map(|(name, list)| format!("{name}={}", list.join("|"))).collect();
+            if !listed.is_empty() {
+                steps.push(format!("format={}", listed.join(":")));
             }
             if steps.is_empty() { "null".to_owned() } else { steps.join(",") }
         };
@@ -203,6 +227,14 @@ impl Graph {
 }
 
 impl Branch {
+    /// Leaves no choice: what comes out is what came out of a graph.
+    pub(crate) fn settle(&mut self, output: &FilterOutput) {
+        self.pixel_formats = vec![output.pixel_format.clone()];
+        if let (Some(range), false) = (output.colour_range, self.colour_ranges.is_empty()) {
+            self.colour_ranges = vec![range.to_owned()];
+        }
+    }
+
     fn steps(&self) -> Vec<String> {
         let mut steps: Vec<String> = self.filters.iter().cloned().collect();
         steps.extend(self.size.map(|(width, height)| format!("scale={width}:{height}")));
@@ -355,6 +387,11 @@ impl DecodedFile {
         self.graph = Some(graph);
     }
 
+    /// Says of a pipe that it will not be read again, so that nothing more of it is kept.
+    pub fn forget(&self) {
+        self.demuxer.forget();
+    }
+
     /// The first frames, one of each branch, once they are ready and while they are not taken.
     #[must_use]
     pub fn first_frames(&self) -> Option<&[Frame]> {
@@ -404,6 +441,9 @@ impl DecodedFile {
             }
             Err(error) if error == crate::av::INTERRUPTED => return Err(Error::Interrupted),
             end => {
+                if let (Err(_), Some(error)) = (&end, self.demuxer.keeping_failed()) {
+                    return Err(error);
+                }
                 // What the demuxer cannot go on from ends the stream; the damage is counted, and the policy is the job's.
                 self.reading.end(end.is_err());
                 self.decoder.send_end().map_err(|source| self.unreadable(source))?;
@@ -471,7 +511,7 @@ impl DecodedFile {
                 let output = filter.output(number);
                 // An encoder keeps its first size and format for good, so later graphs are made to give the same.
                 branch.size.get_or_insert((output.width, output.height));
-                branch.pixel_formats = vec![output.pixel_format];
+                branch.settle(&output);
             }
             self.fixed = true;
         }
@@ -668,6 +708,10 @@ impl FrameSource for DecodedFile {
         self.demuxer.headers()
     }
 
+    fn spool(&self) -> Option<Spool> {
+        self.demuxer.spool().cloned()
+    }
+
     fn unchanged(&self) -> Result<(), Error> {
         match (&self.identity, Identity::of(&self.input.path)) {
             (Some(then), Some(now)) if *then == now => Ok(()),
@@ -715,6 +759,7 @@ mod tests {
             filters: None,
             shape: None,
             pixel_formats: formats.iter().map(|format| (*format).to_owned()).collect(),
+            colour_ranges: Vec::new(),
         };
         let one = Graph { rotation: 90, trunk: Some("hqdn3d".to_owned()), branches: vec![branch(None, &["yuv420p"])] };
         assert_eq!(one.describe(), "[in]transpose=clock,hqdn3d,format=pix_fmts=yuv420p[out0]");

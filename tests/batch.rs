@@ -76,6 +76,59 @@ fn two_jobs_really_run_at_a_time_and_no_more() {
 }
 
 #[test]
+fn jobs_side_by_side_share_the_threads_and_the_memory_that_were_asked_for() {
+    within(120, || {
+        let place = Place::with_clips(2);
+        let mut batch = place.batch("out", 2);
+        for job in &mut batch.jobs {
+            (job.decoder_threads, job.renditions[0].encoder.threads) = (Some(5), Some(4));
+        }
+        let mut plans = Vec::new();
+        batch::run(&batch, &Cancel::new(), |_, event| {
+            if let BatchEvent::Started(plan) = event {
+                plans.push(plan.clone());
+            }
+        })
+        .unwrap();
+        assert_eq!(plans.len(), 2);
+        for plan in plans {
+            assert_eq!((plan.cache.budget, plan.decoder_threads), (ByteSize(1 << 27), Some(2)));
+            for step in &plan.renditions[0].encoder.steps {
+                let threads = step.settings.iter().find(|setting| setting.option == "threads").unwrap();
+                assert_eq!(threads.value, "2");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_package_is_done_only_while_all_its_files_are_as_they_were() {
+    within(200, || {
+        let place = Place::with_clips(1);
+        for name in ["out/a.m3u8", "out/b.mpd"] {
+            let mut batch = place.batch("out", 1);
+            batch.jobs[0].renditions[0].name = "one".to_owned();
+            batch.jobs[0].renditions[0].output = place.path(name);
+            batch.jobs[0].renditions[0].encoder.options = Vec::new();
+            assert_eq!(states(&batch), ["done"], "{name}");
+            let again = BatchRequest { resume: true, ..batch };
+            assert_eq!(states(&again), ["before"], "{name}");
+            let is_segment = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "m4s");
+            let mut files = fs::read_dir(place.path("out")).unwrap().map(|entry| entry.unwrap().path());
+            let segment = files.find(|path| {
+                is_segment(path) && text(path).contains(if name.ends_with("mpd") { "/b_" } else { "/a_" })
+            });
+            let segment = segment.unwrap();
+            let mut bytes = fs::read(&segment).unwrap();
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            fs::write(&segment, bytes).unwrap();
+            assert_eq!(states(&again), ["exists"], "{name}: a segment was changed");
+        }
+    });
+}
+
+#[test]
 fn outputs_that_would_meet_are_refused_before_anything_runs() {
     within(60, || {
         let place = Place::with_clips(2);

@@ -193,11 +193,13 @@ fn the_page_shows_its_plots_in_a_browser_without_a_network() {
         let page = std::fs::read_to_string(report.join("report.html")).unwrap();
         let addresses = page.matches("://").count() - page.matches("http://www.w3.org/2000/svg").count();
         assert_eq!(addresses, 0, "the page names something outside itself");
-        let profile = format!("--user-data-dir={}", text(&folder.path().join("profile")));
-        let address = format!("file://{}", text(&report.join("report.html")));
-        let flags = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", &profile, &address];
-        let output = Command::new(browser).args(flags).output().unwrap();
-        let shown = String::from_utf8_lossy(&output.stdout);
+        let dom = |page: &Path, width: u32| {
+            let profile = format!("--user-data-dir={}", text(&folder.path().join("profile")));
+            let (size, address) = (format!("--window-size={width},900"), format!("file://{}", text(page)));
+            let flags = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", &profile, &size, &address];
+            String::from_utf8(Command::new(browser).args(flags).output().unwrap().stdout).unwrap()
+        };
+        let shown = dom(&report.join("report.html"), 1200);
         // Two metrics, the overhead, and two plots over time for each of four rates.
         assert_eq!(shown.matches("<svg").count(), 2 + 1 + 4 * 2, "{shown:.500}");
         assert_eq!(
@@ -208,8 +210,48 @@ fn the_page_shows_its_plots_in_a_browser_without_a_network() {
         assert_eq!(shown.matches("aria-pressed=\"true\"").count(), 1);
         assert_eq!(shown.matches("display: none").count(), 3);
         assert!(shown.contains("a clip &lt;with&gt; &amp; a long name"));
+        let hovered = report.join("hovered.html");
+        std::fs::write(&hovered, page.replace("</body>", &format!("<script>{HOVER}</script></body>"))).unwrap();
+        let results: Results = serde_json::from_slice(&std::fs::read(report.join("results.json")).unwrap()).unwrap();
+        let measured: Vec<f64> =
+            results.cells.iter().flat_map(|cell| &cell.qualities).flat_map(|quality| quality.frames.clone()).collect();
+        for width in [1200, 500] {
+            let shown = dom(&hovered, width);
+            let read: Vec<&str> = shown.split("<pre class=\"read\">").skip(1).collect();
+            assert_eq!(read.len(), 2 + 1 + 4 * 2, "{shown:.800}");
+            let read: Vec<&str> = read.into_iter().map(|tip| tip.split("</pre>").next().unwrap()).collect();
+            assert!(read.iter().all(|tip| tip.contains(|c: char| c.is_ascii_digit())), "{read:?}");
+            // Of the plots over time, those of quality say what was measured of one frame, for each mode.
+            let is_measured = |value: f64| measured.iter().any(|frame| (frame - value).abs() <= 0.000_051);
+            let values = |tip: &str| -> Vec<f64> {
+                tip.lines().skip(1).filter_map(|line| line.rsplit_once(": ")?.1.parse().ok()).collect()
+            };
+            let exact = |tip: &&&str| values(tip).len() == 2 && values(tip).into_iter().all(is_measured);
+            assert_eq!(read.iter().filter(exact).count(), 4, "{read:?}");
+            assert!(shown.contains("data-overflow=\"0\""), "{width} pixels are not enough");
+        }
     });
 }
+
+/// Points at the middle of every plot, or at its first mark, and keeps what is then read there.
+const HOVER: &str = r#"
+for (const details of document.querySelectorAll('details')) details.open = true;
+const overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+document.body.dataset.overflow = Math.max(0, overflow);
+const tip = document.getElementById('tip');
+for (const svg of document.querySelectorAll('svg')) {
+  for (let part = svg; part; part = part.parentElement) if (part.style.display === 'none') part.style.display = '';
+  const target = svg.dataset.hover ? svg : svg.querySelector('.tip');
+  const box = target.getBoundingClientRect();
+  tip.textContent = '';
+  const at = { clientX: box.left + box.width / 2, clientY: box.top + box.height / 2 };
+  target.dispatchEvent(new PointerEvent('pointermove', at));
+  const read = document.createElement('pre');
+  read.className = 'read';
+  read.textContent = tip.hidden ? '' : tip.textContent;
+  document.body.append(read);
+}
+"#;
 
 /// A Chromium, where there is one; says so when not.
 fn browser() -> Option<&'static str> {

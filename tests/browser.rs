@@ -7,7 +7,7 @@ mod media;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use media::{clip, has_encoder, text, within};
+use media::{clip, ffmpeg, has_encoder, text, within};
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::event::Cancel;
@@ -64,7 +64,20 @@ fn a_browser_plays_every_rendition_of_hls_and_dash() {
     within(400, || {
         let Some((chromium, players)) = browser() else { return };
         let folder = tempfile::tempdir().unwrap();
-        let input = clip(folder.path(), "in.mp4", "320x180", "24", 96);
+        let plain = clip(folder.path(), "plain.mp4", "320x180", "24", 96);
+        let (subtitles, input) = (folder.path().join("a.srt"), folder.path().join("in.mkv"));
+        std::fs::write(&subtitles, "1\n00:00:00,500 --> 00:00:01,500\nfirst cue\n").unwrap();
+        ffmpeg(&[
+            "-i",
+            text(&plain),
+            "-i",
+            text(&subtitles),
+            "-c",
+            "copy",
+            "-metadata:s:s",
+            "language=eng",
+            text(&input),
+        ]);
         for name in ["a.m3u8", "a.mpd"] {
             let manifest = folder.path().join(name);
             let renditions = ladder(&manifest);
@@ -91,6 +104,10 @@ fn a_browser_plays_every_rendition_of_hls_and_dash() {
                 assert_eq!(played["height"], played["wanted"], "{name}: {said}");
                 assert!(played["seconds"].as_f64().unwrap() > 1.0, "{name}: {said}");
             }
+            let cue = &said["cue"];
+            assert_eq!(cue["text"], "first cue", "{name}: {said}");
+            assert!(cue["language"].as_str().unwrap().starts_with("en"), "{name}: {said}");
+            assert!((cue["begins"].as_f64().unwrap() - 0.5).abs() < 0.1, "{name}: {said}");
             assert!((said["duration"].as_f64().unwrap() - 4.0).abs() < 0.1, "{name}: {said}");
         }
     });

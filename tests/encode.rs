@@ -260,6 +260,23 @@ fn a_stop_leaves_nothing_behind() {
     });
 }
 
+#[test]
+fn a_tone_map_leaves_the_metadata_of_the_hdr_picture_behind() {
+    let Some(folder) = footage() else { return };
+    within(120, move || {
+        let (input, out) = (folder.join("bbb_4k60_hevc10_hdr10_2s.mp4"), tempfile::tempdir().unwrap());
+        let to_sdr = "scale=320:180,zscale=t=linear:npl=100,format=gbrpf32le,tonemap=hable,zscale=t=bt709:m=bt709,\
+                      format=yuv420p";
+        for (filters, carried) in [("scale=320:180", true), (to_sdr, false)] {
+            let mut job = request("libx264", Target::Quality(30.0), &input, &out.path().join("out.mkv"));
+            job.filters = Some(filters.to_owned());
+            let job = Job::prepare(&job, &Cancel::new()).unwrap();
+            let planned = format!("{:?}", job.plan().renditions[0].encoder.steps[0].settings);
+            assert_eq!(planned.contains("mastering-display"), carried, "{filters}: {planned}");
+        }
+    });
+}
+
 /// Every clip of real footage, with two passes of libx264: an output or a clear reason.
 #[test]
 fn all_footage_is_encoded_or_refused_with_a_reason() {
@@ -292,11 +309,104 @@ fn all_footage_is_encoded_or_refused_with_a_reason() {
                 }
                 Err(error) => {
                     // Said by x264 of a single frame, and by libavformat of sound that the ffmpeg program cannot copy either.
-                    let said = ["requested bitrate is too low", "Error parsing AAC extradata"];
+                    let said = ["is too low for these pictures", "Error parsing AAC extradata"];
                     let known = said.iter().any(|words| error.to_string().contains(words));
                     assert!([3, 4].contains(&error.exit_code()) || known, "{name}: {error}");
                     println!("| {name} | exit {}: {error} |", error.exit_code());
                 }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_rate_that_no_quantizer_can_reach_is_an_error_that_says_which_can() {
+    within(60, || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = clip(folder.path(), "in.mp4", "384x216", "24", 2);
+        let output = folder.path().join("out.mkv");
+        let too_low = request("libx264", Target::Average(BitRate(1000)), &input, &output);
+        let error = run(&too_low).unwrap_err();
+        let Error::RateTooLow { least, asked: BitRate(1000), .. } = error else { panic!("{error}") };
+        let words = error.to_string();
+        assert!(words.contains(&format!("use -b {}k", least.0 / 1000)) && words.contains("--crf"), "{words}");
+        assert_eq!((error.exit_code(), output.exists()), (5, false));
+        run(&request("libx264", Target::Average(least), &input, &output)).unwrap();
+        assert_eq!(frames(&output).lines().count(), 2);
+    });
+}
+
+/// The first tenth of a second as 16-bit samples.
+fn first_samples(arguments: &[&str]) -> Vec<i16> {
+    let raw = ["-map", "0:a:0", "-t", "0.1", "-f", "s16le", "-ac", "1", "-"];
+    let bytes = ffmpeg(&[arguments, &raw[..]].concat()).stdout;
+    bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
+}
+
+/// The greatest difference, where one begins so many samples after the other.
+fn farthest(one: &[i16], other: &[i16], shift: isize) -> i32 {
+    let at = |index: usize| other.get(index.checked_add_signed(shift)?);
+    let pairs = one.iter().enumerate().filter_map(|(index, sample)| Some((i32::from(*sample), i32::from(*at(index)?))));
+    pairs.map(|(one, other)| (one - other).abs()).max().unwrap_or(i32::MAX)
+}
+
+#[test]
+fn sound_after_a_cut_is_what_was_there_from_its_first_sample_on() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("plain.mkv");
+        // Never the same twice, so that a shift or a wrong start is heard; key frames every second, so that a seek lands on the
+        // cut itself.
+        let sound = "aevalsrc=0.3*sin(200*t*(1+t))+0.2*sin(1700*t*t):s=48000:d=4";
+        let picture = "testsrc2=s=160x96:r=24:d=4";
+        ffmpeg(&[
+            "-f",
+            "lavfi",
+            "-i",
+            picture,
+            "-f",
+            "lavfi",
+            "-i",
+            sound,
+            "-c:v",
+            "libx264",
+            "-g",
+            "24",
+            "-c:a",
+            "flac",
+            text(&plain),
+        ]);
+        for (encoder, extension, rounding, tolerance) in [
+            ("aac", "mp4", 0, 1),
+            ("aac", "mkv", 48, 1),
+            ("libmp3lame", "mkv", 48, 1),
+            ("libopus", "mkv", 48, 24),
+            ("ac3", "mp4", 0, 1),
+        ] {
+            let input = folder.path().join(format!("{encoder}.{extension}"));
+            ffmpeg(&["-i", text(&plain), "-c:v", "copy", "-c:a", encoder, text(&input)]);
+            for start in ["1", "2.5"] {
+                let output = folder.path().join("cut.mkv");
+                let mut request = request("libx264", Target::Quality(40.0), &input, &output);
+                request.input.start = Some(start.parse().unwrap());
+                request.renditions[0].audio = AudioChoice::Transcode("flac".parse().unwrap());
+                request.renditions[0].overwrite = true;
+                run(&request).unwrap();
+                let ours = first_samples(&["-i", text(&output)]);
+                // Decoded from the beginning, so that nothing is missing before the cut.
+                let trim = format!("atrim=start={start},asetpts=PTS-STARTPTS");
+                let whole = first_samples(&["-i", text(&input), "-af", &trim]);
+                let sought = first_samples(&["-ss", start, "-i", text(&input)]);
+                let best = |of: &[i16]| {
+                    (-rounding..=rounding).map(|shift| (farthest(of, &whole, shift), shift)).min().unwrap()
+                };
+                println!(
+                    "{encoder} in {extension} from {start}: {:?}, the ffmpeg program {:?}",
+                    best(&ours),
+                    best(&sought)
+                );
+                assert!(ours.len() >= 4790, "{} samples", ours.len());
+                assert!(best(&ours).0 <= tolerance, "{encoder} in {extension} from {start}: {:?}", best(&ours));
             }
         }
     });

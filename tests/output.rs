@@ -6,10 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::thread;
-use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use repass::audio::AudioSpec;
 use repass::av::Received;
 use repass::av::audio::AudioTranscoder;
@@ -24,6 +21,10 @@ use repass::media::StreamKind;
 use repass::plan::PassFlag;
 use repass::sink::{Digest, FileSink, Finished, OutputStream, Sink, Streams};
 use serde_json::Value;
+
+mod media;
+
+use media::deadline;
 
 type Tested = Result<(), Box<dyn std::error::Error>>;
 
@@ -634,6 +635,20 @@ fn a_file_that_is_not_what_was_written_gets_no_name() -> Tested {
 }
 
 #[test]
+fn a_stop_ends_the_reading_back_at_once() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("out.mkv");
+    let cancel = Cancel::new();
+    let stopping = cancel.clone();
+    let stop = move |sink: FileSink| sink.with_cancel(cancel).before_verify(move |_| stopping.stop());
+    let stopped = remux(&media().mp4, &output, stop);
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{:?}", stopped.err());
+    assert!(names(folder.path()).is_empty(), "{:?}", names(folder.path()));
+    Ok(())
+}
+
+#[test]
 fn another_file_of_the_same_length_is_noticed() -> Tested {
     let _deadline = deadline(60);
     let folder = tempfile::tempdir()?;
@@ -1168,17 +1183,3 @@ const BY_CODEC: &[(StreamKind, &str, &str)] = &[
 
 const TAGS: &str = ";FFMETADATA1\ntitle=Alles\nartist=Jemand\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=800\ntitle=Eins\n\
                     [CHAPTER]\nTIMEBASE=1/1000\nSTART=800\nEND=2000\ntitle=Zwei\n";
-
-/// Ends the process when a test takes longer: a call into libav that hangs cannot be stopped otherwise.
-fn deadline(seconds: u64) -> Sender<()> {
-    let (alive, watched) = bounded(0);
-    let name = thread::current().name().unwrap_or("test").to_owned();
-    let watch = move || {
-        if watched.recv_timeout(Duration::from_secs(seconds)) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("{name}: not done after {seconds} s");
-            std::process::abort();
-        }
-    };
-    thread::Builder::new().name("deadline".to_owned()).spawn(watch).expect("a thread");
-    alive
-}

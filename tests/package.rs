@@ -4,16 +4,16 @@
 
 mod media;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use media::{clip, ffmpeg, ffprobe, has_encoder, text, within};
+use media::{clip, ffmpeg, ffprobe, footage, has_encoder, packets, text, within};
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
 use repass::event::{Cancel, Event};
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, SubtitleChoice};
 use repass::plan::Request;
-use repass::rate::{BitRate, ByteSize, GopLength, Target};
+use repass::rate::{BitRate, ByteSize, GopLength, Seconds, Target};
 use repass::report::Report;
 use repass::source::Input;
 
@@ -139,6 +139,209 @@ fn a_dash_package_is_played_by_ffmpeg_and_says_what_it_holds() {
             assert_eq!(decoded(&manifest, &format!("0:v:{video}")), 84);
         }
         assert!(decoded(&manifest, "0:a:0") > 100);
+    });
+}
+
+/// As `clip`, with subtitles of text in two languages and, in Matroska, two codecs.
+fn clip_with_subtitles(folder: &Path, name: &str, size: &str, frames: u32) -> PathBuf {
+    let plain = clip(folder, "plain.mp4", size, "24", frames);
+    let srt = folder.join("a.srt");
+    let cues = "1\n00:00:00,500 --> 00:00:01,500\nfirst <i>cue</i>\n\n2\n00:00:02,000 --> 00:00:03,250\nsecond\ncue, two lines\n";
+    std::fs::write(&srt, cues).unwrap();
+    let path = folder.join(name);
+    let codecs = if name.ends_with("mp4") { ["mov_text", "mov_text"] } else { ["copy", "ass"] };
+    let streams = [
+        "-map", "0:v", "-map", "0:a", "-map", "1", "-map", "1", "-c", "copy", "-c:s:0", codecs[0], "-c:s:1", codecs[1],
+    ];
+    let languages = ["-metadata:s:s:0", "language=eng", "-metadata:s:s:1", "language=deu"];
+    ffmpeg(&[&["-i", text(&plain), "-i", text(&srt)], &streams[..], &languages[..], &[text(&path)]].concat());
+    path
+}
+
+#[test]
+fn subtitles_of_text_are_webvtt_beside_the_segments() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = clip_with_subtitles(folder.path(), "in.mkv", "320x180", 96);
+        for name in ["out/a.m3u8", "out/b.mpd"] {
+            let manifest = folder.path().join(name);
+            let mut renditions = ladder(&manifest);
+            renditions.truncate(2);
+            let job = job(&input, renditions);
+            let report = run(&job).unwrap();
+            assert!(report.renditions.iter().all(|rendition| rendition.verified));
+            let said = std::fs::read_to_string(&manifest).unwrap();
+            let stem = manifest.file_stem().unwrap().to_str().unwrap();
+            let srt = |arguments: &[&str]| {
+                let path = folder.path().join("read.srt");
+                ffmpeg(&[arguments, &[text(&path)]].concat());
+                std::fs::read_to_string(path).unwrap().replace('\r', "")
+            };
+            // Behind two renditions and the sound.
+            let files = if name.ends_with("m3u8") { ["text", "text2"] } else { ["3", "4"] };
+            for (number, (file, language)) in files.into_iter().zip(["eng", "deu"]).enumerate() {
+                let ours = srt(&["-i", text(&manifest.with_file_name(format!("{stem}_{file}.vtt")))]);
+                assert_eq!(ours, srt(&["-i", text(&input), "-map", &format!("0:s:{number}")]), "{file}");
+                assert!(ours.contains("first <i>cue</i>") && ours.contains("second\ncue, two lines"), "{ours}");
+                assert!(said.contains(language), "{said}");
+            }
+            if name.ends_with("m3u8") {
+                assert_eq!(said.matches("TYPE=SUBTITLES").count(), 2, "{said}");
+                assert_eq!(said.matches(",SUBTITLES=\"text\"").count(), 2, "{said}");
+                let playlist = std::fs::read_to_string(manifest.with_file_name("a_text.m3u8")).unwrap();
+                let length = playlist.split("#EXTINF:").nth(1).unwrap().split(',').next().unwrap();
+                assert!((length.parse::<f64>().unwrap() - 4.0).abs() < 0.01, "{playlist}");
+                assert!(playlist.ends_with(",\na_text.vtt\n#EXT-X-ENDLIST\n"), "{playlist}");
+                assert_eq!(decoded(&manifest, "0:v:0"), 96);
+            } else {
+                assert_eq!(said.matches("mimeType=\"text/vtt\"").count(), 2, "{said}");
+            }
+        }
+    });
+}
+
+#[test]
+fn subtitles_are_cut_with_the_picture_and_left_out_only_when_asked() {
+    within(60, || {
+        let folder = tempfile::tempdir().unwrap();
+        let with_sound = clip_with_subtitles(folder.path(), "in.mkv", "320x180", 96);
+        // Sound that begins earlier would move everything.
+        let input = folder.path().join("still.mkv");
+        ffmpeg(&[
+            "-i",
+            text(&with_sound),
+            "-map",
+            "0",
+            "-an",
+            "-c",
+            "copy",
+            "-output_ts_offset",
+            "-0.021",
+            text(&input),
+        ]);
+        let manifest = folder.path().join("a.m3u8");
+        let mut request = job(&input, vec![rendition(&manifest, "libx264", "90p", Target::Quality(30.0))]);
+        request.input.start = Some(Seconds(1.0));
+        request.input.length = Some(Seconds(1.5));
+        run(&request).unwrap();
+        let vtt = std::fs::read_to_string(folder.path().join("a_text.vtt")).unwrap();
+        assert!(vtt.contains("00:00.000 --> 00:00.500\nfirst") && vtt.contains("00:01.000 --> "), "{vtt}");
+        request.renditions[0].overwrite = true;
+        request.renditions[0].subtitles = SubtitleChoice::None;
+        request.renditions[0].output = folder.path().join("b.m3u8");
+        run(&request).unwrap();
+        assert!(!names(folder.path()).iter().any(|name| name.starts_with("b_text")));
+    });
+}
+
+#[test]
+fn subtitles_of_pictures_are_refused_with_the_remedy() {
+    within(60, || {
+        let Some(clips) = footage() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = folder.path().join("a.m3u8");
+        let mut only = rendition(&manifest, "libx264", "90p", Target::Quality(30.0));
+        only.audio = AudioChoice::None;
+        let mut request = job(&clips.join("man_1080x720_h264_pgs.mkv"), vec![only]);
+        let refusal = Job::prepare(&request, &Cancel::new()).err().unwrap();
+        assert!(matches!(refusal, Error::Plan(Refusal::Container { .. })), "{refusal}");
+        let words = refusal.to_string();
+        assert!(words.contains("hdmv_pgs_subtitle") && words.contains("--subs none"), "{words}");
+        request.renditions[0].subtitles = SubtitleChoice::None;
+        assert!(Job::prepare(&request, &Cancel::new()).is_ok());
+    });
+}
+
+#[test]
+fn libaom_and_renditions_of_mixed_order_are_packaged_too() {
+    within(200, || {
+        if !has_encoder("libaom-av1") {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let input = clip(folder.path(), "in.mp4", "160x96", "24", 60);
+        for name in ["a.m3u8", "b.mpd"] {
+            let manifest = folder.path().join(name);
+            let rate = |bps| Target::Average(BitRate(bps));
+            // Renditions of one codec do not stand together, as they do in a DASH manifest.
+            let mut renditions = vec![
+                rendition(&manifest, "libaom-av1", "source", rate(80_000)),
+                rendition(&manifest, "libx264", "source", rate(100_000)),
+                rendition(&manifest, "libaom-av1", "72p", rate(40_000)),
+            ];
+            for aom in [0, 2] {
+                renditions[aom].encoder.preset = Some("8".to_owned());
+            }
+            let report = run(&job(&input, renditions)).unwrap();
+            assert!(report.renditions.iter().all(|rendition| rendition.verified && rendition.passes.len() == 2));
+            assert!(report.renditions[2].bytes < report.renditions[0].bytes, "{report:#?}");
+            let said = std::fs::read_to_string(&manifest).unwrap();
+            assert_eq!(said.matches("av01.0.").count(), 2, "{said}");
+            if name == "a.m3u8" {
+                for (playlist, frames) in [("a_libaom-av1-source.m3u8", 60), ("a_libaom-av1-72p.m3u8", 60)] {
+                    assert_eq!(decoded(&folder.path().join(playlist), "0:v"), frames);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn the_ffmpeg_lines_of_a_package_make_the_same_package() {
+    within(200, || {
+        let folder = tempfile::tempdir().unwrap();
+        clip_with_subtitles(folder.path(), "in.mp4", "256x144", 60);
+        for name in ["web/a.m3u8", "dash/b.mpd"] {
+            let arguments =
+                "in.mp4 -c libx264 --preset veryfast --rung source=300k --rung 72p=crf:30 --gop 1s --audio aac:96k";
+            let repass = |command: &str, more: &[&str], within: &Path| {
+                let output = std::process::Command::new(env!("CARGO_BIN_EXE_repass"))
+                    .arg(command)
+                    .args(arguments.split(' '))
+                    .args(["-o", name])
+                    .args(more)
+                    .current_dir(within)
+                    .output()
+                    .unwrap();
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                String::from_utf8(output.stdout).unwrap()
+            };
+            let page = repass("plan", &["--argv"], folder.path());
+            let lines = page.lines().filter(|line| line.starts_with("ffmpeg ") || line.starts_with("mkdir "));
+            let script = lines.map(|line| format!("{line} </dev/null\n")).collect::<String>();
+            // Two passes, one pass, the package, and two of subtitles.
+            assert_eq!(script.matches("ffmpeg ").count(), 6, "{page}");
+            let theirs = folder.path().join("theirs");
+            std::fs::create_dir_all(&theirs).unwrap();
+            std::fs::copy(folder.path().join("in.mp4"), theirs.join("in.mp4")).unwrap();
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &format!("set -e\n{script}")]).env("MALLOC_PERTURB_", "255").current_dir(&theirs);
+            let ended = shell.output().unwrap();
+            assert!(ended.status.success(), "{page}\n{}", String::from_utf8_lossy(&ended.stderr));
+            repass("encode", &["--progress", "none"], folder.path());
+            let (ours, theirs) = (folder.path().join(name), theirs.join(name));
+            let files = |manifest: &Path| -> Vec<String> {
+                let of_package = |name: &String| {
+                    let no_playlist_of_text = !name.contains("_text") || name.ends_with(".vtt");
+                    !name.ends_with(".between.mp4") && no_playlist_of_text
+                };
+                names(manifest.parent().unwrap()).into_iter().filter(of_package).collect()
+            };
+            assert_eq!(files(&ours), files(&theirs), "{name}");
+            for file in files(&ours) {
+                let read = |manifest: &Path| std::fs::read(manifest.with_file_name(&file)).unwrap();
+                if file.ends_with(".vtt") || file.ends_with("_source.m3u8") || file.ends_with("_72p.m3u8") {
+                    assert_eq!(String::from_utf8(read(&ours)), String::from_utf8(read(&theirs)), "{file}");
+                }
+            }
+            if name.ends_with("m3u8") {
+                for rung in ["source", "72p"] {
+                    let of = |manifest: &Path| packets(&manifest.with_file_name(format!("a_{rung}.m3u8")));
+                    assert_eq!(of(&ours).lines().count(), 60, "{rung}");
+                    assert_eq!(of(&ours), of(&theirs), "{rung}");
+                }
+            }
+        }
     });
 }
 

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,10 @@ use repass::error::Error;
 use repass::event::Cancel;
 use repass::media::{Rational, StreamKind};
 use tempfile::TempDir;
+
+mod media;
+
+use media::deadline;
 
 type Tested = Result<(), Box<dyn std::error::Error>>;
 
@@ -300,7 +304,8 @@ fn a_stop_interrupts_a_blocked_read() -> Tested {
     });
     let options = OpenOptions { format: Some("mpegts".to_owned()), ..OpenOptions::default() };
     let mut demuxer = Demuxer::open(&pipe, &options, &cancel)?;
-    assert!(!demuxer.info().rereadable);
+    assert!(demuxer.info().rereadable && demuxer.info().piped);
+    demuxer.forget();
     assert!(matches!(demuxer.rewind(), Err(Error::Input { .. })));
     thread::spawn(move || {
         thread::sleep(Duration::from_millis(500));
@@ -795,17 +800,4 @@ fn how_to_open(path: &Path) -> (PathBuf, OpenOptions, Vec<&'static str>) {
     options.options = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let arguments = "-f rawvideo -framerate 12 -video_size 320x192 -pixel_format yuv420p";
     (path.to_owned(), options, arguments.split(' ').collect())
-}
-
-/// Ends the process when a test takes longer: a call into libav that hangs cannot be stopped otherwise.
-fn deadline(seconds: u64) -> Sender<()> {
-    let (alive, watched): (Sender<()>, Receiver<()>) = channel();
-    let name = thread::current().name().unwrap_or("test").to_owned();
-    thread::spawn(move || {
-        if watched.recv_timeout(Duration::from_secs(seconds)) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("{name}: not done after {seconds} s");
-            std::process::abort();
-        }
-    });
-    alive
 }

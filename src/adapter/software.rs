@@ -49,6 +49,7 @@ const X264: Adapter = Adapter {
         bytes_per_frame: (111, 2),
         longest_path: PATH_MAX,
         without_route: "the linked libavcodec's libx264 has no option stats",
+        too_low: Some("requested bitrate is too low. estimated minimum is "),
         // At half the rate 0.01 to 0.14 dB and 2 to 5 % of bits below its own first pass, at a quarter 0.05 to 0.46 dB and 5 to
         // 14 % (vendor-notes.md).
         reuse: Reuse::AtOrBelow { from_percent: 25 },
@@ -136,6 +137,7 @@ const X265: Adapter = Adapter {
         // x265 from 4.0 on copies the name into 256 bytes, also from the AVOption.
         longest_path: 255,
         without_route: "the linked libavcodec's libx265 has neither x265-stats nor x265-params",
+        too_low: None,
         // At half the rate it lands 5 to 10 % below, at a quarter 11 to 22 % (vendor-notes.md).
         reuse: Reuse::AtOrBelow { from_percent: 75 },
         free: &[Slot { option: "x265-params", key: Some("pools") }],
@@ -226,6 +228,7 @@ const VP9: Adapter = Adapter {
         bytes_per_frame: (288, 0),
         longest_path: PATH_MAX,
         without_route: "the linked libvpx gives no statistics",
+        too_low: None,
         reuse: Reuse::Exact,
         free: VP9_FREE,
     }),
@@ -285,6 +288,7 @@ const AOM: Adapter = Adapter {
         bytes_per_frame: (320, 0),
         longest_path: PATH_MAX,
         without_route: "the linked libaom gives no statistics",
+        too_low: None,
         reuse: Reuse::Exact,
         // Not cpu-used: each class has its own first pass.
         free: AOM_FREE,
@@ -362,6 +366,7 @@ const SVT: Adapter = Adapter {
         longest_path: PATH_MAX,
         without_route: "the linked libavcodec passes no statistics to or from SVT-AV1 (its libsvtav1.c ignores the pass flags, \
                         as it does before FFmpeg 9)",
+        too_low: None,
         reuse: Reuse::No,
         free: &[Slot { option: "svtav1-params", key: Some("lp") }],
     }),
@@ -440,6 +445,7 @@ const VVENC: Adapter = Adapter {
         bytes_per_frame: (220, 0),
         longest_path: PATH_MAX,
         without_route: "the linked libavcodec's libvvenc has no option stats",
+        too_low: None,
         // The quantizer of the first pass comes from the bit rate; sizes shift by 5 to 15 %.
         reuse: Reuse::No,
         free: &[Slot::option("threads")],

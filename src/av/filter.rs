@@ -9,6 +9,8 @@ use std::ptr::{self, NonNull};
 
 use ffmpeg_sys_next as ffi;
 
+#[cfg(ffmpeg_7_1)]
+use crate::av::frame::range_name;
 use crate::av::frame::{Frame, channel_layout_name, pixel_format_name, sample_format_name};
 use crate::av::log::LogMark;
 use crate::av::{AvError, OUT_OF_MEMORY, Received, c_string, check, initialise, received, text};
@@ -37,6 +39,8 @@ pub struct FilterOutput {
     pub height: u32,
     /// libavutil's name of the pixel format.
     pub pixel_format: String,
+    /// Range of the sample values, `tv` or `pc`, where the graph settles it: from FFmpeg 7.1 on.
+    pub colour_range: Option<&'static str>,
     /// Seconds per tick of the frames' times.
     pub time_base: Rational,
     /// Nominal frames per second, where known.
@@ -137,6 +141,10 @@ impl VideoFilter {
                 width: ffi::av_buffersink_get_w(sink).max(0) as u32,
                 height: ffi::av_buffersink_get_h(sink).max(0) as u32,
                 pixel_format: pixel_format_name(ffi::av_buffersink_get_format(sink)),
+                #[cfg(ffmpeg_7_1)]
+                colour_range: range_name(ffi::av_buffersink_get_color_range(sink)),
+                #[cfg(not(ffmpeg_7_1))]
+                colour_range: None,
                 time_base: ffi::av_buffersink_get_time_base(sink).into(),
                 frame_rate: positive(ffi::av_buffersink_get_frame_rate(sink)),
                 sample_aspect_ratio: positive(ffi::av_buffersink_get_sample_aspect_ratio(sink)),

@@ -170,11 +170,7 @@ impl Frame {
     /// Range of the sample values, where the stream says it: `tv` or `pc`.
     #[must_use]
     pub fn color_range(&self) -> Option<&'static str> {
-        match self.raw().color_range {
-            ffi::AVColorRange::AVCOL_RANGE_MPEG => Some("tv"),
-            ffi::AVColorRange::AVCOL_RANGE_JPEG => Some("pc"),
-            _ => None,
-        }
+        range_name(self.raw().color_range)
     }
 
     /// Lets go of buffers and side data, so that the shell can be filled again.
@@ -215,6 +211,12 @@ impl Frame {
         return self.raw().flags & ffi::AV_FRAME_FLAG_TOP_FIELD_FIRST as c_int != 0;
         #[cfg(not(ffmpeg_6_1))]
         return self.raw().top_field_first != 0;
+    }
+
+    /// The transfer characteristics, as ITU-T H.273 numbers them: 16 is PQ, 18 HLG, 2 unspecified.
+    #[must_use]
+    pub fn transfer(&self) -> u32 {
+        self.raw().color_trc as u32
     }
 
     /// HDR10 static metadata, where the frame carries any.
@@ -456,6 +458,15 @@ pub(crate) fn pixel_format_number(name: &str) -> Result<c_int, AvError> {
     match unsafe { ffi::av_get_pix_fmt(name.as_ptr()) } {
         ffi::AVPixelFormat::AV_PIX_FMT_NONE => Err(AvError(ffi::AVERROR(ffi::EINVAL))),
         format => Ok(format as c_int),
+    }
+}
+
+/// `tv` or `pc`; `None` for unspecified.
+pub(crate) fn range_name(range: ffi::AVColorRange) -> Option<&'static str> {
+    match range {
+        ffi::AVColorRange::AVCOL_RANGE_MPEG => Some("tv"),
+        ffi::AVColorRange::AVCOL_RANGE_JPEG => Some("pc"),
+        _ => None,
     }
 }
 

@@ -13,7 +13,8 @@ use crate::av::muxer::{Container, Tally, c_path, codec_name, kind_of};
 use crate::av::option::Dictionary;
 use crate::av::packet::Packet;
 use crate::av::side_data;
-use crate::av::{AvError, OUT_OF_MEMORY, check, initialise};
+use crate::av::{AvError, INTERRUPTED, OUT_OF_MEMORY, check, initialise};
+use crate::event::Cancel;
 
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,9 +28,9 @@ pub struct Inspection {
 /// Opens `path` as a file of `container` and reads every packet.
 ///
 /// # Errors
-/// libav's own: a file that is not of this container, without an index, or that ends early.
-pub fn inspect(path: &Path, container: &Container) -> Result<Inspection, AvError> {
-    read(Input::open(&c_path(path)?, container)?)
+/// libav's own: a file that is not of this container, without an index, or that ends early; `AVERROR_EXIT` after a stop.
+pub fn inspect(path: &Path, container: &Container, cancel: &Cancel) -> Result<Inspection, AvError> {
+    read(Input::open(&c_path(path)?, container)?, cancel)
 }
 
 /// The same of one stream's segments, as if they were one MP4 file. `list` is a file with the path of each on a line of its
@@ -37,11 +38,11 @@ pub fn inspect(path: &Path, container: &Container) -> Result<Inspection, AvError
 ///
 /// # Errors
 /// As for [`inspect`].
-pub(crate) fn inspect_segments(list: &Path) -> Result<Inspection, AvError> {
+pub(crate) fn inspect_segments(list: &Path, cancel: &Cancel) -> Result<Inspection, AvError> {
     let container = Container::of_segments().ok_or(AvError(ffi::AVERROR_DEMUXER_NOT_FOUND))?;
     let url = [b"concatf:", c_path(list)?.as_bytes()].concat();
     let url = CString::new(url).map_err(|_| AvError::invalid())?;
-    read(Input::open(&url, &container)?)
+    read(Input::open(&url, &container)?, cancel)
 }
 
 /// A path as libavformat's concatf reads it from a line.
@@ -49,11 +50,14 @@ pub(crate) fn quoted(path: &str) -> String {
     format!("'{}'", path.replace('\'', r"'\''"))
 }
 
-fn read(mut input: Input) -> Result<Inspection, AvError> {
+fn read(mut input: Input, cancel: &Cancel) -> Result<Inspection, AvError> {
     let seconds = input.raw().duration;
     let seconds = (seconds > 0).then(|| seconds as f64 / f64::from(ffi::AV_TIME_BASE));
     let mut streams = Vec::new();
     loop {
+        if cancel.is_stopped() {
+            return Err(INTERRUPTED);
+        }
         let packet = input.read()?;
         // Streams may turn up while reading (MPEG-TS), so the list is brought up to date each time.
         while streams.len() < input.raw().nb_streams as usize {

@@ -6,6 +6,8 @@ use std::ptr;
 
 use ffmpeg_sys_next as ffi;
 
+#[cfg(ffmpeg_7_1)]
+use crate::av::frame::range_name;
 use crate::av::{AvError, c_string, check, initialise, text};
 use crate::probe::{OptionInfo, OptionKind};
 
@@ -79,6 +81,8 @@ pub(crate) struct EncoderTable {
     pub(crate) options: BTreeMap<String, OptionInfo>,
     /// Pixel formats of frames in memory, in libavcodec's order.
     pub(crate) pixel_formats: Vec<String>,
+    /// Ranges of sample values (`tv`, `pc`), in libavcodec's order.
+    pub(crate) colour_ranges: Vec<String>,
 }
 
 /// The tables of an encoder; `None` where it is not compiled in.
@@ -91,7 +95,7 @@ pub(crate) fn encoder_table(name: &str) -> Option<EncoderTable> {
     let generic = unsafe { ffi::avcodec_get_class() };
     let mut options = class_options(generic, false);
     options.extend(class_options(codec.priv_class, true));
-    Some(EncoderTable { options, pixel_formats: pixel_formats(codec) })
+    Some(EncoderTable { options, pixel_formats: pixel_formats(codec), colour_ranges: colour_ranges(codec) })
 }
 
 /// The encoding options for video of one class, with their named values.
@@ -211,21 +215,37 @@ fn pixel_formats(codec: &ffi::AVCodec) -> Vec<String> {
     listed_formats(codec).into_iter().filter_map(memory_format_name).collect()
 }
 
+/// The ranges that an encoder lists. Where it does, the ffmpeg program makes its filters choose one, also for frames that do
+/// not say theirs.
+#[cfg(ffmpeg_7_1)]
+fn colour_ranges(codec: &ffi::AVCodec) -> Vec<String> {
+    // SAFETY: the values of this configuration are of this type.
+    let ranges = unsafe { supported::<ffi::AVColorRange>(codec, ffi::AVCodecConfig::AV_CODEC_CONFIG_COLOR_RANGE) };
+    ranges.into_iter().filter_map(range_name).map(str::to_owned).collect()
+}
+
+#[cfg(not(ffmpeg_7_1))]
+fn colour_ranges(_codec: &ffi::AVCodec) -> Vec<String> {
+    Vec::new()
+}
+
 #[cfg(ffmpeg_7_1)]
 fn listed_formats(codec: &ffi::AVCodec) -> Vec<ffi::AVPixelFormat> {
+    // SAFETY: the values of this configuration are of this type.
+    unsafe { supported(codec, ffi::AVCodecConfig::AV_CODEC_CONFIG_PIX_FORMAT) }
+}
+
+/// What an encoder lists of a configuration.
+///
+/// # Safety
+/// The configuration's values are `T`, as libavcodec documents it.
+#[cfg(ffmpeg_7_1)]
+unsafe fn supported<T: Copy>(codec: &ffi::AVCodec, config: ffi::AVCodecConfig) -> Vec<T> {
     let (mut list, mut length) = (ptr::null(), 0);
     // SAFETY: both results are written before a success is returned; the list is static.
-    let code = unsafe {
-        ffi::avcodec_get_supported_config(
-            ptr::null(),
-            codec,
-            ffi::AVCodecConfig::AV_CODEC_CONFIG_PIX_FORMAT,
-            0,
-            &raw mut list,
-            &raw mut length,
-        )
-    };
-    let list = list.cast::<ffi::AVPixelFormat>();
+    let code =
+        unsafe { ffi::avcodec_get_supported_config(ptr::null(), codec, config, 0, &raw mut list, &raw mut length) };
+    let list = list.cast::<T>();
     if code < 0 || list.is_null() {
         return Vec::new();
     }

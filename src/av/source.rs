@@ -25,6 +25,7 @@ mod pipe;
 mod stream;
 
 pub use decoder::Decoder;
+pub use pipe::Spool;
 pub use stream::{SideData, StreamParameters};
 
 /// How a source is opened. The default finds the format by itself and opens only files, pipes and file descriptors.
@@ -95,9 +96,19 @@ impl Demuxer {
     /// [`Error::Input`]: it cannot be opened, does not know an option, or has no video that can be decoded;
     /// [`Error::Interrupted`]: `cancel` was stopped.
     pub fn open(path: &Path, options: &OpenOptions, cancel: &Cancel) -> Result<Self, Error> {
+        Self::open_over(path, options, cancel, None)
+    }
+
+    /// The same; a pipe that was opened before is read from its beginning through what was kept of it.
+    pub(crate) fn open_over(
+        path: &Path,
+        options: &OpenOptions,
+        cancel: &Cancel,
+        spool: Option<&Spool>,
+    ) -> Result<Self, Error> {
         initialise();
         let opening = Opening { path, cancel, log: LogMark::now() };
-        let context = opening.context(options)?;
+        let context = opening.context(options, spool)?;
         let streams = context.streams();
         let video = opening.video(&context, &streams, options.video_stream)?;
         let info = source_info(path, &context, &streams, video);
@@ -109,6 +120,23 @@ impl Demuxer {
     #[must_use]
     pub fn info(&self) -> &SourceInfo {
         &self.info
+    }
+
+    /// What is read of a pipe, for opening it again; `None` for what is none.
+    #[must_use]
+    pub fn spool(&self) -> Option<&Spool> {
+        self.context.spool.as_ref()
+    }
+
+    /// Says of a pipe that it will not be read again, so that nothing more of it is kept.
+    pub fn forget(&self) {
+        self.context.spool.iter().for_each(Spool::forget);
+    }
+
+    /// Why a pipe could not be kept, where that is why reading it failed.
+    pub(crate) fn keeping_failed(&self) -> Option<Error> {
+        let source = self.context.spool.as_ref()?.failed()?.into();
+        Some(Error::Scratch { what: "the input from a pipe", path: std::env::temp_dir(), source })
     }
 
     /// All that is known of one stream, as a copy that outlives the demuxer.
@@ -155,6 +183,10 @@ impl Demuxer {
     /// The source cannot seek, or reading failed.
     pub fn seek(&mut self, seconds: f64) -> Result<(), AvError> {
         self.seeks_key = false;
+        // Demuxers try all the same, and lose what they read on the way.
+        if self.context.spool.is_some() {
+            return Err(AvError(ffi::AVERROR(ffi::ESPIPE)));
+        }
         let start = self.info.start_seconds;
         let target = start + seconds.max(0.0);
         if !self.wants(self.info.video.index) {
@@ -179,14 +211,14 @@ impl Demuxer {
     /// # Errors
     /// As [`Demuxer::open`]; [`Error::Input`] too for a source that can be read only once.
     pub fn rewind(&mut self) -> Result<(), Error> {
-        if !self.info.rereadable {
+        if !self.context.rereadable() {
             let what = "cannot be read again from its beginning".to_owned();
             let source = Some(AvError(ffi::AVERROR(ffi::ESPIPE)));
             return Err(Error::Input { path: self.path.clone(), what, source });
         }
         let corrupt = self.corrupt;
         let wanted = self.wanted.take();
-        *self = Demuxer::open(&self.path, &self.options, &self.cancel)?;
+        *self = Demuxer::open_over(&self.path, &self.options, &self.cancel, self.context.spool.as_ref())?;
         self.corrupt = corrupt;
         if let Some(wanted) = wanted {
             self.only(&wanted);
@@ -304,7 +336,7 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    fn context(&self, options: &OpenOptions) -> Result<Context, Error> {
+    fn context(&self, options: &OpenOptions, spool: Option<&Spool>) -> Result<Context, Error> {
         let refuse = |source| self.error("cannot open", Some(source));
         let format = self.format(options)?;
         let url = url(self.path, format, options).map_err(refuse)?;
@@ -313,7 +345,12 @@ impl Opening<'_> {
             dictionary.set(key, value).map_err(refuse)?;
         }
         dictionary.set("protocol_whitelist", &options.protocols.join(",")).map_err(refuse)?;
-        let pipe = if opens_itself(format) { None } else { Pipe::at(self.path, self.cancel).map_err(refuse)? };
+        let spool = match spool {
+            Some(known) => Some(known.clone()),
+            None if opens_itself(format) => None,
+            None => Spool::at(self.path).map_err(refuse)?,
+        };
+        let pipe = spool.clone().map(|spool| Pipe::over(spool, self.cancel)).transpose().map_err(refuse)?;
         // SAFETY: allocates; null is out of memory.
         let mut context = unsafe { ffi::avformat_alloc_context() };
         // SAFETY: null or just allocated.
@@ -325,7 +362,8 @@ impl Opening<'_> {
         // the demuxer holds it; url and dictionary are live.
         let code = unsafe { ffi::avformat_open_input(&raw mut context, url.as_ptr(), format, dictionary.as_mut()) };
         check(code).map_err(refuse)?;
-        let context = Context { open: NonNull::new(context).ok_or_else(|| refuse(OUT_OF_MEMORY))?, _pipe: pipe };
+        let open = NonNull::new(context).ok_or_else(|| refuse(OUT_OF_MEMORY))?;
+        let context = Context { open, _pipe: pipe, spool };
         if let Some((option, _)) = dictionary.entries().first() {
             let what = format!("{} has no option {option:?}", context.format_name());
             return Err(self.error(&what, None));
@@ -392,6 +430,7 @@ struct Context {
     open: NonNull<ffi::AVFormatContext>,
     /// What it reads where that is a pipe; freed after closing.
     _pipe: Option<Pipe>,
+    spool: Option<Spool>,
 }
 
 // SAFETY: a demuxer has no tie to the thread that opened it, and one owner; the flag that it reads is atomic.
@@ -431,6 +470,9 @@ impl Context {
     }
 
     fn rereadable(&self) -> bool {
+        if let Some(spool) = &self.spool {
+            return spool.keeps();
+        }
         // SAFETY: pb is null or live while the context is. A format without one opens its files itself.
         unsafe { self.raw().pb.as_ref() }.is_none_or(|io| io.seekable & ffi::AVIO_SEEKABLE_NORMAL != 0)
     }
@@ -472,6 +514,7 @@ fn source_info(path: &Path, context: &Context, streams: &[NonNull<ffi::AVStream>
         streams: infos,
         chapters: raw.nb_chapters as usize,
         rereadable: context.rereadable(),
+        piped: context.spool.is_some(),
     }
 }
 

@@ -11,10 +11,12 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::av::muxer::Container;
 use crate::av::versions;
 use crate::cache::{CacheMode, CachePlan};
 use crate::job::JobRequest;
 use crate::rate::ByteSize;
+use crate::sink::files_of_package;
 
 /// The journal of one folder.
 pub(super) struct Journal {
@@ -110,11 +112,12 @@ impl Identity {
 }
 
 /// Everything that decides what comes out, as one hash: the request, and the versions that carry it out. Not where frames
-/// wait meanwhile, nor whether a file may be replaced.
+/// wait meanwhile, by how many threads they are decoded, nor whether a file may be replaced.
 fn fingerprint(job: &JobRequest) -> String {
     let mut job = job.clone();
     job.cache = CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None };
     job.input.path = PathBuf::new();
+    job.decoder_threads = None;
     for rendition in &mut job.renditions {
         rendition.overwrite = false;
         rendition.output = rendition.output.file_name().map(PathBuf::from).unwrap_or_default();
@@ -124,8 +127,22 @@ fn fingerprint(job: &JobRequest) -> String {
     format!("{:016x}", xxh3_64(all.as_bytes()))
 }
 
+/// Every file of every output; of renditions that are one package, its files once.
 fn outputs(job: &JobRequest) -> io::Result<Vec<Written>> {
-    job.renditions.iter().map(|rendition| written(&rendition.output)).collect()
+    let mut outputs: Vec<Written> = Vec::new();
+    let mut packages: Vec<&Path> = Vec::new();
+    for rendition in &job.renditions {
+        let (path, format) = (rendition.output.as_path(), rendition.container.as_deref());
+        if !Container::for_path(path, format).is_ok_and(|container| container.is_package()) {
+            outputs.push(written(path)?);
+        } else if !packages.contains(&path) {
+            packages.push(path);
+            for file in files_of_package(path)? {
+                outputs.push(written(&path.with_file_name(file))?);
+            }
+        }
+    }
+    Ok(outputs)
 }
 
 fn written(path: &Path) -> io::Result<Written> {

@@ -125,7 +125,7 @@ impl Side {
         let graph = Graph {
             rotation: info.video.rotation,
             trunk: None,
-            branches: vec![Branch { size: None, filters: None, shape: None, pixel_formats }],
+            branches: vec![Branch { size: None, filters: None, shape: None, pixel_formats, colour_ranges: Vec::new() }],
         };
         source.set_graph(graph);
         let pixel_format = request.pixel_format.clone().unwrap_or_else(|| info.video.pixel_format.clone());

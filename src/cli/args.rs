@@ -117,7 +117,7 @@ pub(crate) enum Command {
 /// A job.
 #[derive(Debug, Args)]
 pub(crate) struct EncodeArgs {
-    /// The files to encode, or patterns in quotes ('*.mov'); `-` is standard input, for one pass
+    /// The files to encode, or patterns in quotes ('*.mov'); `-` is standard input
     #[arg(value_name = "IN", value_hint = ValueHint::FilePath, required = true)]
     inputs: Vec<PathBuf>,
     #[command(flatten)]
@@ -359,7 +359,8 @@ struct PassArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Several files")]
 pub(crate) struct BatchArgs {
-    /// How many files to work on at a time; they share --cache-size and --threads [default: 2]
+    /// How many files to work on at a time; they share --cache-size, --threads and
+    /// --decoder-threads [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
 
@@ -375,7 +376,7 @@ struct StreamArgs {
     #[arg(long, value_name = "WHAT", default_value = "copy", value_parser = audio)]
     audio: AudioChoice,
 
-    /// Subtitles: none or copy
+    /// Subtitles: none or copy; in HLS and DASH text becomes WebVTT
     #[arg(long, value_name = "WHAT", default_value = "copy")]
     subs: Subs,
 }

@@ -1,10 +1,12 @@
 //! A plan for people: what is read, what every pass does, what becomes of each stream, and the same as ffmpeg commands.
 
+use repass::av::muxer::Container;
 use repass::cache::CacheMode;
 use repass::job::{Fate, FirstPass, PackagePlan, Plan, RenditionPlan, StreamPlan};
 use repass::media::{Rational, SourceInfo, StreamInfo, StreamKind};
 use repass::plan::{CommandLine, argv, shell_line};
 use repass::rate::{ByteSize, Target};
+use repass::sink::Layout;
 use repass::source::Graph;
 
 use super::text::{Page, counted, lasting, percent};
@@ -69,7 +71,13 @@ fn named(plan: &Plan, rendition: &RenditionPlan) -> String {
 fn segments(plan: &Plan, package: &PackagePlan) -> String {
     let PackagePlan { container, renditions, gop_frames, segment_seconds, .. } = package;
     let streams = &plan.renditions[renditions[0]].streams;
-    let sound = if streams.iter().any(|plan| plan.fate.is_carried()) { " with one sound for all" } else { "" };
+    let has = |kind| streams.iter().any(|plan| plan.stream.kind == kind && plan.fate.is_carried());
+    let sound = match (has(StreamKind::Audio), has(StreamKind::Subtitle)) {
+        (true, true) => " with one sound and one set of subtitles for all",
+        (true, false) => " with one sound for all",
+        (false, true) => " with one set of subtitles for all",
+        (false, false) => "",
+    };
     let by_default = if package.by_default { "; 2 s where --gop does not say" } else { "" };
     format!(
         "{container} of {}{sound}, in fMP4 segments of {segment_seconds:.3} s, each from one key frame to the \
@@ -100,6 +108,9 @@ fn source(page: &mut Page, plan: &Plan) {
         picture.push_str(&format!(", turned by {}°", video.rotation));
     }
     page.row("video", &picture);
+    if plan.keeps_input {
+        page.row("pipe", "kept in a temporary file as it comes, for what is read again");
+    }
     if let Some(frames) = plan.frames() {
         let about = if source.video.frames.is_some() && !plan.input.is_part() { "" } else { "about " };
         let part = part(plan).unwrap_or_default();
@@ -164,6 +175,7 @@ fn fate(plan: &StreamPlan) -> String {
         Fate::Encode => "encoded".to_owned(),
         Fate::Copy => "copied".to_owned(),
         Fate::Transcode(spec) => format!("encoded as {spec}"),
+        Fate::WebVtt => "written as WebVTT".to_owned(),
         Fate::NotWanted => "left out, as asked".to_owned(),
         Fate::LeftOut => "left out".to_owned(),
     };
@@ -191,10 +203,16 @@ fn commands(page: &mut Page, plan: &Plan) {
     page.gap();
     page.line("# the same with ffmpeg:");
     remarks(plan).iter().for_each(|remark| page.line(format!("# {remark}")));
+    for folder in plan.packages.iter().map(folder_of).filter(|folder| !std::path::Path::new(folder).exists()) {
+        page.line(shell_line(&["mkdir".to_owned(), "-p".to_owned(), folder]));
+    }
     // A second pass comes after the first whose statistics it reads.
     let (own, served): (Vec<&RenditionPlan>, Vec<&RenditionPlan>) =
         plan.renditions.iter().partition(|rendition| !matches!(rendition.first_pass, FirstPass::Another { .. }));
     for command in own.into_iter().chain(served).flat_map(|rendition| argv_of(plan, rendition)) {
+        page.line(shell_line(&command));
+    }
+    for command in plan.packages.iter().flat_map(|package| argv_of_package(plan, package)) {
         page.line(shell_line(&command));
     }
 }
@@ -212,8 +230,17 @@ fn remarks(plan: &Plan) -> Vec<&'static str> {
     if plan.renditions.iter().any(|rendition| rendition.encoder.session.is_some()) {
         remarks.push("ffmpeg has nothing like a session");
     }
+    if plan.packages.iter().any(|package| package.container == "hls") {
+        remarks.push("ffmpeg's master playlist says less: no subtitles, and rates and codecs not as measured");
+    }
+    if plan.packages.iter().any(|package| package.container == "dash") {
+        remarks.push("ffmpeg's manifest says less: no subtitles, and rates and codecs not as measured");
+    }
     if !plan.packages.is_empty() {
-        remarks.push("a package is one command for all its renditions, which is not spelled out here");
+        remarks.push("files that are called .between.mp4 are in between: remove them afterwards");
+    }
+    if plan.keeps_input {
+        remarks.push("ffmpeg reads a pipe only once: save it to a file, and name that");
     }
     if !plan.timing.regular {
         remarks.push("ffmpeg may time a variable frame rate differently in the two passes");
@@ -221,17 +248,25 @@ fn remarks(plan: &Plan) -> Vec<&'static str> {
     remarks
 }
 
-/// The ffmpeg commands that do the same as a rendition, one for each pass; none for a part of a package.
+/// The ffmpeg commands that do the same as a rendition, one for each pass. A part of a package goes into a file of its own,
+/// the first one with the sound, for the package's own command to take.
 pub(crate) fn argv_of(plan: &Plan, rendition: &RenditionPlan) -> Vec<Vec<String>> {
-    if plan.packages.iter().any(|package| package.manifest == rendition.output) {
-        return Vec::new();
-    }
+    let package = plan.packages.iter().find(|package| package.manifest == rendition.output);
+    let output = match package {
+        Some(package) => between(package, rendition),
+        None => rendition.output.display().to_string(),
+    };
+    let other_streams = match package {
+        Some(package) if plan.renditions[package.renditions[0]].name != rendition.name => Vec::new(),
+        Some(_) => other_streams(rendition, "mp4", &[]),
+        None => other_streams(rendition, &rendition.container, &rendition.mux_options),
+    };
     let earlier = |stream: &&StreamInfo| {
         matches!(stream.kind, StreamKind::Video | StreamKind::Cover) && stream.index < plan.source.video.index
     };
     let line = CommandLine {
         input: plan.input.path.display().to_string(),
-        output: rendition.output.display().to_string(),
+        output,
         start: plan.input.start,
         length: plan.input.length,
         video: plan.source.streams.iter().filter(earlier).count(),
@@ -241,7 +276,7 @@ pub(crate) fn argv_of(plan: &Plan, rendition: &RenditionPlan) -> Vec<Vec<String>
             [only] => Some(only.clone()),
             _ => None,
         },
-        other_streams: other_streams(rendition),
+        other_streams,
         stats_prefix: format!("{}.repass", leader(plan, rendition).name),
     };
     let mut commands = argv(&rendition.encoder, &line);
@@ -260,7 +295,7 @@ fn leader<'p>(plan: &'p Plan, rendition: &'p RenditionPlan) -> &'p RenditionPlan
 }
 
 /// Sound, subtitles and the container; the video is the output's stream 0.
-fn other_streams(rendition: &RenditionPlan) -> Vec<String> {
+fn other_streams(rendition: &RenditionPlan, container: &str, mux_options: &[(String, String)]) -> Vec<String> {
     let along = rendition.streams.iter().filter(|plan| matches!(plan.fate, Fate::Copy | Fate::Transcode(_)));
     let mut arguments = Vec::new();
     for (number, plan) in (1..).zip(along) {
@@ -275,11 +310,73 @@ fn other_streams(rendition: &RenditionPlan) -> Vec<String> {
             _ => arguments.push("copy".to_owned()),
         }
     }
-    for (option, value) in &rendition.mux_options {
-        arguments.extend([format!("-{option}"), value.clone()]);
-    }
-    arguments.extend(["-f".to_owned(), rendition.container.clone()]);
+    arguments.extend(options(mux_options));
+    arguments.extend(["-f".to_owned(), container.to_owned()]);
     arguments
+}
+
+fn options(pairs: &[(String, String)]) -> impl Iterator<Item = String> {
+    pairs.iter().flat_map(|(option, value)| [format!("-{option}"), value.clone()])
+}
+
+/// The ffmpeg commands that make a package of its renditions' files: the package, and each of its subtitles.
+pub(crate) fn argv_of_package(plan: &Plan, package: &PackagePlan) -> Vec<Vec<String>> {
+    let renditions: Vec<&RenditionPlan> = package.renditions.iter().map(|index| &plan.renditions[*index]).collect();
+    let streams = &renditions[0].streams;
+    let of = |kind| streams.iter().filter(move |plan| plan.stream.kind == kind && plan.fate.is_carried());
+    let videos = renditions.iter().map(|rendition| (StreamKind::Video, rendition.adapter.codec.to_owned()));
+    let others = [StreamKind::Audio, StreamKind::Subtitle].into_iter().flat_map(of);
+    let others = others.map(|plan| (plan.stream.kind, plan.stream.codec.clone()));
+    let names: Vec<String> = renditions.iter().map(|rendition| rendition.name.clone()).collect();
+    let Ok(container) = Container::for_path(&package.manifest, Some(&package.container)) else { return Vec::new() };
+    let all = videos.chain(others);
+    let Some(layout) = Layout::of(&package.manifest, &container, package.segment_seconds, &names, all) else {
+        return Vec::new();
+    };
+    let folder = folder_of(package);
+    let within = |name: &str| format!("{folder}/{name}");
+    // Else each input would be moved to begin at 0, and sound and picture apart.
+    let mut command: Vec<String> = ["ffmpeg", "-y", "-copyts"].map(str::to_owned).to_vec();
+    let word = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    renditions.iter().for_each(|rendition| command.extend(["-i".to_owned(), between(package, rendition)]));
+    (0..renditions.len()).for_each(|input| command.extend(["-map".to_owned(), format!("{input}:v")]));
+    (0..of(StreamKind::Audio).count()).for_each(|sound| command.extend(["-map".to_owned(), format!("0:a:{sound}")]));
+    command.extend(word(&["-c", "copy"]));
+    for (number, _) in renditions.iter().enumerate().filter(|(_, rendition)| rendition.adapter.codec == "hevc") {
+        command.extend([format!("-tag:v:{number}"), "hvc1".to_owned()]);
+    }
+    command.extend(options(&layout.options(&folder)));
+    if package.container == "hls" {
+        command.extend(["-master_pl_name".to_owned(), file_name(package)]);
+    }
+    command.extend(options(&renditions[0].mux_options));
+    command.extend([word(&["-f", &package.container]), vec![within(&layout.url())]].concat());
+    let text = |(number, plan_of): (usize, &StreamPlan)| {
+        let input = plan.input.path.display().to_string();
+        let mut command = word(&["ffmpeg", "-y"]);
+        plan.input.start.iter().for_each(|start| command.extend(["-ss".to_owned(), start.0.to_string()]));
+        plan.input.length.iter().for_each(|length| command.extend(["-t".to_owned(), length.0.to_string()]));
+        command.extend(["-i".to_owned(), input, "-map".to_owned(), format!("0:{}", plan_of.stream.index)]);
+        command.extend(word(&["-f", "webvtt"]));
+        layout.text(number).map(|name| [command, vec![within(&name)]].concat())
+    };
+    let texts = of(StreamKind::Subtitle).enumerate().filter_map(text);
+    std::iter::once(command).chain(texts).collect()
+}
+
+/// The file that holds a rendition of a package on its way.
+fn between(package: &PackagePlan, rendition: &RenditionPlan) -> String {
+    let stem = package.manifest.file_stem().unwrap_or_default().to_string_lossy();
+    format!("{}/{stem}_{}.between.mp4", folder_of(package), rendition.name)
+}
+
+fn folder_of(package: &PackagePlan) -> String {
+    let folder = package.manifest.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.map_or_else(|| ".".to_owned(), |folder| folder.display().to_string())
+}
+
+fn file_name(package: &PackagePlan) -> String {
+    package.manifest.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Encoders list a dozen and more; the first are the usual ones.

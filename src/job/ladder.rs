@@ -83,7 +83,8 @@ impl<'j> Ladder<'j> {
         check_output(request, container, &self.request.input.path)?;
         let adapter = request.encoder.adapter;
         let holds = |kind, codec: &str| container.holds(kind, codec);
-        let holder = streams::Holder { name: container.name(), holds: &holds };
+        let takes_text = |codec: &str| container.takes_text(codec);
+        let holder = streams::Holder { name: container.name(), holds: &holds, takes_text: &takes_text };
         if !container.holds(StreamKind::Video, adapter.codec) {
             return Err(Refusal::Container {
                 container: container.name().to_owned(),
@@ -96,7 +97,7 @@ impl<'j> Ladder<'j> {
         // Filters and scaling may or may not know of fields; whoever gives them says by them what the fields become.
         let untouched = self.graph.trunk.is_none() && request.filters.is_none() && scaled.size.is_none();
         let mut encoder_request = Request {
-            hdr10: self.file.hdr10(),
+            hdr10: self.file.hdr10(&self.filters_of(request))?,
             interlaced: self.file.is_interlaced() && untouched,
             gop_frames: self.gop_frames(request).or(request.encoder.gop_frames),
             ..request.encoder.clone()
@@ -121,13 +122,15 @@ impl<'j> Ladder<'j> {
             let asked = encoder_request.session.segment.map(|length| length.frames(self.frame_rate()));
             encoder_request.session.segment = asked.or_else(|| self.segment_frames()).map(GopLength::Frames);
         }
-        let mut encoder = compile(&encoder_request, &capabilities(adapter))?;
+        let capabilities = capabilities(adapter);
+        let mut encoder = compile(&encoder_request, &capabilities)?;
         encoder.warnings.extend(left_out);
         let branch = Branch {
             size: scaled.size,
             filters: request.filters.clone(),
             shape: scaled.shape,
             pixel_formats: encoder.pixel_formats.clone(),
+            colour_ranges: capabilities.colour_ranges,
         };
         Ok(RenditionPlan {
             name: request.name.clone(),
@@ -142,6 +145,12 @@ impl<'j> Ladder<'j> {
             mux_options: request.mux_options.clone(),
             adapter,
         })
+    }
+
+    /// The filters that a rendition's frames go through, without its scaling.
+    fn filters_of(&self, request: &RenditionRequest) -> Graph {
+        let branch = Branch { filters: request.filters.clone(), ..AS_IT_COMES };
+        Graph { branches: vec![branch], ..self.graph.clone() }
     }
 
     fn branch(&mut self, branch: Branch) -> usize {
@@ -213,14 +222,17 @@ impl<'j> Ladder<'j> {
             outputs = self.file.pictures(&self.graph)?;
         }
         in_step(&self.graph, &outputs)?;
-        let mut pictures: Vec<Picture> = outputs.into_iter().map(picture).collect();
-        if pictures.len() > 1 {
-            let separate = std::mem::take(&mut self.graph.branches).into_iter().zip(std::mem::take(&mut pictures));
+        let mut pictures = Vec::new();
+        if let [only] = outputs.as_slice() {
+            pictures.push(picture(only));
+        } else {
+            let separate = std::mem::take(&mut self.graph.branches).into_iter().zip(&outputs);
             let mut numbers = Vec::new();
-            for (branch, picture) in separate {
-                let number = self.branch(Branch { pixel_formats: vec![picture.pixel_format.clone()], ..branch });
+            for (mut branch, output) in separate {
+                branch.settle(output);
+                let number = self.branch(branch);
                 if number == pictures.len() {
-                    pictures.push(picture);
+                    pictures.push(picture(output));
                 }
                 numbers.push(number);
             }
@@ -268,9 +280,8 @@ pub(super) struct Built {
     pub(super) warnings: Vec<String>,
 }
 
-fn picture(output: FilterOutput) -> Picture {
-    let FilterOutput { width, height, pixel_format, .. } = output;
-    Picture { width, height, pixel_format }
+fn picture(output: &FilterOutput) -> Picture {
+    Picture { width: output.width, height: output.height, pixel_format: output.pixel_format.clone() }
 }
 
 /// One clock for all: what changes the frame rate belongs before the branches.
@@ -292,7 +303,7 @@ fn belongs(one: &RenditionPlan, first: &RenditionPlan, package: &PackagePlan, go
         return refused("have key frames at different distances, and a player switches only where both have one");
     }
     if one.streams != first.streams {
-        return refused("differ in their sound, which a package has once");
+        return refused("differ in their sound or subtitles, which a package has once");
     }
     if one.container != first.container || one.mux_options != first.mux_options || one.overwrite != first.overwrite {
         return refused("differ in container, its options or overwriting");
@@ -343,4 +354,5 @@ const SEGMENT_SECONDS: (f64, f64) = (2.0, 10.0);
 const FEWEST_SEGMENTS: f64 = 6.0;
 
 /// A branch that changes nothing.
-const AS_IT_COMES: Branch = Branch { size: None, filters: None, shape: None, pixel_formats: Vec::new() };
+const AS_IT_COMES: Branch =
+    Branch { size: None, filters: None, shape: None, pixel_formats: Vec::new(), colour_ranges: Vec::new() };

@@ -65,10 +65,11 @@ pub(super) fn run(
     plan: &Plan,
     source: Box<dyn FrameSource>,
     sinks: Sinks,
+    preparing: Spent,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
-    let began = Usage::now();
+    let began = Usage::now().with(preparing);
     let needed = needed_beside(plan.index_bytes());
     if !has_room(needed) {
         return Err(Error::Exhausted { doing: format!("a job like this takes {} beside its cache", ByteSize(needed)) });
@@ -99,7 +100,7 @@ pub(super) fn run_over(
     if plan.reads_unwritten_memory() {
         zero_fresh_memory();
     }
-    let mut targets = targets(plan, sinks)?;
+    let mut targets = targets(plan, sinks, cancel)?;
     let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
     // A footage has its list, and its source is at its end.
     if opened.list.is_empty() && !opened.source.prime()? {
@@ -258,14 +259,14 @@ fn wanted_after(plan: &Plan, run: u8) -> Vec<bool> {
 }
 
 /// All files and packages of a plan, and what the caller takes instead of a file.
-fn targets(plan: &Plan, mut sinks: Sinks) -> Result<Vec<Target>, Error> {
+fn targets(plan: &Plan, mut sinks: Sinks, cancel: &Cancel) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
     let in_package = |index: &usize| plan.packages.iter().any(|package| package.renditions.contains(index));
     for (index, rendition) in plan.renditions.iter().enumerate().filter(|(index, _)| !in_package(index)) {
         let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
         let sink = match sinks[index].take() {
             Some(own) => own,
-            None => Box::new(file(rendition, container)?),
+            None => Box::new(file(rendition, container)?.with_cancel(cancel.clone())),
         };
         targets.push(Target { renditions: vec![index], container, run: rendition.last_run(), sink: Some(sink) });
     }
@@ -275,7 +276,7 @@ fn targets(plan: &Plan, mut sinks: Sinks) -> Result<Vec<Target>, Error> {
         let names = renditions.iter().map(|rendition| rendition.name.clone()).collect();
         let first = renditions[0];
         let sink = PackageSink::create(&package.manifest, container, names, package.segment_seconds, first.overwrite)?;
-        let sink: Box<dyn Sink> = Box::new(sink.with_options(first.mux_options.clone()));
+        let sink: Box<dyn Sink> = Box::new(sink.with_options(first.mux_options.clone()).with_cancel(cancel.clone()));
         let run = first.last_run();
         targets.push(Target { renditions: package.renditions.clone(), container, run, sink: Some(sink) });
     }
@@ -302,7 +303,7 @@ fn outputs(
         outputs.push(Output {
             renditions: target.renditions.clone(),
             mux: MuxStage::new(plan, first, target.renditions.len(), sink, source)?,
-            other: OtherStage::new(plan, first, target.container.global_header(), cancel.clone()),
+            other: OtherStage::new(plan, first, target.container.global_header(), source.spool(), cancel.clone()),
         });
     }
     Ok(outputs)
@@ -350,13 +351,21 @@ fn lane(
     let kept = matches!(rendition.first_pass, FirstPass::Kept { .. }).then(|| stats.map(Stats::frames)).flatten();
     let expected = (!list.is_empty()).then_some(list.len() as u64).or(kept);
     let measures = !step.output && matches!(rendition.encoder.target, rate::Target::Size(_));
-    let measure =
-        measures.then(|| OtherStage::new(plan, rendition, container.global_header(), cancel.clone())).flatten();
+    // The rate of a size is no one's wish.
+    let too_low = match (&rendition.adapter.passes, rendition.encoder.target) {
+        (PassModel::TwoRuns(model), rate::Target::Average(rate)) if step.output => {
+            model.too_low.map(|words| (words, rate))
+        }
+        _ => None,
+    };
+    let measure = measures
+        .then(|| OtherStage::new(plan, rendition, container.global_header(), source.spool(), cancel.clone()))
+        .flatten();
     Ok(Lane {
         rendition: index,
         branch: rendition.branch,
         forced_keyframes: rendition.encoder.forced_keyframes,
-        encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), times },
+        encode: EncodeStage { setup, step, stats: store, too_low, expected, total: expected.or(plan.frames()), times },
         measure,
     })
 }
@@ -512,6 +521,13 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
     })
 }
 
+/// Time and CPU seconds that something took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spent {
+    wall: Duration,
+    cpu: Option<f64>,
+}
+
 /// Time and CPU at one moment.
 pub(super) struct Usage {
     at: Instant,
@@ -522,6 +538,17 @@ pub(super) struct Usage {
 impl Usage {
     pub(super) fn now() -> Self {
         Usage { at: Instant::now(), cpu: cpu_seconds(), system: system_seconds() }
+    }
+
+    /// A moment so much earlier: what was spent then counts as if it had been spent just now.
+    pub(super) fn with(self, spent: Spent) -> Self {
+        let at = self.at.checked_sub(spent.wall).unwrap_or(self.at);
+        let cpu = self.cpu.zip(spent.cpu).map(|(now, spent)| now - spent);
+        Usage { at, cpu, ..self }
+    }
+
+    pub(super) fn spent(&self) -> Spent {
+        Spent { wall: self.at.elapsed(), cpu: self.cpu_since() }
     }
 
     /// Seconds since.

@@ -121,6 +121,7 @@ mod tests {
             width,
             height,
             pixel_format: "yuv420p".to_owned(),
+            colour_range: None,
             time_base: Rational::new(1, 24),
             frame_rate: None,
             sample_aspect_ratio: shape,

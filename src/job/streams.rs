@@ -52,6 +52,8 @@ pub enum Fate {
     Copy,
     /// Decoded and encoded anew.
     Transcode(AudioSpec),
+    /// Subtitles of text, written as WebVTT.
+    WebVtt,
     /// Left out, because it was asked for.
     NotWanted,
     /// Left out, because the container cannot hold it.
@@ -62,7 +64,7 @@ impl Fate {
     /// Whether packets of it reach the output beside the video.
     #[must_use]
     pub fn is_carried(&self) -> bool {
-        matches!(self, Fate::Copy | Fate::Transcode(_))
+        matches!(self, Fate::Copy | Fate::Transcode(_) | Fate::WebVtt)
     }
 }
 
@@ -70,6 +72,8 @@ impl Fate {
 pub(crate) struct Holder<'c> {
     pub(crate) name: &'c str,
     pub(crate) holds: &'c dyn Fn(StreamKind, &str) -> bool,
+    /// Whether subtitles of this codec can be in it once they are WebVTT.
+    pub(crate) takes_text: &'c dyn Fn(&str) -> bool,
 }
 
 /// Decides what becomes of each stream; also gives warnings for what is left out unasked.
@@ -112,6 +116,9 @@ fn fate(
             container,
             "encode it anew with --audio aac:160k or --audio opus:128k, leave it out with --audio none, or choose .mkv",
         )),
+        (StreamKind::Subtitle, ..) if !held && stream.decodable && (container.takes_text)(&stream.codec) => {
+            Ok(Fate::WebVtt)
+        }
         (StreamKind::Subtitle, ..) if !held => {
             Err(refuse(stream, container, "leave subtitles out with --subs none, or choose .mkv"))
         }

@@ -19,6 +19,7 @@ use crate::pipeline::feed::Fed;
 use crate::pipeline::watch::Pulse;
 use crate::pipeline::{receive_timed, send_timed};
 use crate::plan::PassStep;
+use crate::rate::BitRate;
 use crate::stats::{Made, Stats, StatsStore};
 use crate::timing::{Moment, OutputTimes, Retime};
 
@@ -51,6 +52,8 @@ pub(crate) struct EncodeStage {
     pub(crate) step: PassStep,
     /// The pass model, for a pass that writes statistics, and where they go.
     pub(crate) stats: Option<(&'static TwoRuns, StatsStore)>,
+    /// For a second pass, in what words it refuses a rate that is too low, and the rate.
+    pub(crate) too_low: Option<(&'static str, BitRate)>,
     /// How many frames the pass must have: what pass 1 had.
     pub(crate) expected: Option<u64>,
     /// How many frames there probably are, for progress.
@@ -69,7 +72,7 @@ impl EncodeStage {
         events: &Sender<Event>,
         pulse: &Pulse,
     ) -> Result<Encoded, Error> {
-        let EncodeStage { setup, step, stats, expected, total, times } = self;
+        let EncodeStage { setup, step, stats, too_low, expected, total, times } = self;
         let mut pass = Pass {
             retime: times.map(|times| (Retime::new(times.period()), times)),
             grid: setup.time_base,
@@ -88,7 +91,8 @@ impl EncodeStage {
             pulse,
         };
         let (encoder_name, pass_number) = (setup.encoder.clone(), step.number);
-        let Some(mut encoder) = pass.open(setup, &frames)? else {
+        let opened = pass.open(setup, &frames).map_err(|error| with_least(error, too_low));
+        let Some(mut encoder) = opened? else {
             return Err(Error::Stats { encoder: encoder_name, why: format!("pass {pass_number} had no frames") });
         };
         while let Some((frame, moment)) = pass.next(&frames)? {
@@ -109,6 +113,20 @@ impl EncodeStage {
             pass.done.stats = Some(store.seal(&made, text)?);
         }
         Ok(pass.end())
+    }
+}
+
+/// An encoder that does not open because of the rate says which it would take.
+fn with_least(error: Error, too_low: Option<(&'static str, BitRate)>) -> Error {
+    let (Error::Open { encoder, log, .. }, Some((words, asked))) = (&error, too_low) else { return error };
+    let digits =
+        log.split_once(words).map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
+    match digits.and_then(|digits| digits.parse::<u64>().ok()) {
+        // An estimate of this first pass; one at another rate gives one a few per cent higher.
+        Some(kilobits) => {
+            Error::RateTooLow { encoder: encoder.clone(), asked, least: BitRate((kilobits + kilobits / 10 + 1) * 1000) }
+        }
+        None => error,
     }
 }
 

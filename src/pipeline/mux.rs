@@ -75,7 +75,8 @@ impl MuxStage {
             muxing.take_one()?;
         }
         muxing.others_until(None)?;
-        muxing.sink.seal()?;
+        // Reading back takes as long as the output is large, and hears a stop by itself.
+        pulse.while_waiting(|| muxing.sink.seal())?;
         Ok(muxing.sink)
     }
 

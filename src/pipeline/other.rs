@@ -8,7 +8,8 @@ use crate::audio::AudioSpec;
 use crate::av::Received;
 use crate::av::audio::AudioTranscoder;
 use crate::av::packet::Packet;
-use crate::av::source::{Demuxer, StreamParameters};
+use crate::av::source::{Demuxer, Spool, StreamParameters};
+use crate::av::subtitle::TextTranscoder;
 use crate::error::Error;
 use crate::event::Cancel;
 use crate::frames::Damage;
@@ -49,6 +50,8 @@ pub(crate) struct Tally {
 
 pub(crate) struct OtherStage {
     input: Input,
+    /// Of a pipe, what was read of it.
+    spool: Option<Spool>,
     /// Index in the source, and what becomes of it.
     streams: Vec<(usize, Fate)>,
     global_header: bool,
@@ -58,11 +61,18 @@ pub(crate) struct OtherStage {
 
 impl OtherStage {
     /// `None` where nothing goes along.
-    pub(crate) fn new(plan: &Plan, rendition: &RenditionPlan, global_header: bool, cancel: Cancel) -> Option<Self> {
+    pub(crate) fn new(
+        plan: &Plan,
+        rendition: &RenditionPlan,
+        global_header: bool,
+        spool: Option<Spool>,
+        cancel: Cancel,
+    ) -> Option<Self> {
         let carried = rendition.streams.iter().filter(|plan| plan.fate.is_carried());
         let streams: Vec<_> = carried.map(|plan| (plan.stream.index, plan.fate.clone())).collect();
         (!streams.is_empty()).then(|| OtherStage {
             input: plan.input.clone(),
+            spool,
             streams,
             global_header,
             keep_damaged: plan.keep_damaged,
@@ -71,7 +81,7 @@ impl OtherStage {
     }
 
     pub(crate) fn run(self, out: Option<Sender<Other>>, pulse: &Pulse) -> Result<Tally, Error> {
-        let mut demuxer = self.input.open(&self.cancel)?;
+        let mut demuxer = self.input.open_over(&self.cancel, self.spool.as_ref())?;
         demuxer.only(&self.streams.iter().map(|(index, _)| *index).collect::<Vec<_>>());
         let tracks = self.tracks(&demuxer)?;
         let along = tracks.iter().map(|track| self.along(track, &demuxer)).collect::<Result<Vec<_>, Error>>()?;
@@ -97,12 +107,15 @@ impl OtherStage {
             let time_base = parameters.time_base;
             let route = match fate {
                 Fate::Transcode(spec) => Route::Transcode(self.transcoder(&parameters, spec)?),
+                Fate::WebVtt => Route::Text(Box::new(TextTranscoder::open(&parameters)?)),
                 _ => Route::Copy,
             };
-            let start = (begins / time_base.value()).round() as i64;
+            let ticks = |seconds: f64| (seconds / time_base.value()).round() as i64;
+            let preroll = if let Route::Transcode(_) = route { ticks(PREROLL_SECONDS) } else { 0 };
+            let start = ticks(begins);
             let kind = demuxer.info().streams.iter().find(|stream| stream.index == *index).map(|stream| stream.kind);
             let still = matches!(kind, Some(StreamKind::Cover | StreamKind::Attachment));
-            Ok(Track { input: *index, route, start, time_base, still, over: still, marked: Marked::default() })
+            Ok(Track { input: *index, route, start, preroll, time_base, still, over: still, marked: Marked::default() })
         };
         self.streams.iter().map(open).collect()
     }
@@ -114,6 +127,7 @@ impl OtherStage {
             Route::Transcode(transcoder) => {
                 OutputStream::Encoded { stream: transcoder.stream()?, like: Some(parameters) }
             }
+            Route::Text(transcoder) => OutputStream::Encoded { stream: transcoder.stream()?, like: Some(parameters) },
         };
         Ok(Along { input: track.input, stream })
     }
@@ -124,8 +138,10 @@ impl OtherStage {
     }
 
     fn go_to_start(&self, demuxer: &mut Demuxer) -> Result<(), Error> {
+        let transcodes = self.streams.iter().any(|(_, fate)| matches!(fate, Fate::Transcode(_)));
+        let earlier = if transcodes { PREROLL_SECONDS } else { 0.0 };
         match self.input.start {
-            Some(start) if start.0 > 0.0 => demuxer.seek(start.0).or_else(|_| demuxer.rewind()),
+            Some(start) if start.0 > 0.0 => demuxer.seek(start.0 - earlier).or_else(|_| demuxer.rewind()),
             _ => Ok(()),
         }
     }
@@ -158,6 +174,8 @@ struct Track {
     route: Route,
     /// Ticks at which the output begins.
     start: i64,
+    /// Ticks before that from which on packets are wanted.
+    preroll: i64,
     time_base: Rational,
     /// A cover picture or an attachment: no place in time.
     still: bool,
@@ -169,6 +187,7 @@ struct Track {
 enum Route {
     Copy,
     Transcode(Box<AudioTranscoder>),
+    Text(Box<TextTranscoder>),
 }
 
 struct Reading<'p> {
@@ -186,7 +205,7 @@ impl Reading<'_> {
             let moved = |ticks: Option<i64>| ticks.map(|ticks| ticks - track.start);
             let (pts, dts, duration) = (moved(packet.pts()), moved(packet.dts()), packet.duration());
             let at = pts.or(dts).unwrap_or(0);
-            if cut_before && at + duration.max(1) <= 0 {
+            if cut_before && at + duration.max(1) <= -track.preroll {
                 return Ok(());
             }
             if length.is_some_and(|length| at as f64 * track.time_base.value() >= length) {
@@ -203,6 +222,11 @@ impl Reading<'_> {
                 transcoder.push(&packet)?;
                 self.pull(input)
             }
+            Route::Text(transcoder) => {
+                let made = transcoder.convert(packet, time_base)?;
+                let time_base = transcoder.time_base();
+                made.map_or(Ok(()), |cue| self.pass_on(cue, input, time_base))
+            }
         }
     }
 
@@ -211,11 +235,15 @@ impl Reading<'_> {
             let track = &mut self.tracks[index];
             track.marked.end();
             self.tally.damaged += track.marked.count;
-            if let Route::Transcode(transcoder) = &mut track.route {
-                transcoder.push_end()?;
-                self.tally.damaged += transcoder.damaged();
-                let input = track.input;
-                self.pull(input)?;
+            match &mut track.route {
+                Route::Copy => {}
+                Route::Text(transcoder) => self.tally.damaged += transcoder.damaged(),
+                Route::Transcode(transcoder) => {
+                    transcoder.push_end()?;
+                    self.tally.damaged += transcoder.damaged();
+                    let input = track.input;
+                    self.pull(input)?;
+                }
             }
         }
         Ok(())
@@ -251,3 +279,7 @@ impl Reading<'_> {
         }
     }
 }
+
+/// How long before a cut a decoder of sound joins in, for its first frames lean on earlier ones: the greatest that a codec asks
+/// for is Opus's 80 ms, and MP3 keeps bits for up to ten frames. What it makes of them is cut off to the sample.
+const PREROLL_SECONDS: f64 = 0.5;

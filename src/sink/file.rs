@@ -13,9 +13,10 @@ use crate::av::AvError;
 use crate::av::muxer::{Container, Media, Muxer, MuxerSetup};
 use crate::av::packet::Packet;
 use crate::error::{Error, Refusal};
+use crate::event::Cancel;
 use crate::media::Rational;
 use crate::sink::place::{create_locked, final_name, folder_of, prefix_of, refused, remove_leftovers, sync_folder};
-use crate::sink::{Finished, OutputStream, Sink, Streams, verify};
+use crate::sink::{Finished, OutputStream, Sink, Streams, unless_stopped, verify};
 
 /// Writes a media file.
 pub struct FileSink {
@@ -28,6 +29,7 @@ pub struct FileSink {
     /// The mode that the file gets with its name.
     permissions: Permissions,
     state: State,
+    cancel: Cancel,
     before_verify: Option<Act>,
 }
 
@@ -69,6 +71,7 @@ impl FileSink {
             temporary,
             permissions,
             state: State::Created(Box::new(media)),
+            cancel: Cancel::new(),
             before_verify: None,
         })
     }
@@ -77,6 +80,13 @@ impl FileSink {
     #[must_use]
     pub fn with_options(mut self, options: Vec<(String, String)>) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Ends reading the file back when a stop is asked for.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: Cancel) -> Self {
+        self.cancel = cancel;
         self
     }
 
@@ -178,8 +188,8 @@ impl Sink for FileSink {
         if let Some(act) = self.before_verify.take() {
             act(self.temporary.path());
         }
-        verify::verify(self.temporary.path(), &self.container, &written.tallies)
-            .map_err(|why| Error::Verify { path: self.path.clone(), why })?;
+        verify::verify(self.temporary.path(), &self.container, &written.tallies, &self.cancel)
+            .map_err(|why| unless_stopped(&self.cancel, Error::Verify { path: self.path.clone(), why }))?;
         let (bytes, nudged) = (written.bytes, written.nudged);
         self.state = State::Sealed(Box::new(Finished { bytes, nudged, ..Finished::of(written.tallies) }));
         Ok(())

@@ -3,15 +3,57 @@
 //! Invariant: what a manifest says of bit rates and codecs is measured on the segments beside it.
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::Path;
 
 use crate::sink::codec_string::{Described, describe};
+
+/// The names of all files of a package that stand beside its manifest, that itself included.
+///
+/// # Errors
+/// A manifest or a playlist that cannot be read.
+pub(crate) fn files(manifest: &Path) -> io::Result<Vec<String>> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let text = std::fs::read_to_string(manifest)?;
+    let mut files = vec![name(manifest)];
+    if text.contains("<MPD") {
+        for part in text.split("<Representation ").skip(1) {
+            match part.split_once("<BaseURL>").and_then(|(_, rest)| rest.split_once("</BaseURL>")) {
+                Some((file, _)) => files.push(file.to_owned()),
+                None => files.extend(representation(part).map_err(io::Error::other)?.names()),
+            }
+        }
+        return Ok(files);
+    }
+    for playlist in references(&text) {
+        let listed = std::fs::read_to_string(manifest.with_file_name(&playlist))?;
+        files.push(playlist);
+        files.extend(references(&listed));
+    }
+    Ok(files)
+}
+
+/// The files that a playlist of HLS names and that are beside it.
+fn references(playlist: &str) -> Vec<String> {
+    let of_line = |line: &str| match line.starts_with('#') {
+        true => attribute(line, "URI"),
+        false => Some(line.trim().to_owned()).filter(|name| !name.is_empty()),
+    };
+    playlist.lines().filter_map(of_line).filter(|name| !name.contains(['/', '\\'])).collect()
+}
 
 /// One stream's files, as a manifest lists them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Listed {
     pub(super) init: String,
     pub(super) segments: Vec<Segment>,
+}
+
+impl Listed {
+    /// Its files, the initialisation segment first.
+    pub(super) fn names(self) -> impl Iterator<Item = String> {
+        std::iter::once(self.init).chain(self.segments.into_iter().map(|segment| segment.name))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -81,12 +123,24 @@ pub(super) fn read_playlist(text: &str) -> Result<Listed, String> {
     listed(init, segments)
 }
 
-/// Reads the representations of a DASH manifest, in their order, as libavformat writes them: a template with a time line.
+/// Reads the representations of a DASH manifest, in the order of their streams, as libavformat writes them: a template with a
+/// time line. In the manifest they stand set by set.
 ///
 /// # Errors
 /// What is missing, in words.
 pub(super) fn read_dash(text: &str) -> Result<Vec<Listed>, String> {
-    text.split("<Representation ").skip(1).map(representation).collect()
+    let one = |text: &str| {
+        let number = number(text).ok_or("a representation without the number of its stream")?;
+        Ok((number, representation(text)?))
+    };
+    let mut all = text.split("<Representation ").skip(1).map(one).collect::<Result<Vec<(usize, Listed)>, String>>()?;
+    all.sort_by_key(|(number, _)| *number);
+    Ok(all.into_iter().map(|(_, listed)| listed).collect())
+}
+
+/// libavformat's name of a representation: the index of its stream.
+fn number(representation: &str) -> Option<usize> {
+    attribute(representation, "id")?.parse().ok()
 }
 
 fn representation(text: &str) -> Result<Listed, String> {
@@ -154,8 +208,28 @@ pub(super) struct Sound {
     pub(super) measured: Measured,
 }
 
+/// Subtitles of a package.
+pub(super) struct Text {
+    /// The playlist of HLS.
+    pub(super) playlist: String,
+    /// All of it, as WebVTT.
+    pub(super) file: String,
+    pub(super) name: String,
+    pub(super) language: Option<String>,
+    pub(super) bps: u64,
+}
+
+/// The playlist of subtitles: one segment, as long as the video.
+pub(super) fn text_playlist(file: &str, seconds: f64) -> String {
+    let longest = seconds.ceil() as u64;
+    format!(
+        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{longest}\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:VOD\n\
+         #EXTINF:{seconds:.6},\n{file}\n#EXT-X-ENDLIST\n"
+    )
+}
+
 /// The master playlist. libavformat's own gives no codecs for most of them, and the bit rates that were asked for.
-pub(super) fn master(variants: &[Variant], sounds: &[Sound]) -> String {
+pub(super) fn master(variants: &[Variant], sounds: &[Sound], texts: &[Text]) -> String {
     // RFC 8216: version 6 has maps of media without I-frame lists; libavformat calls its playlists 7.
     let mut text = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n".to_owned();
     for (number, sound) in sounds.iter().enumerate() {
@@ -169,6 +243,17 @@ pub(super) fn master(variants: &[Variant], sounds: &[Sound]) -> String {
             let _ = write!(text, ",LANGUAGE=\"{language}\"");
         }
         let _ = writeln!(text, ",URI=\"{}\"", sound.playlist);
+    }
+    for subtitles in texts {
+        let _ = write!(
+            text,
+            "#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"text\",NAME=\"{}\",DEFAULT=NO,AUTOSELECT=YES,FORCED=NO",
+            subtitles.name
+        );
+        if let Some(language) = &subtitles.language {
+            let _ = write!(text, ",LANGUAGE=\"{language}\"");
+        }
+        let _ = writeln!(text, ",URI=\"{}\"", subtitles.playlist);
     }
     let loudest = |rate: fn(&Measured) -> u64| sounds.iter().map(|sound| rate(&sound.measured)).max().unwrap_or(0);
     for variant in variants {
@@ -193,6 +278,9 @@ pub(super) fn master(variants: &[Variant], sounds: &[Sound]) -> String {
         if !sounds.is_empty() {
             text.push_str(",AUDIO=\"audio\"");
         }
+        if !texts.is_empty() {
+            text.push_str(",SUBTITLES=\"text\"");
+        }
         let _ = writeln!(text, "\n{}", variant.playlist);
     }
     text
@@ -202,15 +290,36 @@ pub(super) fn master(variants: &[Variant], sounds: &[Sound]) -> String {
 pub(super) fn with_measured(text: &str, measured: &[Measured]) -> String {
     let mut parts = text.split("<Representation ");
     let mut whole = parts.next().unwrap_or_default().to_owned();
-    for (part, measured) in parts.zip(measured) {
+    for part in parts {
         let (tag, rest) = part.split_once('>').unwrap_or((part, ""));
-        let mut tag = with(tag, "bandwidth", &measured.peak_bps.to_string());
-        if let Some(codec) = &measured.described.codec {
-            tag = with(&tag, "codecs", codec);
+        let mut tag = tag.to_owned();
+        if let Some(measured) = number(&tag).and_then(|number| measured.get(number)) {
+            tag = with(&tag, "bandwidth", &measured.peak_bps.to_string());
+            if let Some(codec) = &measured.described.codec {
+                tag = with(&tag, "codecs", codec);
+            }
         }
         let _ = write!(whole, "<Representation {tag}>{rest}");
     }
     whole
+}
+
+/// A DASH manifest with subtitles beside its segments: dashenc takes none.
+pub(super) fn with_texts(text: &str, texts: &[Text]) -> String {
+    let Some((before, after)) = text.rsplit_once("</Period>") else { return text.to_owned() };
+    let mut whole = before.trim_end().to_owned();
+    for subtitles in texts {
+        let Text { file, name, language, bps, .. } = subtitles;
+        let language = language.as_ref().map(|language| format!(" lang=\"{language}\"")).unwrap_or_default();
+        let _ = write!(
+            whole,
+            "\n\t\t<AdaptationSet contentType=\"text\" mimeType=\"text/vtt\"{language}>\n\
+             \t\t\t<Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"subtitle\"/>\n\
+             \t\t\t<Representation id=\"{name}\" bandwidth=\"{bps}\">\n\t\t\t\t<BaseURL>{file}</BaseURL>\n\
+             \t\t\t</Representation>\n\t\t</AdaptationSet>"
+        );
+    }
+    format!("{whole}\n\t</Period>{after}")
 }
 
 /// A tag with the attribute set, in its place or at the end.
@@ -280,7 +389,7 @@ mod tests {
             language: Some("eng".to_owned()),
             measured: measured("mp4a.40.2", 100),
         };
-        let text = master(&[variant("m_a.m3u8", 1000), variant("m_b.m3u8", 500)], &[sound]);
+        let text = master(&[variant("m_a.m3u8", 1000), variant("m_b.m3u8", 500)], &[sound], &[]);
         let expected = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n\
             #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"audio\",DEFAULT=YES,AUTOSELECT=YES,LANGUAGE=\"eng\",\
             URI=\"m_audio.m3u8\"\n\

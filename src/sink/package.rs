@@ -12,15 +12,17 @@ use tempfile::{TempDir, TempPath};
 
 use crate::av::AvError;
 use crate::av::inspect::quoted;
-use crate::av::muxer::{Container, Muxer, MuxerSetup, Written};
+use crate::av::muxer::{Container, Muxer, MuxerSetup, Tally, Written};
 use crate::av::packet::Packet;
 use crate::error::{Error, Refusal};
+use crate::event::Cancel;
 use crate::media::{Rational, StreamKind};
-use crate::sink::manifest::{self, Listed, Measured, Sound, Variant};
+use crate::sink::layout::{LaidOut, Layout, can_name, is_plain};
+use crate::sink::manifest::{self, Listed, Sound, Text, Variant};
 use crate::sink::place::{
     create_locked_folder, final_name, folder_of, prefix_of, refused, remove_leftovers, sync_folder,
 };
-use crate::sink::{Finished, OutputStream, Sink, Streams, verify};
+use crate::sink::{Finished, OutputStream, Sink, Streams, unless_stopped, verify};
 
 /// Writes a manifest and its segments. Its video streams come first in [`Streams::streams`], one for each rendition.
 pub struct PackageSink {
@@ -32,9 +34,8 @@ pub struct PackageSink {
     segment_seconds: f64,
     overwrite: bool,
     options: Vec<(String, String)>,
-    /// What is known of each stream for the manifest.
-    streams: Vec<Known>,
     state: State,
+    cancel: Cancel,
     temporary: TempDir,
     // Unlocked after the folder has gone.
     _lock: Option<File>,
@@ -43,21 +44,50 @@ pub struct PackageSink {
 
 enum State {
     Created,
-    Writing(Box<Muxer>),
+    Writing(Box<Writers>),
     /// Complete and verified: what was made, and the files to move, in their order.
     Sealed(Box<Finished>, Vec<String>),
     /// An error came in between: there is nothing to finish.
     Broken,
 }
 
+/// What writes a package: libavformat's muxer of it, and one of WebVTT for each stream of subtitles.
+struct Writers {
+    layout: Layout,
+    /// What is known of each stream for the manifest, in the order of [`Streams::streams`].
+    known: Vec<Known>,
+    places: Vec<Place>,
+    segments: Muxer,
+    texts: Vec<Muxer>,
+}
+
+/// Who writes a stream, and as which of its own.
+#[derive(Clone, Copy)]
+enum Place {
+    Segments(usize),
+    Text(usize),
+}
+
+/// What was written.
+struct Done {
+    layout: Layout,
+    known: Vec<Known>,
+    places: Vec<Place>,
+    segments: Written,
+    texts: Vec<Written>,
+}
+
 /// What a manifest says of a stream and its segments do not.
 struct Known {
-    kind: StreamKind,
-    /// The rendition's name, or `audio`.
-    name: String,
     size: (u32, u32),
     frame_rate: Option<f64>,
     language: Option<String>,
+}
+
+/// Everything that is proven: the files to move, in their order, and the bytes of each stream's own.
+struct Proven {
+    files: Vec<String>,
+    stream_bytes: Vec<u64>,
 }
 
 impl PackageSink {
@@ -90,8 +120,8 @@ impl PackageSink {
             segment_seconds,
             overwrite,
             options: Vec::new(),
-            streams: Vec::new(),
             state: State::Created,
+            cancel: Cancel::new(),
             temporary,
             _lock: lock,
             made,
@@ -105,75 +135,40 @@ impl PackageSink {
         self
     }
 
-    fn open(&self, streams: &Streams) -> Result<Muxer, Error> {
+    /// Ends reading the segments back when a stop is asked for.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: Cancel) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    fn open(&self, streams: &Streams, layout: Layout) -> Result<Writers, Error> {
         let folder = self.url()?;
-        let url = Path::new(&folder).join(if self.is_hls() { self.playlist("%v") } else { self.manifest_name() });
-        let mut setup = MuxerSetup::create_package(&self.container, &self.manifest, &url)?;
+        let mut setup =
+            MuxerSetup::create_package(&self.container, &self.manifest, &Path::new(&folder).join(layout.url()))?;
+        let (mut places, mut texts) = (Vec::new(), Vec::new());
         for stream in &streams.streams {
-            match stream {
-                OutputStream::Encoded { stream, like } => setup.add_encoded(stream, like.as_ref())?,
-                OutputStream::Copied(stream) => setup.add_copied(stream)?,
-            };
+            if stream.kind() == StreamKind::Subtitle {
+                places.push(Place::Text(texts.len()));
+                texts.push(self.open_text(stream, &layout, texts.len())?);
+            } else {
+                places.push(Place::Segments(add(&mut setup, stream)?));
+            }
         }
-        let own = if self.is_hls() { self.hls_options(&folder) } else { self.dash_options(streams) };
-        setup.write_header(&own.into_iter().chain(self.options.iter().cloned()).collect::<Vec<_>>())
+        let options = layout.options(&folder).into_iter().chain(self.options.iter().cloned());
+        let segments = setup.write_header(&options.collect::<Vec<_>>())?;
+        let known = streams.streams.iter().map(known).collect();
+        Ok(Writers { layout, known, places, segments, texts })
     }
 
-    fn hls_options(&self, folder: &str) -> Vec<(String, String)> {
-        let stem = self.stem();
-        let mut counts = [0, 0];
-        let variants = self.streams.iter().map(|stream| {
-            let (kind, count) = if stream.kind == StreamKind::Video { ("v", 0) } else { ("a", 1) };
-            counts[count] += 1;
-            format!("{kind}:{},name:{}", counts[count] - 1, stream.name)
-        });
-        let variants: Vec<String> = variants.collect();
-        pairs(&[
-            ("hls_segment_type", "fmp4"),
-            ("hls_playlist_type", "vod"),
-            ("hls_list_size", "0"),
-            ("hls_flags", "independent_segments"),
-            ("hls_time", &self.segment()),
-            ("hls_segment_filename", &format!("{folder}/{stem}_%v_%05d.m4s")),
-            ("hls_fmp4_init_filename", &format!("{stem}_%v_init.mp4")),
-            ("var_stream_map", &variants.join(" ")),
-        ])
-    }
-
-    fn dash_options(&self, streams: &Streams) -> Vec<(String, String)> {
-        let stem = self.stem();
-        pairs(&[
-            ("dash_segment_type", "mp4"),
-            ("use_template", "1"),
-            ("use_timeline", "1"),
-            ("seg_duration", &self.segment()),
-            ("init_seg_name", &format!("{stem}_$RepresentationID$_init.mp4")),
-            ("media_seg_name", &format!("{stem}_$RepresentationID$_$Number%05d$.m4s")),
-            ("adaptation_sets", &adaptation_sets(streams)),
-        ])
-    }
-
-    /// A hair less than the distance of key frames: rounded up, every second one would be missed.
-    fn segment(&self) -> String {
-        format!("{}us", ((self.segment_seconds * 1e6).floor() as u64).saturating_sub(1).max(1))
-    }
-
-    fn is_hls(&self) -> bool {
-        self.container.name() == "hls"
-    }
-
-    /// What the names of all files but the manifest begin with; text that needs no escape in any manifest.
-    fn stem(&self) -> String {
-        let stem = self.manifest.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if is_plain(&stem) { stem } else { "media".to_owned() }
-    }
-
-    fn playlist(&self, name: &str) -> String {
-        format!("{}_{name}.m3u8", self.stem())
-    }
-
-    fn manifest_name(&self) -> String {
-        self.manifest.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    fn open_text(&self, stream: &OutputStream, layout: &Layout, number: usize) -> Result<Muxer, Error> {
+        let (Some(container), Some(name)) = (Container::of_text(), layout.text(number)) else {
+            return Err(self.out_of_order("the linked libavformat has no WebVTT"));
+        };
+        let file = File::create_new(self.temporary.path().join(name)).map_err(|source| self.write_error(source))?;
+        let mut setup = MuxerSetup::create(&container, &self.manifest, None, Box::new(file))?;
+        add(&mut setup, stream)?;
+        setup.write_header(&[])
     }
 
     /// The temporary folder as libavformat is told it: absolute, so that no part of it reads as a protocol.
@@ -187,63 +182,79 @@ impl PackageSink {
         Ok(text.filter(|text| !text.contains(['%', '$'])).ok_or_else(refusal)?)
     }
 
-    /// Measures and reads back every stream, and completes the manifest. Gives the files to move, in their order, and the
-    /// bytes of each stream's.
-    fn prove(&self, written: &Written) -> Result<(Vec<String>, Vec<u64>), String> {
-        let folder = self.temporary.path();
+    /// Measures and reads back every stream, and completes the manifest.
+    fn prove(&self, done: &Done) -> Result<Proven, String> {
+        let (folder, layout) = (self.temporary.path(), &done.layout);
         let read = |name: &str| fs::read_to_string(folder.join(name)).map_err(|error| format!("{name}: {error}"));
-        let playlists: Vec<String> = match self.is_hls() {
-            true => self.streams.iter().map(|stream| self.playlist(&stream.name)).collect(),
+        let muxed = || done.of(|place| matches!(place, Place::Segments(_)));
+        let mut playlists: Vec<String> = match layout.is_hls() {
+            true => muxed().map(|(laid, _)| layout.playlist(&laid.name)).collect(),
             false => Vec::new(),
         };
-        let listed = match self.is_hls() {
+        let listed = match layout.is_hls() {
             true => {
                 playlists.iter().map(|name| manifest::read_playlist(&read(name)?)).collect::<Result<Vec<_>, _>>()?
             }
-            false => manifest::read_dash(&read(&self.manifest_name())?)?,
+            false => manifest::read_dash(&read(layout.manifest())?)?,
         };
-        if listed.len() != self.streams.len() {
-            return Err(format!("the manifest has {} of {} streams", listed.len(), self.streams.len()));
+        if listed.len() != muxed().count() {
+            return Err(format!("the manifest has {} of {} streams", listed.len(), muxed().count()));
         }
-        self.aligned(&listed)?;
-        let mut measured = Vec::with_capacity(listed.len());
-        for ((listed, stream), tally) in listed.iter().zip(&self.streams).zip(&written.tallies) {
-            let named = |why: String| format!("{}: {why}", stream.name);
-            measured.push(manifest::measure(listed, folder).map_err(named)?);
+        aligned(&listed.iter().zip(muxed().map(|(laid, _)| laid)).collect::<Vec<_>>())?;
+        let (mut variants, mut sounds, mut all) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, (listed, (laid, known))) in listed.iter().zip(muxed()).enumerate() {
+            let named = |why: String| format!("{}: {why}", laid.name);
+            let measured = manifest::measure(listed, folder).map_err(named)?;
             let list = self.list(listed).map_err(|error| named(error.to_string()))?;
-            verify::verify_segments(&list, tally).map_err(named)?;
-        }
-        let bytes = measured.iter().map(|measured| measured.bytes).collect();
-        let text = match self.is_hls() {
-            true => self.master(&playlists, measured),
-            false => manifest::with_measured(&read(&self.manifest_name())?, &measured),
-        };
-        fs::write(folder.join(self.manifest_name()), text).map_err(|error| error.to_string())?;
-        let segments = listed.into_iter().flat_map(|listed| {
-            let segments = listed.segments.into_iter().map(|segment| segment.name);
-            [listed.init].into_iter().chain(segments)
-        });
-        Ok((segments.chain(playlists).chain([self.manifest_name()]).collect(), bytes))
-    }
-
-    /// A player changes the rendition at the border of segments, so all videos must have the same ones.
-    fn aligned(&self, listed: &[Listed]) -> Result<(), String> {
-        let videos: Vec<(&Listed, &Known)> =
-            listed.iter().zip(&self.streams).filter(|(_, stream)| stream.kind == StreamKind::Video).collect();
-        let Some(((first, known), others)) = videos.split_first() else { return Ok(()) };
-        let lengths = |listed: &Listed| listed.segments.iter().map(|segment| segment.seconds).collect::<Vec<f64>>();
-        let first = lengths(first);
-        let differs = |other: &Listed| {
-            let other = lengths(other);
-            other.len() != first.len()
-                || first.iter().zip(&other).any(|(one, other)| (one - other).abs() > SAME_SECONDS)
-        };
-        match others.iter().find(|(listed, _)| differs(listed)) {
-            None => Ok(()),
-            Some((_, other)) => {
-                Err(format!("segments of {} and {} do not begin at the same times", known.name, other.name))
+            verify::verify_segments(&list, &done.segments.tallies[number], &self.cancel).map_err(named)?;
+            all.push(measured.clone());
+            let playlist = layout.playlist(&laid.name);
+            if laid.kind == StreamKind::Video {
+                variants.push(Variant { playlist, measured, size: known.size, frame_rate: known.frame_rate });
+            } else {
+                sounds.push(Sound { playlist, name: laid.name.clone(), language: known.language.clone(), measured });
             }
         }
+        let seconds = listed[0].segments.iter().map(|segment| segment.seconds).sum();
+        let texts = self.prove_texts(done, seconds)?;
+        let text = match layout.is_hls() {
+            true => manifest::master(&variants, &sounds, &texts),
+            false => manifest::with_texts(&manifest::with_measured(&read(layout.manifest())?, &all), &texts),
+        };
+        if layout.is_hls() {
+            for text in &texts {
+                let playlist = manifest::text_playlist(&text.file, seconds);
+                fs::write(folder.join(&text.playlist), playlist).map_err(|error| error.to_string())?;
+                playlists.push(text.playlist.clone());
+            }
+        }
+        fs::write(folder.join(layout.manifest()), text).map_err(|error| error.to_string())?;
+        let segments = listed.into_iter().flat_map(Listed::names);
+        let files = texts.iter().map(|text| text.file.clone()).chain(segments).chain(playlists);
+        let bytes = |place: &Place| match place {
+            Place::Segments(number) => all[*number].bytes,
+            Place::Text(number) => done.texts[*number].bytes,
+        };
+        Ok(Proven {
+            files: files.chain([layout.manifest().to_owned()]).collect(),
+            stream_bytes: done.places.iter().map(bytes).collect(),
+        })
+    }
+
+    /// Reads back the subtitles.
+    fn prove_texts(&self, done: &Done, seconds: f64) -> Result<Vec<Text>, String> {
+        let container = Container::of_text().ok_or("the linked libavformat has no WebVTT")?;
+        let mut texts = Vec::new();
+        for (number, (laid, known)) in done.of(|place| matches!(place, Place::Text(_))).enumerate() {
+            let written = &done.texts[number];
+            let file = done.layout.text(number).ok_or("subtitles without a name")?;
+            verify::verify(&self.temporary.path().join(&file), &container, &written.tallies, &self.cancel)
+                .map_err(|why| format!("{}: {why}", laid.name))?;
+            let (playlist, name) = (done.layout.playlist(&laid.name), laid.name.clone());
+            let bps = (written.bytes as f64 * 8.0 / seconds.max(1e-3)).ceil() as u64;
+            texts.push(Text { playlist, file, name, language: known.language.clone(), bps });
+        }
+        Ok(texts)
     }
 
     /// Writes the list of a stream's files, for reading them back as one.
@@ -254,19 +265,6 @@ impl PackageSink {
         let path = folder.join("list");
         fs::write(&path, lines.join("\n"))?;
         Ok(path)
-    }
-
-    fn master(&self, playlists: &[String], measured: Vec<Measured>) -> String {
-        let (mut variants, mut sounds) = (Vec::new(), Vec::new());
-        for ((playlist, measured), stream) in playlists.iter().cloned().zip(measured).zip(&self.streams) {
-            if stream.kind == StreamKind::Video {
-                variants.push(Variant { playlist, measured, size: stream.size, frame_rate: stream.frame_rate });
-            } else {
-                let (name, language) = (stream.name.clone(), stream.language.clone());
-                sounds.push(Sound { playlist, name, language, measured });
-            }
-        }
-        manifest::master(&variants, &sounds)
     }
 
     /// Moves every file to its final name and makes that last.
@@ -312,28 +310,16 @@ impl Sink for PackageSink {
         let State::Created = std::mem::replace(&mut self.state, State::Broken) else {
             return Err(self.out_of_order("started twice"));
         };
-        let mut names = self.renditions.iter();
-        let mut sounds = 0;
-        for stream in &streams.streams {
-            let name = match stream.kind() {
-                StreamKind::Video => names.next().cloned(),
-                StreamKind::Audio => {
-                    sounds += 1;
-                    Some(if sounds == 1 { "audio".to_owned() } else { format!("audio{sounds}") })
-                }
-                _ => None,
-            };
-            let Some(name) = name else { return Err(self.out_of_order("a stream that a package does not hold")) };
-            self.streams.push(known(name, stream));
-        }
-        self.state = State::Writing(Box::new(self.open(streams)?));
+        let kinds = streams.streams.iter().map(|stream| (stream.kind(), stream.codec()));
+        let layout = Layout::of(&self.manifest, &self.container, self.segment_seconds, &self.renditions, kinds);
+        let layout = layout.ok_or_else(|| self.out_of_order("a stream that a package does not hold"))?;
+        self.state = State::Writing(Box::new(self.open(streams, layout)?));
         Ok(())
     }
 
-    fn write(&mut self, mut packet: Packet, stream: usize, time_base: Rational) -> Result<(), Error> {
-        let State::Writing(muxer) = &mut self.state else { return Err(self.out_of_order("not started")) };
-        packet.set_stream(stream);
-        let written = muxer.write(packet, time_base);
+    fn write(&mut self, packet: Packet, stream: usize, time_base: Rational) -> Result<(), Error> {
+        let State::Writing(writers) = &mut self.state else { return Err(self.out_of_order("not started")) };
+        let written = writers.write(packet, stream, time_base);
         if written.is_err() {
             self.state = State::Broken;
         }
@@ -341,14 +327,16 @@ impl Sink for PackageSink {
     }
 
     fn seal(&mut self) -> Result<(), Error> {
-        let State::Writing(muxer) = std::mem::replace(&mut self.state, State::Broken) else {
+        let State::Writing(writers) = std::mem::replace(&mut self.state, State::Broken) else {
             return Err(self.out_of_order("nothing was written"));
         };
-        let written = muxer.finish()?;
-        let proved = self.prove(&written);
-        let (files, stream_bytes) = proved.map_err(|why| Error::Verify { path: self.manifest.clone(), why })?;
+        let done = writers.finish()?;
+        let Proven { files, stream_bytes } = self
+            .prove(&done)
+            .map_err(|why| unless_stopped(&self.cancel, Error::Verify { path: self.manifest.clone(), why }))?;
         let bytes = stream_bytes.iter().sum();
-        let finished = Finished { bytes, nudged: written.nudged, stream_bytes, ..Finished::of(written.tallies) };
+        let nudged = done.segments.nudged;
+        let finished = Finished { bytes, nudged, stream_bytes, ..Finished::of(done.into_tallies()) };
         self.state = State::Sealed(Box::new(finished), files);
         Ok(())
     }
@@ -363,6 +351,73 @@ impl Sink for PackageSink {
         self.publish(&files)?;
         self.made.keep();
         Ok(Finished { path: Some(self.manifest.clone()), ..*finished })
+    }
+}
+
+impl Writers {
+    fn write(&mut self, mut packet: Packet, stream: usize, time_base: Rational) -> Result<(), Error> {
+        match self.places[stream] {
+            Place::Segments(number) => {
+                packet.set_stream(number);
+                self.segments.write(packet, time_base)
+            }
+            Place::Text(number) => {
+                packet.set_stream(0);
+                // What began before the cut is shown from there.
+                let begins = packet.pts().unwrap_or(0);
+                packet.set_times(Some(begins.max(0)), Some(begins.max(0)), packet.duration() + begins.min(0));
+                self.texts[number].write(packet, time_base)
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Done, Error> {
+        let Writers { layout, known, places, segments, texts } = self;
+        let segments = segments.finish()?;
+        let texts = texts.into_iter().map(Muxer::finish).collect::<Result<_, _>>()?;
+        Ok(Done { layout, known, places, segments, texts })
+    }
+}
+
+impl Done {
+    /// The streams whose place is such a one.
+    fn of(&self, wanted: impl Fn(&Place) -> bool) -> impl Iterator<Item = (&LaidOut, &Known)> {
+        let all = self.layout.streams().iter().zip(&self.known).zip(&self.places);
+        all.filter(move |(_, place)| wanted(place)).map(|(stream, _)| stream)
+    }
+
+    /// What each stream was given.
+    fn into_tallies(self) -> Vec<Tally> {
+        let tally = |place: &Place| match place {
+            Place::Segments(number) => self.segments.tallies[*number].clone(),
+            Place::Text(number) => self.texts[*number].tallies[0].clone(),
+        };
+        self.places.iter().map(tally).collect()
+    }
+}
+
+fn add(setup: &mut MuxerSetup, stream: &OutputStream) -> Result<usize, Error> {
+    match stream {
+        OutputStream::Encoded { stream, like } => setup.add_encoded(stream, like.as_ref()),
+        OutputStream::Copied(stream) => setup.add_copied(stream),
+    }
+}
+
+/// A player changes the rendition at the border of segments, so all videos must have the same ones.
+fn aligned(listed: &[(&Listed, &LaidOut)]) -> Result<(), String> {
+    let mut videos = listed.iter().filter(|(_, laid)| laid.kind == StreamKind::Video);
+    let Some((first, known)) = videos.next() else { return Ok(()) };
+    let lengths = |listed: &Listed| listed.segments.iter().map(|segment| segment.seconds).collect::<Vec<f64>>();
+    let first = lengths(first);
+    let differs = |other: &Listed| {
+        let other = lengths(other);
+        other.len() != first.len() || first.iter().zip(&other).any(|(one, other)| (one - other).abs() > SAME_SECONDS)
+    };
+    match videos.find(|(listed, _)| differs(listed)) {
+        None => Ok(()),
+        Some((_, other)) => {
+            Err(format!("segments of {} and {} do not begin at the same times", known.name, other.name))
+        }
     }
 }
 
@@ -392,7 +447,7 @@ impl Drop for MadeFolder {
     }
 }
 
-fn known(name: String, stream: &OutputStream) -> Known {
+fn known(stream: &OutputStream) -> Known {
     let (size, frame_rate) = match stream {
         OutputStream::Encoded { stream, .. } => (stream.size(), stream.frame_rate().map(Rational::value)),
         OutputStream::Copied(_) => ((0, 0), None),
@@ -406,25 +461,7 @@ fn known(name: String, stream: &OutputStream) -> Known {
         .filter(|(key, _)| key == "language")
         .map(|(_, value)| value.clone())
         .find(|value| is_plain(value) && value != "und");
-    Known { kind: stream.kind(), name, size, frame_rate, language }
-}
-
-/// One set for each codec, since a player switches only within a set; and one for each sound, which are no alternatives of
-/// one another.
-fn adaptation_sets(streams: &Streams) -> String {
-    let mut sets: Vec<(String, Vec<usize>)> = Vec::new();
-    for (index, stream) in streams.streams.iter().enumerate() {
-        let codec = stream.codec();
-        match sets.iter_mut().find(|(known, _)| stream.kind() == StreamKind::Video && *known == codec) {
-            Some((_, members)) => members.push(index),
-            None => sets.push((if stream.kind() == StreamKind::Video { codec } else { String::new() }, vec![index])),
-        }
-    }
-    let set = |(id, (_, members)): (usize, &(String, Vec<usize>))| {
-        let members: Vec<String> = members.iter().map(usize::to_string).collect();
-        format!("id={id},streams={}", members.join(","))
-    };
-    sets.iter().enumerate().map(set).collect::<Vec<_>>().join(" ")
+    Known { size, frame_rate, language }
 }
 
 fn refuse_names(manifest: &Path, container: &Container, renditions: &[String]) -> Result<(), Refusal> {
@@ -435,20 +472,12 @@ fn refuse_names(manifest: &Path, container: &Container, renditions: &[String]) -
     if manifest.file_name().and_then(|name| name.to_str()).is_none() {
         return refused("is not UTF-8".to_owned());
     }
-    match renditions.iter().find(|name| !is_plain(name) || name.starts_with("audio")) {
+    match renditions.iter().find(|name| !can_name(name)) {
         Some(name) => refused(format!(
-            "{name:?} cannot name a rendition of a package: letters, digits, . _ and - can, audio cannot"
+            "{name:?} cannot name a rendition of a package: letters, digits, . _ and - can; audio and text cannot"
         )),
         None => Ok(()),
     }
-}
-
-fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-}
-
-fn pairs(options: &[(&str, &str)]) -> Vec<(String, String)> {
-    options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 /// Seconds by which lengths in a playlist may differ through rounding.

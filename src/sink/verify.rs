@@ -4,14 +4,15 @@ use std::path::Path;
 
 use crate::av::inspect::{Inspection, inspect, inspect_segments};
 use crate::av::muxer::{Container, Tally};
+use crate::event::Cancel;
 use crate::media::StreamKind;
 
 /// Reads the whole file back.
 ///
 /// # Errors
 /// The first thing that does not match, in words.
-pub(super) fn verify(path: &Path, container: &Container, written: &[Tally]) -> Result<(), String> {
-    let found = inspect(path, container).map_err(|error| format!("cannot be read back: {error}"))?;
+pub(super) fn verify(path: &Path, container: &Container, written: &[Tally], cancel: &Cancel) -> Result<(), String> {
+    let found = inspect(path, container, cancel).map_err(|error| format!("cannot be read back: {error}"))?;
     for kind in KINDS {
         let of_kind = |tallies: &[Tally]| -> Vec<Tally> {
             tallies.iter().filter(|tally| shown_as(tally.kind, container) == kind).cloned().collect()
@@ -31,8 +32,8 @@ pub(super) fn verify(path: &Path, container: &Container, written: &[Tally]) -> R
 ///
 /// # Errors
 /// As for [`verify`].
-pub(super) fn verify_segments(list: &Path, written: &Tally) -> Result<(), String> {
-    let found = inspect_segments(list).map_err(|error| format!("the segments cannot be read back: {error}"))?;
+pub(super) fn verify_segments(list: &Path, written: &Tally, cancel: &Cancel) -> Result<(), String> {
+    let found = inspect_segments(list, cancel).map_err(|error| format!("the segments cannot be read back: {error}"))?;
     let container = Container::of_segments().ok_or("the linked libavformat has no MP4")?;
     let [found] = found.streams.as_slice() else { return Err("the segments are not of one stream".to_owned()) };
     // Whether static HDR metadata gets into segments is libavformat's affair; the stream carries it itself.

@@ -66,6 +66,7 @@ impl Shape {
             streams: vec![stream],
             chapters: 0,
             rereadable: true,
+            piped: false,
         }
     }
 }
@@ -214,8 +215,8 @@ impl Preview for OwnFrames {
         Ok((0..branches).map(|number| filter.output(number)).collect())
     }
 
-    fn hdr10(&self) -> Option<Hdr10Data> {
-        None
+    fn hdr10(&self, _graph: &Graph) -> Result<Option<Hdr10Data>, Error> {
+        Ok(None)
     }
 
     fn is_interlaced(&self) -> bool {

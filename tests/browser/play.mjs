@@ -1,5 +1,5 @@
 // Plays a package in headless Chromium: node play.mjs FOLDER MANIFEST CHROMIUM. Prints one JSON object:
-// {"unsupported": [...]} where the browser lacks a codec, else {"played": [{"height", "seconds"}...], "errors": [...]}.
+// {"unsupported": [...]} where the browser lacks a codec, else {"played": [{"height", "seconds"}...], "cue", "errors": [...]}.
 // Runs in a folder with node_modules of playwright-core, hls.js and shaka-player.
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
@@ -11,7 +11,7 @@ const require = createRequire(join(process.cwd(), "package.json"));
 const { chromium } = require("playwright-core");
 const hls = manifest.endsWith(".m3u8");
 const library = require.resolve(hls ? "hls.js/dist/hls.min.js" : "shaka-player/dist/shaka-player.compiled.js");
-const types = { m3u8: "application/vnd.apple.mpegurl", mpd: "application/dash+xml", mp4: "video/mp4", m4s: "video/iso.segment" };
+const types = { m3u8: "application/vnd.apple.mpegurl", mpd: "application/dash+xml", mp4: "video/mp4", m4s: "video/iso.segment", vtt: "text/vtt" };
 
 const server = createServer(async (request, response) => {
   const name = basename(new URL(request.url, "http://x").pathname);
@@ -33,6 +33,7 @@ const browser = await chromium.launch({
 try {
   const page = await browser.newPage();
   await page.goto(`${origin}/page`);
+  await page.addScriptTag({ content: `${firstCue}` });
   console.log(JSON.stringify(await page.evaluate(hls ? playHls : playDash, manifest)));
 } finally {
   await browser.close();
@@ -61,7 +62,22 @@ async function playHls(manifest) {
     }
     played.push({ height: video.videoHeight, wanted, seconds: video.currentTime });
   }
-  return { promised, offered: player.levels.length, played, errors, duration: video.duration };
+  player.subtitleTrack = 0;
+  player.subtitleDisplay = true;
+  const cue = await firstCue(video, player.subtitleTracks[0]?.lang);
+  return { promised, offered: player.levels.length, played, cue, errors, duration: video.duration };
+}
+
+// The first cue of whichever text track the player has filled.
+async function firstCue(video, language) {
+  for (const began = performance.now(); performance.now() - began < 10000; await new Promise((soon) => setTimeout(soon, 50))) {
+    for (const track of video.textTracks) {
+      if (track.mode === "disabled") track.mode = "hidden";
+      const [cue] = track.cues ?? [];
+      if (cue) return { text: cue.text, begins: cue.startTime, language };
+    }
+  }
+  return null;
 }
 
 async function playDash(manifest) {
@@ -84,5 +100,11 @@ async function playDash(manifest) {
     }
     played.push({ height: video.videoHeight, wanted: track.height, seconds: video.currentTime });
   }
-  return { promised, offered: tracks.length, played, errors, duration: video.duration };
+  const [text] = player.getTextTracks();
+  if (text) {
+    player.selectTextTrack(text);
+    await player.setTextTrackVisibility?.(true);
+  }
+  const cue = await firstCue(video, text?.language);
+  return { promised, offered: tracks.length, played, cue, errors, duration: video.duration };
 }

@@ -7,26 +7,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-/// Runs `test` under a deadline: what hangs in libav cannot be stopped, so the process ends with a message.
-pub fn within(seconds: u64, test: impl FnOnce() + Send + 'static) {
-    let (done, wait) = crossbeam_channel::bounded(1);
-    let worker = std::thread::Builder::new()
-        .name(std::thread::current().name().unwrap_or("test").to_owned())
-        .spawn(move || {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
-            let _ = done.send(());
-            result
-        })
-        .expect("a thread");
-    if wait.recv_timeout(Duration::from_secs(seconds)) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
-        // Not by eprintln!, which the test harness keeps to itself when the process ends.
-        let name = std::thread::current().name().map(str::to_owned);
-        let _ = writeln!(std::io::stderr(), "a test did not end within {seconds} s: {name:?}");
-        std::process::abort();
-    }
-    if let Err(panic) = worker.join().expect("the worker catches its panics") {
-        std::panic::resume_unwind(panic);
-    }
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+
+/// Deadlines are for what hangs: a machine may be this many times as slow as the idle one on which they were chosen.
+const PATIENCE: u64 = 4;
+
+/// Ends the process with a message when what is returned lives longer: what hangs in libav cannot be stopped.
+pub fn deadline(seconds: u64) -> Sender<()> {
+    let (alive, watched) = bounded(0);
+    let name = std::thread::current().name().unwrap_or("test").to_owned();
+    let watch = move || {
+        if watched.recv_timeout(Duration::from_secs(seconds * PATIENCE)) == Err(RecvTimeoutError::Timeout) {
+            // Not by eprintln!, which the test harness keeps to itself when the process ends.
+            let _ = writeln!(std::io::stderr(), "{name}: not done after {} s", seconds * PATIENCE);
+            std::process::abort();
+        }
+    };
+    std::thread::Builder::new().name("deadline".to_owned()).spawn(watch).expect("a thread");
+    alive
+}
+
+/// Runs `test` under a [`deadline`].
+pub fn within(seconds: u64, test: impl FnOnce()) {
+    let _deadline = deadline(seconds);
+    test();
 }
 
 /// Runs the ffmpeg program; its failure fails the test with its words.

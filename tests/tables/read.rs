@@ -100,6 +100,7 @@ impl Tables {
             route,
             options,
             pixel_formats,
+            colour_ranges: Vec::new(),
             hardware: adapter.vendor != Vendor::Software,
         }
     }

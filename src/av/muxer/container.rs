@@ -6,6 +6,7 @@ use std::ptr;
 
 use ffmpeg_sys_next as ffi;
 
+use crate::av::subtitle::is_text;
 use crate::av::{c_string, initialise, text};
 use crate::error::Refusal;
 use crate::media::StreamKind;
@@ -68,6 +69,16 @@ impl Container {
         guess(Path::new("x.mp4"), None)
     }
 
+    /// The container of a package's subtitles.
+    pub(crate) fn of_text() -> Option<Container> {
+        guess(Path::new("x.vtt"), None)
+    }
+
+    /// Whether subtitles of text can be in it once they are WebVTT.
+    pub(crate) fn takes_text(&self, codec: &str) -> bool {
+        self.is_package() && is_text(codec)
+    }
+
     /// Whether it is one bare stream without structure (`.h264`, `.ivf`, `.obu`): no second stream, no metadata, mostly no
     /// times.
     #[must_use]
@@ -88,6 +99,9 @@ impl Container {
     #[must_use]
     pub fn holds(&self, kind: StreamKind, codec: &str) -> bool {
         if self.is_package() {
+            if kind == StreamKind::Subtitle {
+                return codec == "webvtt";
+            }
             let segments = Container::of_segments().filter(|_| matches!(kind, StreamKind::Video | StreamKind::Audio));
             return segments.is_some_and(|segments| segments.holds(kind, codec));
         }
