@@ -1,6 +1,5 @@
 //! Packets: compressed data with its times, owned by one holder at a time.
 
-use std::ffi::c_int;
 use std::ptr::NonNull;
 
 use ffmpeg_sys_next as ffi;
@@ -24,17 +23,26 @@ impl Packet {
         NonNull::new(unsafe { ffi::av_packet_alloc() }).map(Packet).ok_or(OUT_OF_MEMORY)
     }
 
-    /// A packet with a copy of these bytes, without times.
+    /// A packet with these bytes and no times.
     ///
     /// # Errors
-    /// Out of memory, or more bytes than libav's packets hold.
-    pub fn copied_from(data: &[u8], is_key: bool) -> Result<Self, AvError> {
-        let mut packet = Packet::new()?;
-        let size = c_int::try_from(data.len()).map_err(|_| AvError::invalid())?;
-        // SAFETY: the packet is owned and empty; libav allocates `size` bytes and its padding.
-        check(unsafe { ffi::av_new_packet(packet.0.as_ptr(), size) })?;
-        // SAFETY: `size` writable bytes were just allocated, and nothing else points at them.
-        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), packet.raw().data, data.len()) };
+    /// Out of memory.
+    pub(crate) fn holding(bytes: &[u8]) -> Result<Self, AvError> {
+        let packet = Packet::new()?;
+        let length = i32::try_from(bytes.len()).map_err(|_| OUT_OF_MEMORY)?;
+        // SAFETY: the packet is owned and empty.
+        check(unsafe { ffi::av_new_packet(packet.0.as_ptr(), length) })?;
+        // SAFETY: it has that many writable bytes now, which are nobody else's.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (*packet.0.as_ptr()).data, bytes.len()) };
+        Ok(packet)
+    }
+
+    /// A packet with a copy of these bytes and no times, which a decoder can start at or not.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn copied_from(bytes: &[u8], is_key: bool) -> Result<Self, AvError> {
+        let mut packet = Packet::holding(bytes)?;
         packet.raw_mut().flags |= if is_key { ffi::AV_PKT_FLAG_KEY } else { 0 };
         Ok(packet)
     }

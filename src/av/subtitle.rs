@@ -101,7 +101,7 @@ impl TextTranscoder {
         if text.is_empty() {
             return Ok(None);
         }
-        let mut made = Packet::copied_from(&text, false).map_err(|source| self.fault("a cue", source))?;
+        let mut made = Packet::holding(&text).map_err(|source| self.fault("a cue", source))?;
         made.set_times(Some(begins), Some(begins), lasts);
         Ok(Some(made))
     }

@@ -99,10 +99,15 @@ struct Current {
 
 /// Segments in work.
 struct Flight {
-    results: Sender<(usize, Result<Version, Error>)>,
-    landed: Receiver<(usize, Result<Version, Error>)>,
+    /// How many there may be.
+    most: usize,
     count: usize,
+    /// Where results come in; those in work hold the other end, and nobody else once they are waited for.
+    results: Option<(Sender<Landed>, Receiver<Landed>)>,
 }
+
+/// A segment that was coded, by its number.
+type Landed = (usize, Result<Version, Error>);
 
 /// What a pass has come to, for progress.
 #[derive(Default)]
@@ -132,8 +137,7 @@ impl<'s> Segmented<'s> {
         crew: &'s Crew,
         frames: &mut impl Replay,
     ) -> Result<Self, SessionError> {
-        let (results, landed) = bounded(work.segments.len().max(1));
-        let mut flight = Flight { results, landed, count: 0 };
+        let mut flight = Flight { most: work.segments.len().max(1), count: 0, results: None };
         let probe = probed(&work, crew, &mut flight, frames)?;
         let lengths = work.segments.iter().map(|(_, frames)| *frames);
         let segments: Vec<(usize, f64)> = lengths.zip(probe.bytes).collect();
@@ -326,7 +330,8 @@ impl Flight {
         waiting: usize,
     ) -> Result<Sender<Frame>, SessionError> {
         let (frames, taken) = bounded(waiting.min(coding.frames).max(1));
-        let results = self.results.clone();
+        let (results, _) = self.results.get_or_insert_with(|| bounded(self.most));
+        let results = results.clone();
         crew.start(move |pulse| {
             let version = coding.run(&taken, pulse);
             // Frames that nobody takes any more are let go of before anybody is told.
@@ -344,12 +349,18 @@ impl Flight {
     /// The first error that is not merely the echo of another.
     fn land(&mut self, crew: &Crew) -> Result<Vec<(usize, Version)>, SessionError> {
         let (mut versions, mut errors) = (Vec::new(), Vec::new());
-        for _ in 0..mem::take(&mut self.count) {
-            let (number, result) = crew.pulse.while_waiting(|| self.landed.recv()).map_err(|_| Error::Stopped)?;
+        let begun = mem::take(&mut self.count);
+        let Some((own_end, landed)) = self.results.take() else { return Ok(versions) };
+        drop(own_end);
+        while let Ok((number, result)) = crew.pulse.while_waiting(|| landed.recv()) {
             match result {
                 Ok(version) => versions.push((number, version)),
                 Err(error) => errors.push((matches!(error, Error::Stopped), number, error)),
             }
+        }
+        if versions.len() + errors.len() < begun {
+            // One panicked; whoever joins its thread goes on with that.
+            return Err(Error::Stopped.into());
         }
         errors.sort_by_key(|(echo, number, _)| (*echo, *number));
         if let Some((_, _, error)) = errors.into_iter().next() {
