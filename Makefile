@@ -21,7 +21,7 @@ PM   := $(firstword $(foreach pm,apt-get dnf pacman brew,$(if $(shell command -v
 SUDO := $(if $(filter-out brew,$(PM)),$(if $(filter 0,$(shell id -u 2>/dev/null)),,sudo))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench matrix memcheck install deb pages referee clean setup packages rust
+.PHONY: help demo test lint bench matrix memcheck macos install deb pages referee clean setup packages rust
 .PHONY: install-with-apt-get install-with-dnf install-with-pacman install-with-brew install-with- debian-packages
 .PHONY: install-rust-with-rustup install-rust-with-apt-get
 
@@ -33,6 +33,7 @@ help:
 	@echo 'make bench    compare with the ffmpeg program'
 	@echo 'make matrix   run the tests on other releases of FFmpeg (needs root and mmdebstrap)'
 	@echo 'make memcheck run the tests of the border to libav, and whole jobs, under valgrind'
+	@echo 'make macos    type-check and lint for a Mac, from Linux (needs rustup; Python, 100 MB)'
 	@echo 'make install  install the program into ~/.cargo/bin'
 	@echo 'make deb      build a Debian package for this release of Debian'
 	@echo 'make pages    completions (bash, zsh, fish, PowerShell) and manual pages, into target/pages'
@@ -81,6 +82,9 @@ matrix: setup
 
 memcheck: setup
 	tests/memcheck.sh
+
+macos: setup
+	tests/macos.sh $(ARGS)
 
 install: setup
 	cargo install --path . --locked $(WITH)

@@ -57,6 +57,8 @@ pub struct Adapter {
     pub unwritten_unless: Option<u32>,
     /// How it analyses before it decides.
     pub passes: PassModel,
+    /// How segments that it coded apart become one stream; `None`: they do not, so there are no sessions with it.
+    pub sessions: Option<Sessions>,
     /// How its number of threads is set.
     pub threads: Threads,
     /// Settings for every pass and target; a person's own setting of the same name wins.
@@ -400,11 +402,44 @@ pub enum Reach {
     LookAhead,
 }
 
+/// What a session needs: segments from encoders of their own, which one decoder reads as one stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Sessions {
+    /// Settings of every segment: groups that do not refer to each other, headers that do not depend on the level, and one
+    /// thread, for bits must not depend on how many segments are in work at a time.
+    pub with: &'static [Setting],
+    /// Options with which segments could not be joined.
+    pub reserved: &'static [Reserved],
+    /// Level that takes about a tenth of a bit for each pixel of common footage: where the first guess begins.
+    pub usual: f64,
+    /// Levels of the quality knob that halve the bits, before anything is measured.
+    pub halving: f64,
+    /// Least and greatest level; at the ends of a knob's range encoders change their headers (x264: lossless).
+    pub levels: (f64, f64),
+    /// What its headers look like.
+    pub headers: Headers,
+}
+
+/// Headers of a coded stream that all its segments must have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headers {
+    /// Sequence and picture parameter sets of H.264, after start codes.
+    H264,
+    /// Video, sequence and picture parameter sets of HEVC, after start codes.
+    Hevc,
+    /// The sequence header of AV1.
+    Av1,
+    /// None: each frame says everything.
+    None,
+}
+
 /// Why an encoder has no analysis to offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Because {
-    /// libavcodec's VideoToolbox wrapper opens no multi-pass session.
+    /// libavcodec's VideoToolbox wrapper opens no multi-pass session; VideoToolbox itself does, on a Mac.
     VideoToolboxWrapper,
+    /// VideoToolbox does not encode this codec.
+    NoEncoder,
     /// Every frame stands alone at a fixed quality: the notion of a second pass does not apply.
     IntraOnly,
 }
@@ -511,6 +546,7 @@ impl Adapter {
             words: "nothing beyond the frame at hand",
             cancelled_by: &[],
         }),
+        sessions: None,
         threads: Threads::Context,
         always: &[],
         quiet: &[],
@@ -545,7 +581,7 @@ impl Adapter {
             (_, PassModel::TwoRuns(model)) => self.stats_args(model, pass, stats_path),
             (1, PassModel::Inside(inside)) => Ok(plain_args(inside.settings)),
             (_, PassModel::Inside(_)) => Ok(Vec::new()),
-            (_, PassModel::Refused(because)) => Err(self.refuses_two_passes(*because)),
+            (_, PassModel::Refused(because)) => Err(self.refuses_two_passes(*because, cfg!(target_os = "macos"))),
         }
     }
 
@@ -592,12 +628,13 @@ impl Adapter {
         }
     }
 
-    /// The refusal of an encoder that has no analysis to offer.
-    pub(crate) fn refuses_two_passes(&self, because: Because) -> Refusal {
+    /// The refusal of an encoder that has no analysis to offer; `on_a_mac`: where VideoToolbox itself can be asked.
+    pub(crate) fn refuses_two_passes(&self, because: Because, on_a_mac: bool) -> Refusal {
         Refusal::VideoToolboxTwoPassUnsupported {
             encoder: self.name.to_owned(),
             why: because.words(),
             instead: with_two_passes(),
+            native: because == Because::VideoToolboxWrapper && on_a_mac,
         }
     }
 }
@@ -610,6 +647,7 @@ impl Because {
             Because::VideoToolboxWrapper => {
                 "FFmpeg's VideoToolbox encoder exposes no multi-pass session (Apple's own VTCompressionSession does)"
             }
+            Because::NoEncoder => "VideoToolbox has no encoder for it",
             Because::IntraOnly => {
                 "every ProRes frame stands alone at the quality of its profile, so there is nothing to analyse ahead"
             }
@@ -643,6 +681,12 @@ pub(crate) fn escaped(value: &str) -> String {
         text.push(character);
     }
     text
+}
+
+/// Names of the encoders that take sessions.
+#[must_use]
+pub fn with_sessions() -> Vec<String> {
+    all().into_iter().filter(|adapter| adapter.sessions.is_some()).map(|adapter| adapter.name.to_owned()).collect()
 }
 
 /// The names most like this one, by edit distance; at most three.

@@ -26,6 +26,8 @@ pub mod packet;
 mod side_data;
 pub mod source;
 pub(crate) mod subtitle;
+#[cfg(target_os = "macos")]
+pub mod videotoolbox;
 #[cfg(feature = "vmaf")]
 pub mod vmaf;
 

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use crate::av::{AvError, OUT_OF_MEMORY};
 use crate::event::Stage;
+use crate::plan::NotNative;
+use crate::session::SessionError;
 
 /// Everything that can go wrong, by place.
 #[derive(Debug, thiserror::Error)]
@@ -238,6 +240,14 @@ pub enum Error {
         /// Its own words.
         message: String,
     },
+    /// The parties of a session do not keep to its rules.
+    #[error("{encoder}: session: {source}")]
+    Session {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// Which rule.
+        source: SessionError,
+    },
     /// The person or the caller asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -268,7 +278,8 @@ impl Error {
             | Error::Stats { .. }
             | Error::Audio { .. }
             | Error::Subtitle { .. }
-            | Error::Mux { .. } => 5,
+            | Error::Mux { .. }
+            | Error::Session { .. } => 5,
             Error::Exhausted { .. } | Error::Died { .. } => 5,
             Error::Write { .. } | Error::Verify { .. } | Error::Scratch { .. } => 6,
             Error::Stalled { stage: Stage::Feed | Stage::Other(_), .. } => 4,
@@ -344,13 +355,25 @@ pub enum Refusal {
         remedy: String,
     },
     /// Two passes through libavcodec's VideoToolbox wrapper, which opens no multi-pass session.
-    #[error("{encoder}: two passes are not possible: {why}; for two passes use {}", .instead.join(", "))]
+    #[error("{encoder}: two passes are not possible: {why}; for two passes use {}{}", .instead.join(", "), native_way_out(*.native))]
     VideoToolboxTwoPassUnsupported {
         /// libavcodec's name of the encoder.
         encoder: String,
         /// The reason: the wrapper, or a codec for which the notion does not apply.
         why: &'static str,
         /// Software encoders that do take two passes.
+        instead: Vec<String>,
+        /// Whether this system has Apple's own session, which does too.
+        native: bool,
+    },
+    /// Apple's own session with several passes is not to be had for this.
+    #[error("{encoder}: no session of VideoToolbox: {why}; software encoders with sessions: {}", .instead.join(", "))]
+    NotNative {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The reason.
+        why: NotNative,
+        /// Software encoders that take sessions.
         instead: Vec<String>,
     },
     /// A pass that no encoder has: there are a single pass (0), a first (1) and a second (2).
@@ -380,6 +403,14 @@ pub enum Refusal {
         why: String,
         /// What is on offer instead.
         remedy: String,
+    },
+    /// A session with an encoder whose segments cannot be joined.
+    #[error("{encoder}: no session: its segments cannot be joined into one stream; for a session use {}", .instead.join(", "))]
+    NoSession {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// Encoders that take sessions.
+        instead: Vec<String>,
     },
     /// Two passes towards a constant quality, where the encoder forbids it.
     #[error("{encoder}: constant quality does not take two passes: {why}; use --passes 1, or a target of -b or --size")]
@@ -519,6 +550,10 @@ fn words(source: Option<&AvError>) -> String {
 
 fn said(log: &str) -> String {
     if log.is_empty() { String::new() } else { format!(" ({log})") }
+}
+
+fn native_way_out(is_here: bool) -> &'static str {
+    if is_here { ", or --passes session, which opens Apple's own" } else { "" }
 }
 
 fn nearest(near: &[String]) -> String {

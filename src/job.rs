@@ -29,9 +29,11 @@ mod first_pass;
 mod footage;
 mod ladder;
 mod naming;
+mod native;
 mod resume;
 mod run;
 mod rung;
+mod session;
 mod size;
 mod streams;
 
@@ -372,6 +374,7 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     let choices: Vec<_> = fitting.iter().map(|(rendition, _)| &rendition.encoder.first_pass).collect();
     let said = first_pass::take_kept(&choices, &mut renditions)?;
     let packages = ladder.packages(&fitting, &renditions)?;
+    sessions_last(&mut renditions);
     distinct_outputs(&renditions, &packages)?;
     let source = subject.info().clone();
     let Built { timing, graph, pictures, mut warnings } = ladder.build(&mut renditions)?;
@@ -410,6 +413,16 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     Ok(plan)
 }
 
+/// A session begins when every frame is known, and has the machine to itself.
+fn sessions_last(renditions: &mut [RenditionPlan]) {
+    let is_session = |rendition: &&mut RenditionPlan| rendition.encoder.is_session();
+    let others = renditions.iter().filter(|rendition| !rendition.encoder.is_session());
+    let before = others.map(RenditionPlan::last_run).max().unwrap_or(1);
+    for (rendition, run) in renditions.iter_mut().filter(is_session).zip(before + 1..) {
+        rendition.first_run = run;
+    }
+}
+
 impl Plan {
     /// Seconds of output; `None` where the source does not say how long it is.
     #[must_use]
@@ -439,6 +452,12 @@ impl Plan {
     /// Bytes of one frame of every branch.
     pub(crate) fn index_bytes(&self) -> u64 {
         self.pictures.iter().filter_map(Picture::bytes).sum()
+    }
+
+    /// The rendition whose session happens in this run, alone.
+    pub(crate) fn session_in(&self, run: u8) -> Option<usize> {
+        let is_session = |rendition: &RenditionPlan| rendition.encoder.is_session() && rendition.first_run == run;
+        self.renditions.iter().position(is_session)
     }
 
     /// Whether some encoder's bits would depend on what this process did before.

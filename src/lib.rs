@@ -15,7 +15,7 @@
 //! | [`TwoRuns`](adapter::PassModel::TwoRuns) | x264, x265, VP9, AV1 and VVC on the CPU | statistics travel between two runs: in memory, or in a private file |
 //! | [`Inside`](adapter::PassModel::Inside), [`PerFrame`](adapter::Reach::PerFrame) | NVENC's `multipass` | each frame is looked at twice, on its own, within one run |
 //! | [`Inside`](adapter::PassModel::Inside), [`LookAhead`](adapter::Reach::LookAhead) | Quick Sync and AMF | a window of frames ahead is analysed within one run |
-//! | [`Refused`](adapter::PassModel::Refused) | VideoToolbox | libavcodec's wrapper opens no multi-pass session |
+//! | [`Refused`](adapter::PassModel::Refused) | VideoToolbox | libavcodec's wrapper opens no multi-pass session; on a Mac, [`session::videotoolbox`] does |
 //!
 //! Asking for two passes where there are none is refused, with the reason and a way out; nothing falls back in silence.
 //!
@@ -105,6 +105,7 @@ pub mod plan;
 pub mod probe;
 pub mod rate;
 pub mod report;
+pub mod session;
 pub mod sink;
 pub mod source;
 pub mod stats;

@@ -27,14 +27,17 @@ use std::sync::Arc;
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use crate::av::muxer::EncodedStream;
+use crate::av::packet::Packet;
 use crate::cache::FrameCache;
 use crate::error::Error;
 use crate::event::{Cancel, Event, Stage};
 use crate::frames::{FrameList, FrameSource};
 use crate::sink::Sink;
 
+pub(crate) mod crew;
 pub(crate) mod encode;
 pub(crate) mod feed;
 pub(crate) mod mux;
@@ -160,7 +163,7 @@ pub(crate) fn run(
 ///
 /// # Errors
 /// [`Error::Stalled`] where it took longer than `limit`, [`Error::Exhausted`] where the system has no thread left.
-pub(crate) fn watched<T: Send>(
+pub(crate) fn between_runs<T: Send>(
     stage: Stage,
     limit: Option<Duration>,
     cancel: &Cancel,
@@ -180,6 +183,48 @@ pub(crate) fn watched<T: Send>(
         Ok(join(worker))
     });
     watch.verdict().map_or(done, Err)
+}
+
+/// Writes a stream that is coded already; `observe` is called on this thread. The packets are in decoding order, with times
+/// in ticks of the stream's time base.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn deliver(
+    stream: EncodedStream,
+    packets: Vec<Packet>,
+    output: Output,
+    terms: &Terms<'_>,
+    observe: &mut dyn FnMut(Event),
+) -> Result<OutputResult, Error> {
+    let (events, heard) = bounded(EVENTS_IN_FLIGHT);
+    let mut watch = Watch::new(terms.stall, terms.cancel);
+    let result = scope(|scope| {
+        let rendition = output.renditions[0];
+        let mut spawning = Spawning { scope, events, watch: &mut watch, running: Running::default() };
+        let mut ways_out = BTreeMap::new();
+        spawning.output(output, &mut ways_out)?;
+        let coded = ways_out.remove(&rendition).ok_or(Error::Stopped)?;
+        let feed = spawning.stage("coded", Stage::Feed, rendition, move |pulse| {
+            let time_base = stream.time_base();
+            let packets = packets.into_iter().map(|packet| Coded::Packet(packet, time_base));
+            let all = std::iter::once(Coded::Start(Box::new(stream))).chain(packets).chain([Coded::End]);
+            let mut blocked = Duration::ZERO;
+            for one in all {
+                if terms.cancel.is_stopped() {
+                    return Err(Error::Interrupted);
+                }
+                send_timed(&coded, one, pulse, &mut blocked)?;
+            }
+            Ok(Feeding::default())
+        })?;
+        let Spawning { running, watch, events, .. } = spawning;
+        drop(events);
+        watch.listen(&heard, observe);
+        join_all(feed, running)
+    });
+    let result = watch.verdict().map_or(result, Err)?;
+    result.outputs.into_iter().next().ok_or(Error::Stopped)
 }
 
 /// Does `work` for every item, so many of them at a time; what it tells is heard on this thread, with the item's index.
@@ -214,6 +259,25 @@ pub(crate) fn side_by_side<I: Send, E: Send>(
         heard.iter().for_each(|(index, event)| observe(index, event));
         workers.into_iter().for_each(join);
         Ok(())
+    })
+}
+
+/// Does `work` on this thread, while another looks after it all the time.
+///
+/// # Errors
+/// [`Error::Exhausted`] where the system has no thread left; then nothing was done.
+pub(crate) fn watched<T>(look: impl Fn() + Send, work: impl FnOnce() -> T) -> Result<T, Error> {
+    let (working, ended) = bounded::<()>(0);
+    scope(|scope| {
+        let watch = move || {
+            while ended.recv_timeout(BETWEEN_LOOKS) == Err(RecvTimeoutError::Timeout) {
+                look()
+            }
+        };
+        named(scope, "watchdog".to_owned(), watch)?;
+        let done = work();
+        drop(working);
+        Ok(done)
     })
 }
 
@@ -377,3 +441,5 @@ const PACKETS_IN_FLIGHT: usize = 32;
 const OTHERS_IN_FLIGHT: usize = 64;
 /// The observer may be a slow terminal; progress is dropped rather than waited for.
 const EVENTS_IN_FLIGHT: usize = 256;
+/// A stop is heard within this time while a call that cannot look for itself is waited for.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);

@@ -2,21 +2,24 @@
 //!
 //! Invariant: everything that can be refused before running is refused here, and the runner makes no choice of its own.
 
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::adapter::{Adapter, Reach, StatsRoute, escaped};
+use crate::adapter::{Adapter, Headers, Reach, StatsRoute, escaped};
 use crate::error::Refusal;
 use crate::probe::Capabilities;
-use crate::rate::{BitRate, Cap, Target};
+use crate::rate::{BitRate, Cap, GopLength, Target};
 
 mod argv;
 mod compile;
 mod listing;
+mod native;
 mod reuse;
 
 pub use argv::{CommandLine, argv, plain_name, shell_line};
+pub use native::{Codec, NativePlan, NotNative, Profile, Property};
 pub(crate) use reuse::{FirstPassOf, differences};
 
 /// What is asked of one encoder.
@@ -52,6 +55,8 @@ pub struct Request {
     pub hdr10: Option<Hdr10Data>,
     /// Where the statistics of a second pass are to come from.
     pub first_pass: FirstPassChoice,
+    /// What holds for [`Passes::Session`].
+    pub session: SessionRequest,
 }
 
 impl Request {
@@ -74,7 +79,24 @@ impl Request {
             interlaced: false,
             hdr10: None,
             first_pass: FirstPassChoice::default(),
+            session: SessionRequest::default(),
         }
+    }
+}
+
+/// What is asked of a session.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SessionRequest {
+    /// The greatest number of passes.
+    pub most_passes: NonZeroU8,
+    /// Length of a segment, about; `None`: a few seconds, by the length of the source. A job turns a time into frames by its
+    /// frame rate.
+    pub segment: Option<GopLength>,
+}
+
+impl Default for SessionRequest {
+    fn default() -> Self {
+        SessionRequest { most_passes: MOST_PASSES, segment: None }
     }
 }
 
@@ -128,6 +150,8 @@ pub enum Passes {
     One,
     /// Two, or a refusal.
     Two,
+    /// As many as it takes, each over those stretches alone that miss the target; or a refusal.
+    Session,
 }
 
 /// What to do where two passes are asked for and not to be had.
@@ -159,6 +183,12 @@ pub struct EncoderPlan {
     pub cap: Option<Cap>,
     /// Analysis inside the run, where it is switched on.
     pub analysis: Option<Analysis>,
+    /// The session, where it is one. Its step then has the settings of each segment's encoder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionPlan>,
+    /// VideoToolbox's own session, where it is one. Its step then has the options that it was made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native: Option<NativePlan>,
     /// The passes, in order; at least one.
     pub steps: Vec<PassStep>,
     /// Distance in frames of those that are marked as key frames, for encoders whose own groups may fall elsewhere; `None`:
@@ -176,6 +206,47 @@ impl EncoderPlan {
     pub fn two_pass(&self) -> bool {
         self.steps.len() > 1
     }
+
+    /// Whether later passes go through a part of the frames only, which are known by then.
+    #[must_use]
+    pub fn is_session(&self) -> bool {
+        self.session.is_some() || self.native.is_some()
+    }
+}
+
+/// Passes over segments, each with an encoder of its own and a level of constant quality of its own.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SessionPlan {
+    /// The greatest number of passes.
+    pub most_passes: NonZeroU8,
+    /// How far from the target is near enough, as a share of it.
+    pub tolerance: f64,
+    /// Frames of a segment, about: all are equally long, and make up the whole.
+    pub segment_frames: u32,
+    /// Segments begin at multiples of so many frames: the fixed distance of key frames, or 1.
+    pub group_frames: u32,
+    /// Segments in work at a time; `None`: one per CPU. Bits do not depend on it.
+    pub side_by_side: Option<u16>,
+    /// What the levels are.
+    pub levels: Levels,
+    /// What the headers look like that all segments must have in common.
+    #[serde(skip)]
+    pub headers: Headers,
+}
+
+/// Levels of constant quality that segments may have; smaller ones take more bits.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Levels {
+    /// The least.
+    pub least: f64,
+    /// The greatest.
+    pub greatest: f64,
+    /// Their distance.
+    pub step: f64,
+    /// About which of them takes a tenth of a bit for each pixel, before anything is measured.
+    pub usual: f64,
+    /// How many of them halve the bits, before anything is measured.
+    pub halving: f64,
 }
 
 /// Analysis inside one run.
@@ -267,6 +338,12 @@ pub struct PlannedSetting {
 
 /// Stands in a plan for the path of the statistics file, which is made when the pass runs.
 pub const STATS_PATH: &str = "{stats}";
+
+/// Stands in the plan of a session for the level of constant quality, which each segment has its own of.
+pub const LEVEL: &str = "{level}";
+
+/// Enough for three corrections after the second pass, which is mostly the last.
+const MOST_PASSES: NonZeroU8 = NonZeroU8::new(6).expect("it is not 0");
 
 /// Where a setting comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -41,6 +41,8 @@ pub struct Capabilities {
     /// Ranges of sample values that it takes (`tv`, `pc`), in libavcodec's order; empty where libavcodec lists none, as before
     /// FFmpeg 7.1.
     pub colour_ranges: Vec<String>,
+    /// Whether this system has VideoToolbox, whose own sessions need nothing of libavcodec.
+    pub videotoolbox: bool,
     /// Whether it drives hardware that may be absent (opened only when a job needs it).
     pub hardware: bool,
 }
@@ -107,6 +109,7 @@ fn probe(adapter: &'static Adapter) -> Capabilities {
         options,
         pixel_formats,
         colour_ranges,
+        videotoolbox: cfg!(target_os = "macos"),
         hardware: adapter.vendor != Vendor::Software,
     };
     if let (true, PassModel::TwoRuns(model)) = (present, &adapter.passes) {

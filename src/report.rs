@@ -11,6 +11,7 @@ use crate::cache::{CachePlan, SpillReport};
 use crate::frames::Damage;
 use crate::job::FirstPass;
 use crate::plan::EncoderPlan;
+use crate::session::Stopped;
 use crate::stats::artefact::Header;
 
 /// A whole job.
@@ -107,8 +108,48 @@ pub struct RenditionReport {
     /// Why that is more than one per cent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_missed: Option<String>,
+    /// What its session did, where it had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionReport>,
     /// Whether the file was read back and found whole.
     pub verified: bool,
+}
+
+/// A session.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionReport {
+    /// Why there was no further pass; only `satisfied` is on target.
+    pub stopped: Stopped,
+    /// The passes, in order.
+    pub passes: Vec<SessionPassReport>,
+    /// Frames that were encoded for the first guess, and thrown away.
+    pub probed_frames: u64,
+    /// The segments of the stream as it is.
+    pub segments: Vec<SegmentReport>,
+}
+
+/// One pass of a session.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionPassReport {
+    /// The ranges it was over: the number of the first frame, from 0, and of the first that is not in it.
+    pub ranges: Vec<(u64, u64)>,
+    /// Frames in them.
+    pub frames: u64,
+}
+
+/// One segment of a session's stream.
+#[derive(Debug, Clone, Serialize)]
+pub struct SegmentReport {
+    /// The number of its first frame, from 0.
+    pub first_frame: u64,
+    /// How many it has.
+    pub frames: u64,
+    /// Its level of constant quality, on the encoder's own scale.
+    pub level: f64,
+    /// Bytes of its packets.
+    pub bytes: u64,
+    /// How many versions of it were made.
+    pub versions: u64,
 }
 
 /// One pass of one rendition.
@@ -118,7 +159,7 @@ pub struct PassReport {
     pub number: u8,
     /// Frames encoded.
     pub frames: u64,
-    /// Packets that came out; a first pass of libvpx or libaom has none.
+    /// Packets that came out; a first pass of libvpx or libaom has none. In a session, those of the whole stream.
     pub packets: u64,
     /// Bytes of these packets.
     pub bytes: u64,

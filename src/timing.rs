@@ -232,7 +232,7 @@ const FAR: f64 = 1.5;
 /// Rates this near are one: the last frame's length, a millisecond's rounding.
 const NEAR: f64 = 0.01;
 /// A gap longer than this many periods is a pause of the source, not a frame shown that long.
-const LONGEST: i64 = 100_000;
+pub(crate) const LONGEST: i64 = 100_000;
 
 #[cfg(test)]
 mod tests {

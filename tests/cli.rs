@@ -266,6 +266,29 @@ fn an_interrupt_in_the_last_pass_leaves_nothing_either() {
 }
 
 #[test]
+fn a_session_is_told_in_the_plan_and_in_the_summary() {
+    let place = Place::with_clip();
+    let asked = "in.mkv -o out.mp4 -c libx264 -b 300k --passes session --segment 10";
+    let plan = place.repass(&format!("plan {asked} --argv"));
+    assert_eq!(plan.code, 0, "{plan}");
+    for words in ["a session towards 300 kb/s", "segments of about 10", "{level}", "ffmpeg has nothing like a session"]
+    {
+        assert!(plan.stdout.contains(words), "{words}: {plan}");
+    }
+    let ended = place.repass(&format!("encode {asked}"));
+    assert_eq!(ended.code, 0, "{ended}");
+    assert!(ended.stdout.contains("5 segments at levels from"), "{ended}");
+    for (arguments, words) in [
+        ("-b 300k --segment 10", "are for --passes session"),
+        ("-b 300k --passes sessions", "expected 1, 2 or session"),
+        ("--crf 20 --passes session", "nothing to correct"),
+    ] {
+        let ended = place.repass(&format!("encode in.mkv -o other.mp4 -c libx264 {arguments}"));
+        assert!(ended.code != 0 && ended.stderr.contains(words), "{arguments}: {ended}");
+    }
+}
+
+#[test]
 fn json_is_the_report_alone() {
     let place = Place::with_clip();
     let ended = place.repass("encode in.mkv -o out.mp4 -c libx264 -b 300k --json");

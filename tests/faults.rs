@@ -2,8 +2,8 @@
 //!
 //! The invariant of all: the final name is absent, or what was there before, or a file that was verified; what a dead run
 //! leaves is removed by the next.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 
 mod media;
 mod program;

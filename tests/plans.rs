@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use repass::adapter::{self, Adapter, PRESETS, PassModel, StatsRoute};
 use repass::error::Refusal;
 use repass::plan::{
-    self, CommandLine, EncoderPlan, Hdr10Data, MasteringDisplay, OnUnsupported, Origin, PassFlag, Passes, Request,
-    StatsUse,
+    self, CommandLine, EncoderPlan, Hdr10Data, MasteringDisplay, NotNative, OnUnsupported, Origin, PassFlag, Passes,
+    Property, Request, StatsUse,
 };
 use repass::probe::{self, Capabilities};
 use repass::rate::{BitRate, ByteSize, Cap, Target};
@@ -58,6 +58,7 @@ fn requests(row: &'static Adapter) -> Vec<(&'static str, Request)> {
         ("average, two passes", two(Request::new(row, AVERAGE))),
         ("average, two passes or what there is", fallback(Request::new(row, AVERAGE))),
         ("average, capped", capped(Request::new(row, AVERAGE))),
+        ("average, a session", Request { passes: Passes::Session, ..Request::new(row, AVERAGE) }),
         ("size", Request { provisional: Some(BitRate(3_456_789)), ..Request::new(row, SIZE) }),
         ("quality", Request::new(row, quality)),
         ("quality, two passes", two(Request::new(row, quality))),
@@ -343,6 +344,63 @@ fn targets_that_an_encoder_has_no_way_to_follow_are_refused() {
         let refusal = refused(tables, name, |request| Request { target: *target, ..request });
         assert!(refusal.to_string().contains(words), "{name}: {refusal}");
     }
+}
+
+#[test]
+fn sessions_of_videotoolbox_are_planned_where_it_is_and_refused_with_the_reason() {
+    let session = |request: Request| Request { passes: Passes::Session, ..request };
+    let planned = |name, options: &[(&str, &str)]| {
+        let row = adapter::named(name).unwrap();
+        let preset = Some("slow".to_owned());
+        let request = Request { preset, options: owned(options), ..session(Request::new(row, AVERAGE)) };
+        plan::compile(&request, &on("videotoolbox", name)).unwrap()
+    };
+    for (name, profile) in [("h264_videotoolbox", "high"), ("hevc_videotoolbox", "main10")] {
+        let plan = planned(name, &[("profile", profile), ("realtime", "0")]);
+        let native = plan.native.clone().unwrap();
+        let names: Vec<&str> = native.properties.iter().map(|(property, _)| property.name()).collect();
+        let wanted =
+            ["RealTime", "AllowOpenGOP", "PrioritizeEncodingSpeedOverQuality", "AverageBitRate", "ProfileLevel"];
+        assert_eq!(names, wanted, "{name}");
+        assert!(native.properties.contains(&(Property::AverageBitRate(2_500_000), true)));
+        assert!(plan.is_session() && !plan.two_pass() && plan.steps.len() == 1);
+        assert!(plan::argv(&plan, &line()).is_empty());
+        assert!(plan.to_string().contains("VideoToolbox's own, at most 6 passes"), "{plan}");
+    }
+    let h264 = "h264_videotoolbox";
+    let with = |option: &str, value: &str| owned(&[(option, value)]);
+    let cases: [(&str, &str, Request, NotNative); 10] = [
+        ("ffmpeg-5.1", h264, request(h264), NotNative::OtherSystem),
+        ("ffmpeg-5.1", "prores_videotoolbox", request("prores_videotoolbox"), NotNative::IntraOnly),
+        ("videotoolbox", "prores_videotoolbox", request("prores_videotoolbox"), NotNative::IntraOnly),
+        ("videotoolbox", "av1_videotoolbox", request("av1_videotoolbox"), NotNative::NoEncoder("av1")),
+        ("videotoolbox", h264, Request { target: Target::Quality(50.0), ..request(h264) }, NotNative::ConstantQuality),
+        (
+            "videotoolbox",
+            h264,
+            Request { target: SIZE, provisional: Some(BitRate(1_000_000)), ..request(h264) },
+            NotNative::Size,
+        ),
+        ("videotoolbox", h264, Request { cap: Some(CAP), ..request(h264) }, NotNative::Cap),
+        ("videotoolbox", h264, Request { gop_frames: Some(48), ..request(h264) }, NotNative::FixedGroups),
+        ("videotoolbox", h264, Request { options: with("realtime", "1"), ..request(h264) }, NotNative::RealTime),
+        (
+            "videotoolbox",
+            h264,
+            Request { options: with("frames_before", "1"), ..request(h264) },
+            NotNative::Option("frames_before=1".to_owned()),
+        ),
+    ];
+    for (tables, name, request, reason) in cases {
+        let refusal = plan::compile(&session(request), &on(tables, name)).unwrap_err();
+        let Refusal::NotNative { why, encoder, .. } = &refusal else { panic!("{name}: {refusal}") };
+        assert!(refusal.to_string().contains("libx264"), "{refusal}");
+        assert_eq!((why, encoder.as_str()), (&reason, name), "{refusal}");
+    }
+}
+
+fn request(name: &str) -> Request {
+    Request::new(adapter::named(name).unwrap(), AVERAGE)
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Strange media: mutated files, streams that change midway, times that make no sense, very few frames, very large ones.
 //!
 //! The invariant of all: the program ends in time, with a documented exit code, without a panic, and says why.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 
 mod media;
 mod program;

@@ -61,6 +61,7 @@ const AMF: Adapter = Adapter {
                 ahead only with --opt pa_lookahead_buffer_depth=N",
         cancelled_by: &[],
     }),
+    sessions: None,
     threads: Threads::None,
     always: &[],
     quiet: &[],

@@ -59,6 +59,7 @@ const NVENC: Adapter = Adapter {
         words: "NVENC codes each frame twice inside one run (multipass at full size); it sees no frame that comes later",
         cancelled_by: &["medium", "fast"],
     }),
+    sessions: None,
     threads: Threads::None,
     always: &[],
     quiet: &[],

@@ -57,6 +57,7 @@ const QSV: Adapter = Adapter {
     interlaced: &[],
     unwritten_unless: None,
     passes: PassModel::Inside(AHEAD),
+    sessions: None,
     threads: Threads::None,
     always: &[],
     quiet: &[],

@@ -2,8 +2,9 @@
 //! FFmpeg 5.1, 7.1 and 9.0; `vendor-notes.md` has the surprising ones.
 
 use super::{
-    Adapter, Better, Bitrate, Capping, FloorModel, Gop, Hdr10, Hdr10Style, Knob, Known, Library, PRESETS, PassModel,
-    Proof, Reserved, Reuse, Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor, packages,
+    Adapter, Better, Bitrate, Capping, FloorModel, Gop, Hdr10, Hdr10Style, Headers, Knob, Known, Library, PRESETS,
+    PassModel, Proof, Reserved, Reuse, Sessions, Setting, Sidecar, Slot, Speed, StatsRoute, Threads, TwoRuns, Vendor,
+    packages,
 };
 
 pub(super) static ALL: &[Adapter] = &[X264, X265, VP9, AOM, SVT, VVENC];
@@ -54,6 +55,28 @@ const X264: Adapter = Adapter {
         reuse: Reuse::AtOrBelow { from_percent: 25 },
         free: &[Slot::option("threads")],
         floor: Some(&X264_FLOOR),
+    }),
+    sessions: Some(Sessions {
+        with: &[
+            // Else pic_init_qp in the headers follows the level.
+            Setting::param("x264-params", "stitchable", "1"),
+            Setting::option("flags", "+cgop"),
+            Setting::option("threads", "1"),
+        ],
+        reserved: &[
+            Reserved {
+                option: "x264-params",
+                keys: &["stitchable", "open-gop", "intra-refresh", "nal-hrd"],
+                why: JOINED,
+            },
+            Reserved { option: "intra-refresh", keys: &[], why: JOINED },
+            Reserved { option: "nal-hrd", keys: &[], why: JOINED },
+            Reserved { option: "flags", keys: &["cgop"], why: JOINED },
+        ],
+        usual: 23.0,
+        halving: 6.0,
+        levels: (1.0, 51.0),
+        headers: Headers::H264,
     }),
     threads: Threads::Context,
     always: &[],
@@ -119,6 +142,28 @@ const X265: Adapter = Adapter {
         reuse: Reuse::AtOrBelow { from_percent: 75 },
         free: &[Slot { option: "x265-params", key: Some("pools") }],
         floor: Some(&X264_FLOOR),
+    }),
+    sessions: Some(Sessions {
+        with: &[
+            Setting::param("x265-params", "open-gop", "0"),
+            // Its text has the level in it.
+            Setting::param("x265-params", "info", "0"),
+            Setting::param("x265-params", "pools", "none"),
+            // The default follows the number of CPUs, and the bits follow it.
+            Setting::param("x265-params", "frame-threads", "1"),
+        ],
+        reserved: &[
+            Reserved {
+                option: "x265-params",
+                keys: &["open-gop", "info", "hrd", "lossless", "repeat-headers"],
+                why: JOINED,
+            },
+            Reserved { option: "x265-params", keys: &["pools", "frame-threads", "numa-pools"], why: ONE_THREAD },
+        ],
+        usual: 23.0,
+        halving: 6.0,
+        levels: (1.0, 51.0),
+        headers: Headers::Hevc,
     }),
     // The wrapper's threads are frame threads.
     threads: Threads::Param("x265-params", "pools"),
@@ -188,6 +233,14 @@ const VP9: Adapter = Adapter {
         free: VP9_FREE,
         floor: None,
     }),
+    sessions: Some(Sessions {
+        with: &[Setting::option("threads", "1")],
+        reserved: &[],
+        usual: 28.0,
+        halving: 12.0,
+        levels: (1.0, 63.0),
+        headers: Headers::None,
+    }),
     threads: Threads::Context,
     always: &[Setting::option("row-mt", "1").where_there()],
     quiet: &[],
@@ -240,6 +293,14 @@ const AOM: Adapter = Adapter {
         // Not cpu-used: each class has its own first pass.
         free: AOM_FREE,
         floor: None,
+    }),
+    sessions: Some(Sessions {
+        with: &[Setting::option("threads", "1")],
+        reserved: &[Reserved { option: "aom-params", keys: &["fwd-kf-enabled", "enable-fwd-kf"], why: JOINED }],
+        usual: 28.0,
+        halving: 12.0,
+        levels: (1.0, 63.0),
+        headers: Headers::Av1,
     }),
     threads: Threads::Context,
     always: &[Setting::option("row-mt", "1").where_there()],
@@ -310,6 +371,17 @@ const SVT: Adapter = Adapter {
         free: &[Slot { option: "svtav1-params", key: Some("lp") }],
         floor: None,
     }),
+    sessions: Some(Sessions {
+        with: &[Setting::option("flags", "+cgop"), Setting::param("svtav1-params", "lp", "1")],
+        reserved: &[
+            Reserved { option: "svtav1-params", keys: &["irefresh-type", "enable-force-key-frames"], why: JOINED },
+            Reserved { option: "svtav1-params", keys: &["lp"], why: ONE_THREAD },
+        ],
+        usual: 30.0,
+        halving: 10.0,
+        levels: (1.0, 63.0),
+        headers: Headers::Av1,
+    }),
     // The wrapper ignores threads. Up to SVT-AV1 2 this is a number of processors, later a level of 1 to 6.
     threads: Threads::Param("svtav1-params", "lp"),
     always: &[],
@@ -379,6 +451,7 @@ const VVENC: Adapter = Adapter {
         free: &[Slot::option("threads")],
         floor: None,
     }),
+    sessions: None,
     threads: Threads::Context,
     always: &[],
     // At libav's level "info" the wrapper lets warnings through to stdout.
@@ -461,6 +534,8 @@ const TARGET: &str = "use -b or --crf";
 /// x265 has x264's rate control, with its words.
 const X264_FLOOR: FloorModel =
     FloorModel { quantizer: "q:", texture: "tex:", motion: "mv:", rest: "misc:", coarsest: 69.0 };
+const JOINED: &str = "segments of a session would not join into one stream";
+const ONE_THREAD: &str = "segments of a session have one thread each; --threads says how many are in work";
 const KILOBIT: u64 = 1000;
 /// Linux's and libav's longest path in bytes, without the final NUL.
 const PATH_MAX: usize = 4095;

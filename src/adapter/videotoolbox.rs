@@ -30,6 +30,7 @@ pub(super) static ALL: &[Adapter] = &[
         codec: "av1",
         availability: "no FFmpeg has it: VideoToolbox decodes AV1 and does not encode it; use libsvtav1 or libaom-av1",
         packages: &[],
+        passes: PassModel::Refused(Because::NoEncoder),
         ..VIDEOTOOLBOX
     },
 ];
@@ -61,6 +62,7 @@ const VIDEOTOOLBOX: Adapter = Adapter {
     interlaced: &[],
     unwritten_unless: None,
     passes: PassModel::Refused(Because::VideoToolboxWrapper),
+    sessions: None,
     threads: Threads::None,
     always: &[],
     quiet: &[],

@@ -173,6 +173,15 @@ impl Frame {
         range_name(self.raw().color_range)
     }
 
+    /// Primaries, transfer function and matrix as ITU-T H.273 numbers them; `None` where the stream does not say.
+    #[must_use]
+    pub fn colour_codes(&self) -> [Option<i32>; 3] {
+        let raw = self.raw();
+        let unspecified = ffi::AVColorPrimaries::AVCOL_PRI_UNSPECIFIED as i32;
+        [raw.color_primaries as i32, raw.color_trc as i32, raw.colorspace as i32]
+            .map(|code| Some(code).filter(|code| *code > 0 && *code != unspecified))
+    }
+
     /// Lets go of buffers and side data, so that the shell can be filled again.
     pub fn clear(&mut self) {
         // SAFETY: owned and non-null; an empty frame is allowed.
@@ -276,10 +285,18 @@ impl Frame {
     /// # Errors
     /// A pixel format without planes in memory (hardware surfaces).
     pub fn for_each_row(&self, mut visit: impl FnMut(&[u8])) -> Result<(), AvError> {
+        self.for_each_row_of_plane(|_, _, row| visit(row))
+    }
+
+    /// The same with the number of the plane and that of the row in it, both from 0.
+    ///
+    /// # Errors
+    /// As for [`Frame::for_each_row`].
+    pub fn for_each_row_of_plane(&self, mut visit: impl FnMut(usize, usize, &[u8])) -> Result<(), AvError> {
         for (plane, row_bytes, rows) in self.layout()? {
             for row in 0..rows {
                 // SAFETY: `layout` gives only rows that lie inside the plane's buffer.
-                visit(unsafe { std::slice::from_raw_parts(self.row_pointer(plane, row), row_bytes) });
+                visit(plane, row, unsafe { std::slice::from_raw_parts(self.row_pointer(plane, row), row_bytes) });
             }
         }
         Ok(())

@@ -37,6 +37,16 @@ impl Packet {
         Ok(packet)
     }
 
+    /// A packet with a copy of these bytes and no times, which a decoder can start at or not.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn copied_from(bytes: &[u8], is_key: bool) -> Result<Self, AvError> {
+        let mut packet = Packet::holding(bytes)?;
+        packet.raw_mut().flags |= if is_key { ffi::AV_PKT_FLAG_KEY } else { 0 };
+        Ok(packet)
+    }
+
     /// Another packet over the same data.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The command line as types, and jobs from them. The help texts are here: one line each, with units.
 
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
@@ -12,7 +13,7 @@ use repass::error::Error;
 use repass::job::{
     AnalysisRequest, AudioChoice, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice, tells_renditions_apart,
 };
-use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request};
+use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request, SessionRequest};
 use repass::rate::{BitRate, ByteSize, Cap, GopLength, Seconds, Target};
 use repass::source::Input;
 
@@ -289,7 +290,7 @@ struct TargetArgs {
     /// Make the renditions that this file describes, each with its own encoder, size and target; its keys are below
     #[arg(
         long, value_name = "FILE", value_hint = ValueHint::FilePath,
-        conflicts_with_all = ["encoder", "preset", "opt", "threads", "gop", "vf", "maxrate", "bufsize", "passes",
+        conflicts_with_all = ["encoder", "preset", "opt", "threads", "gop", "vf", "maxrate", "bufsize", "passes", "max_passes", "segment",
             "on_unsupported", "fast_first_pass", "own_first_pass", "stats", "audio", "subs", "format", "mux_opt"]
     )]
     job: Option<PathBuf>,
@@ -327,9 +328,20 @@ struct CapArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Passes")]
 struct PassArgs {
-    /// How many passes [default: 2 for -b and --size where the encoder has them, 1 for --crf]
-    #[arg(long, value_name = "1|2", value_parser = passes)]
+    /// How many passes [default: 2 for -b and --size where the encoder has them, 1 for --crf]. `session`: the film is
+    /// coded in segments of constant quality, and those are coded again that keep it from the bit rate of -b; with
+    /// VideoToolbox, on macOS, its own encoder says what it wants again
+    #[arg(long, value_name = "1|2|session", value_parser = passes)]
     passes: Option<Passes>,
+
+    /// The greatest number of passes of a session [default: 6]
+    #[arg(long, value_name = "N")]
+    max_passes: Option<NonZeroU8>,
+
+    /// Length of a session's segments, as a time or a number of frames (4s, 96) [default: 2s to 10s, by the length of the
+    /// source]
+    #[arg(long, value_name = "LENGTH", value_parser = gop)]
+    segment: Option<GopLength>,
 
     /// Where two passes are asked for and not to be had: refuse, or run one with the encoder's own analysis
     #[arg(long, value_name = "WHAT", default_value = "refuse")]
@@ -581,6 +593,7 @@ impl EncodeArgs {
             cap: self.cap.cap(),
             fast_first: self.passes.fast_first_pass,
             first_pass: self.passes.first_pass(),
+            session: self.passes.session()?,
             ..self.encoder.request(self.encoder_name.as_deref().unwrap_or_default(), rung.target, verbose)?
         };
         Ok(RenditionRequest {
@@ -641,6 +654,17 @@ impl PassArgs {
     fn passes(&self) -> Passes {
         let wanted = if self.stats.is_some() { Passes::Two } else { Passes::Auto };
         self.passes.unwrap_or(wanted)
+    }
+
+    fn session(&self) -> Result<SessionRequest, Error> {
+        let usual = SessionRequest::default();
+        let asked = SessionRequest { most_passes: self.max_passes.unwrap_or(usual.most_passes), segment: self.segment };
+        if self.passes != Some(Passes::Session) && (self.max_passes.is_some() || self.segment.is_some()) {
+            let why = "--max-passes and --segment are for --passes session".to_owned();
+            let text = self.max_passes.map_or_else(|| "--segment".to_owned(), |count| format!("--max-passes {count}"));
+            return Err(Error::Usage { what: "option", text, why });
+        }
+        Ok(asked)
     }
 
     fn first_pass(&self) -> FirstPassChoice {
@@ -746,11 +770,12 @@ pub(super) fn quality(text: &str) -> Result<f64, String> {
     level.ok_or_else(|| "expected a number, like 23 or 20.5".to_owned())
 }
 
-fn passes(text: &str) -> Result<Passes, String> {
+pub(super) fn passes(text: &str) -> Result<Passes, String> {
     match text {
         "1" => Ok(Passes::One),
         "2" => Ok(Passes::Two),
-        _ => Err("expected 1 or 2".to_owned()),
+        "session" => Ok(Passes::Session),
+        _ => Err("expected 1, 2 or session".to_owned()),
     }
 }
 
@@ -800,6 +825,8 @@ Examples:
       HLS with fMP4 segments of two seconds; manifest.mpd makes it DASH.
   repass encode in.mkv --job ladder.toml
       What the file says.
+  repass encode in.mkv -o out.mkv -c libx265 -b 4M --passes session
+      Segments of constant quality, side by side; those that keep the whole from 4 Mb/s are coded again.
   repass encode in.mkv -o out.mp4 -c hevc_nvenc -b 4M --passes 2 --on-unsupported fallback
       NVENC has no second pass: one pass with its own analysis, and the report says so.
   repass encode *.mov -o 'done/{stem}.mp4' -c libx264 -b 3M
@@ -819,7 +846,7 @@ Job file (--job), in TOML:
   name = '720p'                encoder = 'libx264'
   size = '720p'                bitrate = '3M', or crf = 23, or file-size = '700M'
   maxrate = '5M'               bufsize = '8M'
-  passes = 2                   fallback = false, fast-first-pass = false, own-first-pass = false
+  passes = 2, or 'session'     fallback = false, fast-first-pass = false, own-first-pass = false
   preset = 'slow'              threads = 4
   gop = '2s'                   vf = 'unsharp'
   opt = { tune = 'film' }      mux-opt = { movflags = '+faststart' }

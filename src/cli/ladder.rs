@@ -115,7 +115,7 @@ struct Rendition {
     file_size: Option<Typed<ByteSize>>,
     maxrate: Option<Typed<BitRate>>,
     bufsize: Option<Typed<BitRate>>,
-    passes: Option<u8>,
+    passes: Option<Text>,
     #[serde(default)]
     fast_first_pass: bool,
     #[serde(default)]
@@ -200,12 +200,10 @@ impl Rendition {
             (None, true) => FirstPassChoice::Own,
             (None, false) => FirstPassChoice::Shared,
         };
-        let passes = match self.passes {
+        let passes = match &self.passes {
             None if matches!(first_pass, FirstPassChoice::Kept(_)) => Passes::Two,
             None => Passes::Auto,
-            Some(1) => Passes::One,
-            Some(2) => Passes::Two,
-            Some(other) => return Err(usage("passes", other.to_string(), "expected 1 or 2")),
+            Some(text) => super::args::passes(&text.0).map_err(|why| usage("passes", text.0.clone(), &why))?,
         };
         let cap = match (self.maxrate, self.bufsize) {
             (Some(max), Some(buffer)) => Some(Cap { max: max.0, buffer: buffer.0 }),
@@ -381,7 +379,7 @@ mod tests {
             (format!("{rendition}size = '720'\ncrf = 2\n"), "line 4: size \"720\""),
             (format!("{rendition}crf = 20\nbitrate = '1M'\noutput='x'\n"), "one of bitrate, crf and file-size"),
             (format!("{rendition}crf = 20\n"), "give one here"),
-            (format!("{rendition}crf = 20\npasses = 3\n"), "expected 1 or 2"),
+            (format!("{rendition}crf = 20\npasses = 3\n"), "expected 1, 2 or session"),
             ("x = [".to_owned(), "line 1"),
         ] {
             let error = job(&text).err().unwrap().to_string();

@@ -244,6 +244,9 @@ fn remarks(plan: &Plan) -> Vec<&'static str> {
     if plan.renditions.iter().any(|rendition| matches!(rendition.first_pass, FirstPass::Kept { .. })) {
         remarks.push("ffmpeg cannot read statistics that repass kept; it runs the first pass again");
     }
+    if plan.renditions.iter().any(|rendition| rendition.encoder.is_session()) {
+        remarks.push("ffmpeg has nothing like a session");
+    }
     if plan.packages.iter().any(|package| package.container == "hls") {
         remarks.push("ffmpeg's master playlist says less: no subtitles, and rates and codecs not as measured");
     }

@@ -4,7 +4,8 @@ use repass::av::Versions;
 use repass::cache::{CacheMode, Measured, Packing, SpillReport};
 use repass::job::FirstPass;
 use repass::rate::{BitRate, ByteSize, Target};
-use repass::report::{AnalysisReport, PassReport, RenditionReport, Report};
+use repass::report::{AnalysisReport, PassReport, RenditionReport, Report, SessionReport};
+use repass::session::Stopped;
 
 use super::text::{Page, counted, deviation, fps, lasting, percent};
 
@@ -19,6 +20,9 @@ pub(crate) fn summary(report: &Report, with_warnings: bool) -> Page {
         page.row("encoder", &encoder(rendition));
         if let Some(elsewhere) = first_pass(rendition, report) {
             page.row("pass 1", &elsewhere);
+        }
+        if let Some(session) = &rendition.session {
+            page.row("session", &session_of(session));
         }
         for pass in &rendition.passes {
             page.row(&format!("pass {}", pass.number), &doing(pass));
@@ -87,9 +91,32 @@ fn output(rendition: &RenditionReport, report: &Report) -> String {
 }
 
 fn encoder(rendition: &RenditionReport) -> String {
-    let passes = if rendition.plan.two_pass() { "two passes" } else { "one pass" };
+    let passes = rendition.plan.course();
     let analysis = rendition.plan.analysis.as_ref().map(|analysis| format!(" with {}", analysis.words));
     format!("{}, {passes}{}, towards {}", rendition.plan.encoder, analysis.unwrap_or_default(), rendition.plan.target)
+}
+
+/// `on target after 3 passes: 359, 60 and 59 frames, and 48 probed; 6 segments, levels 24 to 26.5`.
+fn session_of(session: &SessionReport) -> String {
+    let stopped = match session.stopped {
+        Stopped::Satisfied => "on target after",
+        Stopped::PassLimit => "stopped at its limit of",
+        Stopped::Exhausted => "not on target after",
+    };
+    let frames: Vec<String> = session.passes.iter().map(|pass| pass.frames.to_string()).collect();
+    let passes = match session.passes.len() {
+        1 => "1 pass".to_owned(),
+        several => format!("{several} passes"),
+    };
+    let text = format!("{stopped} {passes}, over {} frames", frames.join(" + "));
+    if session.segments.is_empty() {
+        return text;
+    }
+    let levels = session.segments.iter().map(|segment| segment.level);
+    let (least, greatest) =
+        levels.fold((f64::MAX, f64::MIN), |(least, greatest), level| (least.min(level), greatest.max(level)));
+    let (probed, segments) = (session.probed_frames, counted(session.segments.len() as u64, "segment"));
+    format!("{text} after {probed} to probe; {segments} at levels from {least} to {greatest}")
 }
 
 fn doing(pass: &PassReport) -> String {

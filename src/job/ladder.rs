@@ -14,7 +14,7 @@ use crate::job::{
     least_rate, size, streams,
 };
 use crate::media::{SourceInfo, StreamKind};
-use crate::plan::{Request, compile};
+use crate::plan::{NotNative, Passes, Request, compile};
 use crate::probe::capabilities;
 use crate::rate::{BitRate, ByteSize, GopLength, Target};
 use crate::source::{Branch, Graph, Input, Preview};
@@ -37,7 +37,9 @@ impl<'j> Ladder<'j> {
         let graph = Graph { rotation: video.rotation, trunk: request.filters.clone(), branches: Vec::new() };
         let matters = |rendition: &RenditionRequest| {
             rendition.size != Size::Source
-                || matches!(rendition.gop, Some(GopLength::Seconds(_)))
+                || [rendition.gop, rendition.encoder.session.segment]
+                    .iter()
+                    .any(|length| matches!(length, Some(GopLength::Seconds(_))))
                 || is_package(rendition)
         };
         let picture = match request.renditions.iter().any(matters) {
@@ -112,8 +114,19 @@ impl<'j> Ladder<'j> {
                 provisional(size, &self.request.input, self.file.info(), &streams, &container, self.timing, adapter)?;
             encoder_request.provisional = Some(rate);
         }
+        if encoder_request.passes == Passes::Session {
+            if container.is_package() {
+                let why = "no session: segments of a package need key frames at equal distances in all renditions; use --passes 2".to_owned();
+                return Err(Refusal::Target { encoder: adapter.name.to_owned(), why }.into());
+            }
+            let asked = encoder_request.session.segment.map(|length| length.frames(self.frame_rate()));
+            encoder_request.session.segment = asked.or_else(|| self.segment_frames()).map(GopLength::Frames);
+        }
         let capabilities = capabilities(adapter);
         let mut encoder = compile(&encoder_request, &capabilities)?;
+        if encoder.native.is_some() && request.encoder.session.segment.is_some() {
+            return Err(NotNative::Segments.of(adapter.name).into());
+        }
         encoder.warnings.extend(left_out);
         let branch = Branch {
             size: scaled.size,
@@ -156,6 +169,16 @@ impl<'j> Ladder<'j> {
     fn gop_frames(&self, request: &RenditionRequest) -> Option<u32> {
         let gop = request.gop.or(is_package(request).then_some(DEFAULT_SEGMENT))?;
         Some(gop.frames(self.frame_rate()))
+    }
+
+    /// Frames of a session's segments where nobody says: enough segments to correct a few of them alone, and not more key
+    /// frames than an encoder would have by itself.
+    fn segment_frames(&self) -> Option<u32> {
+        let (source, input) = (self.file.info(), &self.request.input);
+        let rest = source.seconds? - input.start.map_or(0.0, |start| start.0);
+        let seconds = input.length.map_or(rest, |length| length.0.min(rest));
+        let (shortest, longest) = SEGMENT_SECONDS;
+        Some(((seconds / FEWEST_SEGMENTS).clamp(shortest, longest) * self.frame_rate()).round().max(1.0) as u32)
     }
 
     /// Frames per second that the encoders get.
@@ -333,6 +356,11 @@ fn provisional(
 
 /// The length of a segment where nobody says: what HLS and DASH players are used to, and short enough to switch soon.
 const DEFAULT_SEGMENT: GopLength = GopLength::Seconds(2.0);
+
+/// Least and greatest length of a session's segments where nobody says, in seconds.
+const SEGMENT_SECONDS: (f64, f64) = (2.0, 10.0);
+/// Segments that a session has at least, where they do not come out too short.
+const FEWEST_SEGMENTS: f64 = 6.0;
 
 /// A branch that changes nothing.
 const AS_IT_COMES: Branch =

@@ -13,15 +13,16 @@ use crate::event::{Cancel, Event, Stage};
 use crate::frames::{Damage, FrameList, FrameSource};
 use crate::job::resume::Journals;
 use crate::job::size::{self, Least, Others, Overhead, Tried};
-use crate::job::{FirstPass, Plan, RenditionPlan, least_rate};
+use crate::job::{FirstPass, Plan, RenditionPlan, least_rate, session};
 use crate::pipeline::encode::EncodeStage;
 use crate::pipeline::feed::Analysed;
 use crate::pipeline::mux::MuxStage;
 use crate::pipeline::other::{OtherStage, Tally};
-use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, run as run_pipeline, watched};
+use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, between_runs, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
 use crate::rate::{self, BitRate, ByteSize};
-use crate::report::{PassReport, RenditionReport, Report, RunReport};
+use crate::report::{PassReport, RenditionReport, Report, RunReport, SessionReport};
+use crate::session::Stopped;
 use crate::sink::{FileSink, PackageSink, Sink};
 use crate::stats::artefact::Artefact;
 use crate::stats::{self, Stats, StatsStore, collect_leftovers};
@@ -43,6 +44,7 @@ struct Progress {
     rate: Option<BitRate>,
     /// What second passes towards it came to.
     tried: Vec<Tried>,
+    session: Option<SessionReport>,
 }
 
 /// What of an output is a rendition's.
@@ -52,7 +54,7 @@ struct Made {
 }
 
 /// A file or a package that is to be written. Made before the first run, so that a place that takes no file is known at once.
-struct Target {
+pub(super) struct Target {
     /// Its renditions; of a package in the order of its videos.
     renditions: Vec<usize>,
     container: Container,
@@ -115,8 +117,6 @@ fn every_pass(
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
-    let Opened { source, cache, list } = opened;
-    let source = source.as_mut();
     if plan.reads_unwritten_memory() {
         zero_fresh_memory();
     }
@@ -124,10 +124,10 @@ fn every_pass(
     let mut targets = targets(plan, sinks, cancel)?;
     let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
     // A footage has its list, and its source is at its end.
-    if list.is_empty() && !source.prime()? {
+    if opened.list.is_empty() && !opened.source.prime()? {
         return Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None });
     }
-    let analysed = open_kept(plan, source, list, &mut progress)?;
+    let analysed = open_kept(plan, opened.source.as_ref(), &opened.list, &mut progress)?;
     let mut runs = Vec::new();
     let mut warnings = plan.warnings.clone();
     let mut more = 0;
@@ -135,10 +135,29 @@ fn every_pass(
         let mut left: Vec<usize> = (0..plan.renditions.len()).collect();
         while !left.is_empty() {
             observe(Event::Run { run: number + more, of: plan.runs + more });
-            source.unchanged()?;
-            let lanes = lanes(plan, number, &left, source, list, &progress, cancel)?;
-            let outputs = outputs(plan, number, &mut targets, source, cancel)?;
+            opened.source.unchanged()?;
+            let mut outputs = outputs(plan, number, &mut targets, opened.source.as_ref(), cancel)?;
             let usage = Usage::now();
+            if let Some(index) = plan.session_in(number) {
+                let output = outputs.pop().ok_or(Error::Stopped)?;
+                let made = session::run(plan, index, opened, output, cancel, observe)?;
+                runs.push(run_report(number + more, &made.feeding, &usage));
+                if let Some(text) = not_met(&plan.renditions[index], &made) {
+                    observe(Event::Warning { text: text.clone() });
+                    warnings.push(text);
+                }
+                progress[index].passes = made.passes;
+                progress[index].session = Some(made.report);
+                for warning in made.warnings {
+                    observe(Event::Warning { text: warning.clone() });
+                    warnings.push(warning);
+                }
+                publish(made.output, &mut progress)?;
+                break;
+            }
+            let Opened { source, cache, list } = &mut *opened;
+            let source = source.as_mut();
+            let lanes = lanes(plan, number, &left, source, list, &progress, cancel)?;
             let terms = terms(plan, keep(number), &analysed, cancel);
             let result = run_pipeline(source, cache, list, lanes, outputs, &terms, observe)?;
             for warning in source.warnings() {
@@ -156,7 +175,7 @@ fn every_pass(
                     let bytes = done.stats.as_ref().map_or(0, |stats| stats.bytes());
                     // However slow a disk may be, as long as it moves.
                     let limit = terms.stall.map(|limit| limit + Duration::from_secs(bytes / SLOWEST_DISK));
-                    watched(Stage::Keep(index), limit, cancel, work, observe)?
+                    between_runs(Stage::Keep(index), limit, cancel, work, observe)?
                 };
                 if let Err(error) = kept {
                     let text = format!("the first pass cannot be kept for --resume: {error}");
@@ -181,7 +200,21 @@ fn every_pass(
             more += u8::from(!left.is_empty());
         }
     }
-    finish(plan, source, cache, list, progress, runs, warnings, began)
+    let Opened { source, cache, list } = opened;
+    finish(plan, source.as_ref(), cache, list, progress, runs, warnings, began)
+}
+
+/// What is to be said of a session that its encoder was not satisfied with.
+fn not_met(rendition: &RenditionPlan, made: &session::Made) -> Option<String> {
+    let passes = made.passes.len();
+    let why = match made.report.stopped {
+        Stopped::Satisfied => return None,
+        Stopped::PassLimit => format!("stopped at the limit of {passes} passes before it was known to be on target"),
+        Stopped::Exhausted => format!("has no level left that would bring it nearer, after {passes} passes"),
+    };
+    let last = made.passes.last().and_then(|pass| Some((pass.bps?, pass.target_bps?)));
+    let (is, wanted) = last.map(|(bps, target)| (BitRate(bps as u64), BitRate(target)))?;
+    Some(format!("{}: the target is not met: the session {why}: {is} of {wanted}", rendition.name))
 }
 
 /// The bit rate with which a second pass is run again, because the output missed its size by more than is promised; only
@@ -325,7 +358,7 @@ fn may_miss(rendition: &RenditionPlan) -> bool {
 }
 
 /// All files and packages of a plan, and what the caller takes instead of a file.
-fn targets(plan: &Plan, mut sinks: Sinks, cancel: &Cancel) -> Result<Vec<Target>, Error> {
+pub(super) fn targets(plan: &Plan, mut sinks: Sinks, cancel: &Cancel) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
     let in_package = |index: &usize| plan.packages.iter().any(|package| package.renditions.contains(index));
     for index in (0..plan.renditions.len()).filter(|index| !in_package(index)) {
@@ -359,7 +392,7 @@ fn target(plan: &Plan, index: usize, own: Option<Box<dyn Sink>>, cancel: &Cancel
 }
 
 /// The files and packages that are written in a run.
-fn outputs(
+pub(super) fn outputs(
     plan: &Plan,
     run: u8,
     targets: &mut [Target],
@@ -536,7 +569,7 @@ fn rate_for_size(
     Ok(Some(size::video_rate(size, others, overhead, list.len() as u64, seconds, least)?))
 }
 
-fn target_bps(step: &PassStep, measured: Option<BitRate>) -> Option<u64> {
+pub(super) fn target_bps(step: &PassStep, measured: Option<BitRate>) -> Option<u64> {
     let planned = step.settings.iter().find(|setting| setting.option == "b" && setting.key.is_none());
     let planned = planned.and_then(|setting| setting.value.parse().ok());
     measured.map(|rate| rate.0).filter(|_| step.number > 1).or(planned).filter(|bps| *bps > 0)
@@ -593,7 +626,7 @@ fn finish(
 }
 
 /// Seconds of video: from the first frame to the end of the last.
-fn duration(list: &FrameList, source: &dyn FrameSource) -> f64 {
+pub(super) fn duration(list: &FrameList, source: &dyn FrameSource) -> f64 {
     let (Some(first), Some(last)) = (list.entries().first(), list.entries().last()) else { return 0.0 };
     let period = source.frame_rate().inverse().value();
     if OutputTimes::new(source.time_base(), source.frame_rate()).is_none_or(|times| list.is_on_grid(&times)) {
@@ -625,6 +658,7 @@ fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64)
         bitrate_error: aimed.filter(|_| rendition.encoder.target.is_bitrate()).map(|bps| share(video_bps, bps as f64)),
         size_error: size.map(|size| size::miss(size, made.bytes)),
         size_missed: size.and_then(|size| size::why_missed(size, made.bytes, two_pass, seconds)),
+        session: progress.session,
         verified: made.verified,
     })
 }

@@ -129,12 +129,9 @@ impl FeedStage<'_> {
         if kept == self.list.len() {
             return Ok(());
         }
-        let mut sought = self.made(feeding, |stage| stage.go_to(kept))?;
+        let mut at = None;
         for index in kept..self.list.len() {
-            let frames = match self.made(feeding, |stage| stage.decoded_again(index, &mut sought))? {
-                Ok(frames) => frames,
-                Err(why) => return Err(Error::PassesDiffer { why }),
-            };
+            let frames = self.made(feeding, |stage| stage.again_at(&mut at).frame(index))?;
             self.hand_out(&frames, self.list.entries()[index].moment, feeding)?;
         }
         match self.made(feeding, |stage| stage.source.next())? {
@@ -143,60 +140,8 @@ impl FeedStage<'_> {
         }
     }
 
-    /// Puts the source before frame `index`; returns the frame that a seek found there, or `None` after decoding from the
-    /// beginning. A decoder that joined in the middle may make other pixels, so what it makes is compared.
-    fn go_to(&mut self, index: usize) -> Result<Option<Vec<Frame>>, Error> {
-        let listed = self.list.entries()[index];
-        let seconds = listed.pts.map(|pts| pts as f64 * self.source.time_base().value() - PREROLL_SECONDS);
-        let seekable = seconds.filter(|seconds| index > 0 && *seconds > 0.0);
-        if let Some(seconds) = seekable
-            && self.source.seek(seconds)?
-        {
-            while let Some(frames) = self.next_uncancelled()? {
-                let pts = frames.first().and_then(Frame::pts);
-                if pts == listed.pts && hash(&frames)? == listed.hash {
-                    return Ok(Some(frames));
-                }
-                if pts >= listed.pts {
-                    break;
-                }
-            }
-        }
-        self.start_over(index)?;
-        Ok(None)
-    }
-
-    fn start_over(&mut self, index: usize) -> Result<(), Error> {
-        self.source.rewind()?;
-        for skipped in 0..index {
-            if self.next_uncancelled()?.is_none() {
-                return Err(Error::PassesDiffer { why: format!("there are only {skipped} now") });
-            }
-        }
-        Ok(())
-    }
-
-    /// Frame `index` as decoded again; the inner error says how it differs from the list.
-    fn decoded_again(
-        &mut self,
-        index: usize,
-        sought: &mut Option<Vec<Frame>>,
-    ) -> Result<Result<Vec<Frame>, String>, Error> {
-        let listed = self.list.entries()[index];
-        if let Some(frames) = sought.take() {
-            return Ok(Ok(frames));
-        }
-        let Some(frames) = self.source.next()? else {
-            return Ok(Err(format!("there are only {index} now, of {}", self.list.len())));
-        };
-        let pts = frames.first().and_then(Frame::pts);
-        if pts != listed.pts {
-            return Ok(Err(format!("frame {index} has the timestamp {pts:?} now, and had {:?}", listed.pts)));
-        }
-        if hash(&frames)? != listed.hash {
-            return Ok(Err(format!("frame {index} has other pixels now")));
-        }
-        Ok(Ok(frames))
+    fn again_at<'a>(&'a mut self, at: &'a mut Option<usize>) -> Again<'a> {
+        Again { source: self.source, list: self.list, at, cancel: self.cancel, pulse: &self.pulse }
     }
 
     /// Ends the run at the first damage: an hour of encoding for a file that is not kept helps nobody.
@@ -229,12 +174,6 @@ impl FeedStage<'_> {
         Ok(())
     }
 
-    fn next_uncancelled(&mut self) -> Result<Option<Vec<Frame>>, Error> {
-        self.stop_if_asked()?;
-        self.pulse.beat();
-        self.source.next()
-    }
-
     fn stop_if_asked(&self) -> Result<(), Error> {
         if self.cancel.is_stopped() { Err(Error::Interrupted) } else { Ok(()) }
     }
@@ -256,6 +195,81 @@ impl FeedStage<'_> {
             };
             let _ = self.events.try_send(cache);
         }
+    }
+}
+
+/// Frames that are decoded again, and held to the list.
+pub(crate) struct Again<'a> {
+    pub(crate) source: &'a mut dyn FrameSource,
+    pub(crate) list: &'a FrameList,
+    /// The frame that comes next; `None` where the source may be anywhere.
+    pub(crate) at: &'a mut Option<usize>,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) pulse: &'a Pulse,
+}
+
+impl Again<'_> {
+    /// The frames of an index, from where the source is, or from where a seek leads.
+    ///
+    /// # Errors
+    /// [`Error::PassesDiffer`] where they are not those of the list, [`Error::Interrupted`], or what the source meets.
+    pub(crate) fn frame(&mut self, index: usize) -> Result<Vec<Frame>, Error> {
+        if self.at.take() != Some(index)
+            && let Some(frames) = self.go_to(index)?
+        {
+            *self.at = Some(index + 1);
+            return Ok(frames);
+        }
+        let differs = |why| Err(Error::PassesDiffer { why });
+        let listed = self.list.entries()[index];
+        let Some(frames) = self.next()? else {
+            return differs(format!("there are only {index} now, of {}", self.list.len()));
+        };
+        let pts = frames.first().and_then(Frame::pts);
+        if pts != listed.pts {
+            return differs(format!("frame {index} has the timestamp {pts:?} now, and had {:?}", listed.pts));
+        }
+        if hash(&frames)? != listed.hash {
+            return differs(format!("frame {index} has other pixels now"));
+        }
+        *self.at = Some(index + 1);
+        Ok(frames)
+    }
+
+    /// Puts the source before frame `index`; returns the frame that a seek found there, or `None` after decoding from the
+    /// beginning. A decoder that joined in the middle may make other pixels, so what it makes is compared.
+    fn go_to(&mut self, index: usize) -> Result<Option<Vec<Frame>>, Error> {
+        let listed = self.list.entries()[index];
+        let seconds = listed.pts.map(|pts| pts as f64 * self.source.time_base().value() - PREROLL_SECONDS);
+        let seekable = seconds.filter(|seconds| index > 0 && *seconds > 0.0);
+        if let Some(seconds) = seekable
+            && self.source.seek(seconds)?
+        {
+            while let Some(frames) = self.next()? {
+                let pts = frames.first().and_then(Frame::pts);
+                if pts == listed.pts && hash(&frames)? == listed.hash {
+                    return Ok(Some(frames));
+                }
+                if pts >= listed.pts {
+                    break;
+                }
+            }
+        }
+        self.source.rewind()?;
+        for skipped in 0..index {
+            if self.next()?.is_none() {
+                return Err(Error::PassesDiffer { why: format!("there are only {skipped} now") });
+            }
+        }
+        Ok(None)
+    }
+
+    fn next(&mut self) -> Result<Option<Vec<Frame>>, Error> {
+        if self.cancel.is_stopped() {
+            return Err(Error::Interrupted);
+        }
+        self.pulse.beat();
+        self.source.next()
     }
 }
 

@@ -23,6 +23,11 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
+    /// One that nobody watches yet.
+    pub(crate) fn new(stage: Stage) -> Self {
+        Pulse { stage, began: Instant::now(), last: AtomicU64::new(0), excused: AtomicBool::new(false) }
+    }
+
     /// Says that the stage has moved on.
     pub(crate) fn beat(&self) {
         self.last.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
@@ -65,8 +70,7 @@ impl<'r> Watch<'r> {
 
     /// A pulse for this stage, which is watched from now on.
     pub(super) fn pulse(&mut self, stage: Stage) -> Arc<Pulse> {
-        let (last, excused) = (AtomicU64::new(0), AtomicBool::new(false));
-        let pulse = Arc::new(Pulse { stage, began: Instant::now(), last, excused });
+        let pulse = Arc::new(Pulse::new(stage));
         self.pulses.push(pulse.clone());
         pulse
     }

@@ -27,11 +27,12 @@ pub struct CommandLine {
     pub stats_prefix: String,
 }
 
-/// The equivalent ffmpeg command lines, one for each pass. Every planned setting is on them, so that they make the same
-/// bits with the same FFmpeg and a constant frame rate.
+/// The equivalent ffmpeg command lines, one for each pass; none for a session, which ffmpeg has nothing like. Every planned
+/// setting is on them, so that they make the same bits with the same FFmpeg and a constant frame rate.
 #[must_use]
 pub fn argv(plan: &EncoderPlan, line: &CommandLine) -> Vec<Vec<String>> {
-    plan.steps.iter().map(|step| command(plan, step, line)).collect()
+    let steps = plan.steps.iter().filter(|_| !plan.is_session());
+    steps.map(|step| command(plan, step, line)).collect()
 }
 
 /// One command as a line for a POSIX shell.

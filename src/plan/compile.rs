@@ -1,12 +1,14 @@
 //! From a request to a plan: what is refused, which course is taken, and every setting with its origin.
 
+use super::native::{self, NativePlan};
 use super::{
-    Analysis, EncoderPlan, Hdr10Data, MasteringDisplay, OnUnsupported, Origin, PassFlag, PassStep, Passes,
-    PlannedSetting, Request, STATS_PATH, StatsUse,
+    Analysis, Codec, EncoderPlan, FirstPassChoice, Hdr10Data, LEVEL, Levels, MasteringDisplay, NotNative,
+    OnUnsupported, Origin, PassFlag, PassStep, Passes, PlannedSetting, Request, STATS_PATH, SessionPlan,
+    SessionRequest, StatsUse,
 };
 use crate::adapter::{
-    Adapter, Bitrate, Capping, Hdr10Style, Inside, Knob, PRESETS, PassModel, Reserved, Setting, Speed, StatsRoute,
-    Threads, TwoRuns, all, nearest, with_two_passes,
+    Adapter, Bitrate, Capping, Hdr10Style, Inside, Knob, PRESETS, PassModel, Reserved, Sessions, Setting, Speed,
+    StatsRoute, Threads, TwoRuns, all, nearest, with_sessions, with_two_passes,
 };
 use crate::error::Refusal;
 use crate::probe::value::{self, normal};
@@ -34,6 +36,7 @@ enum Course {
     /// One, with analysis inside; its settings are the aim's.
     OneWithAnalysis(Inside),
     Two(TwoRuns, StatsRoute),
+    Session(SessionPlan, Sessions),
 }
 
 impl<'a> Compiler<'a> {
@@ -48,6 +51,7 @@ impl<'a> Compiler<'a> {
         let aim = self.aim()?;
         let course = self.course(&aim)?;
         let shared = self.shared(&course, aim, own)?;
+        let native = self.native(&shared)?;
         Ok(EncoderPlan {
             encoder: self.adapter.name,
             row: self.adapter.row,
@@ -56,6 +60,8 @@ impl<'a> Compiler<'a> {
             target: self.request.target,
             cap: self.request.cap,
             analysis: course.analysis(),
+            session: course.session(),
+            native,
             steps: self.steps(&course, &shared),
             forced_keyframes: self.request.gop_frames.filter(|_| !self.adapter.gop.exact),
             pixel_formats: self.pixel_formats(),
@@ -66,9 +72,12 @@ impl<'a> Compiler<'a> {
     /// Two passes that no build and no target would make possible: said before anything smaller.
     fn refuse_what_no_version_has(&self) -> Result<(), Refusal> {
         let Request { passes, on_unsupported, .. } = self.request;
+        if let (Passes::Session, Some(Err(why))) = (passes, self.native_codec()) {
+            return Err(why.of(self.adapter.name));
+        }
         match self.adapter.passes {
             PassModel::Refused(because) if (*passes, *on_unsupported) == (Passes::Two, OnUnsupported::Refuse) => {
-                Err(self.adapter.refuses_two_passes(because))
+                Err(self.adapter.refuses_two_passes(because, self.capabilities.videotoolbox))
             }
             PassModel::TwoRuns(_) | PassModel::Inside(_) | PassModel::Refused(_) => Ok(()),
         }
@@ -117,7 +126,9 @@ impl<'a> Compiler<'a> {
     }
 
     fn refuse_reserved(&self, option: &str, key: Option<&str>) -> Result<(), Refusal> {
-        match self.adapter.reserved().find(|reserved| covers(reserved, option, key)) {
+        let of_session = self.adapter.sessions.filter(|_| self.request.passes == Passes::Session);
+        let of_session = of_session.iter().flat_map(|sessions| sessions.reserved);
+        match self.adapter.reserved().chain(of_session).find(|reserved| covers(reserved, option, key)) {
             None => Ok(()),
             Some(reserved) => Err(Refusal::Reserved {
                 encoder: self.name(),
@@ -131,6 +142,7 @@ impl<'a> Compiler<'a> {
 
     fn aim(&mut self) -> Result<Aim, Refusal> {
         match self.request.target {
+            _ if self.request.passes == Passes::Session && self.native_codec().is_none() => self.aim_of_segments(),
             Target::Quality(level) => self.aim_at_quality(level),
             Target::Average(rate) => self.aim_at_rate(rate),
             Target::Size(_) => match self.request.provisional {
@@ -149,6 +161,33 @@ impl<'a> Compiler<'a> {
         }
         settings.extend(self.capped(knob.cap)?);
         Ok(Aim { settings, analysis: knob.analysis })
+    }
+
+    /// Each segment has a level of constant quality; it is known when the session runs.
+    fn aim_of_segments(&mut self) -> Result<Aim, Refusal> {
+        if self.adapter.sessions.is_none() {
+            return Err(Refusal::NoSession { encoder: self.name(), instead: with_sessions() });
+        }
+        match self.request.target {
+            Target::Average(rate) => self.bitrate(rate)?,
+            Target::Quality(_) => {
+                return Err(self.no_session("with a constant quality there is nothing to correct: use --passes 1"));
+            }
+            Target::Size(_) => return Err(self.no_session("a size is not among its targets: use -b, or --passes 2")),
+        };
+        if self.request.cap.is_some() {
+            let why = "its segments know nothing of each other's buffers, so --maxrate would not hold over the whole: use --passes 2";
+            return Err(self.no_session(why));
+        }
+        if self.request.first_pass != FirstPassChoice::Shared {
+            return Err(self.no_session("it reads no statistics of a first pass"));
+        }
+        let knob = self.knob()?;
+        let mut settings = self.present(knob.with, Origin::Target);
+        for option in [knob.option].iter().chain(knob.also).filter(|option| self.has(option)) {
+            settings.push(planned(option, None, LEVEL, Origin::Target));
+        }
+        Ok(Aim { settings, analysis: &[] })
     }
 
     /// The first knob whose options, and the settings it needs, the linked libavcodec has.
@@ -234,6 +273,9 @@ impl<'a> Compiler<'a> {
 
     fn course(&mut self, aim: &Aim) -> Result<Course, Refusal> {
         match (&self.adapter.passes, self.request.passes) {
+            // Its passes are VideoToolbox's own.
+            (PassModel::Refused(_), Passes::Session) => Ok(Course::One),
+            (_, Passes::Session) => self.session(),
             (_, Passes::One) => Ok(Course::One),
             (PassModel::TwoRuns(model), passes) => self.two_runs(model, passes),
             (PassModel::Inside(_) | PassModel::Refused(_), Passes::Auto) => Ok(Course::One),
@@ -263,6 +305,45 @@ impl<'a> Compiler<'a> {
                 self.or_one_pass(refusal, "one pass instead of two", model.without_route)
             }
         }
+    }
+
+    /// What VideoToolbox's own session makes; `None` where another's passes are asked for.
+    fn native_codec(&self) -> Option<Result<Codec, NotNative>> {
+        native::codec(self.adapter, self.capabilities.videotoolbox)
+    }
+
+    fn native(&self, shared: &Settings<'_>) -> Result<Option<NativePlan>, Refusal> {
+        let (Passes::Session, Some(codec)) = (self.request.passes, self.native_codec()) else { return Ok(None) };
+        let Request { target, gop_frames, session, .. } = self.request;
+        let plan =
+            codec.and_then(|codec| NativePlan::new(codec, session.most_passes, *target, *gop_frames, &shared.list));
+        plan.map(Some).map_err(|why| why.of(self.adapter.name))
+    }
+
+    fn session(&self) -> Result<Course, Refusal> {
+        let knob = self.knob()?;
+        let refusal = || Refusal::NoSession { encoder: self.name(), instead: with_sessions() };
+        let sessions = self.adapter.sessions.ok_or_else(refusal)?;
+        let SessionRequest { most_passes, segment } = self.request.session;
+        // Groups of a fixed length begin anew with each segment.
+        let group = self.request.gop_frames.unwrap_or(1).max(1);
+        let frames = segment.map_or(SEGMENT_FRAMES, |length| length.frames(NOMINAL_RATE)).max(SHORTEST_SEGMENT);
+        let step = if knob.whole { 1.0 } else { LEVEL_STEP };
+        let (least, greatest) = sessions.levels;
+        let plan = SessionPlan {
+            most_passes,
+            tolerance: TOLERANCE,
+            segment_frames: frames.div_ceil(group) * group,
+            group_frames: group,
+            side_by_side: self.request.threads.filter(|threads| *threads > 0),
+            levels: Levels { least, greatest, step, usual: sessions.usual, halving: sessions.halving },
+            headers: sessions.headers,
+        };
+        Ok(Course::Session(plan, sessions))
+    }
+
+    fn no_session(&self, why: &str) -> Refusal {
+        self.target_refused(format!("no session: {why}"))
     }
 
     fn inside(&mut self, inside: &Inside, aim: &Aim) -> Result<Course, Refusal> {
@@ -314,13 +395,19 @@ impl<'a> Compiler<'a> {
         }
         settings.extend(aim.settings);
         settings.extend(self.group_of_pictures()?);
-        settings.extend(self.threads());
+        if !matches!(course, Course::Session(..)) {
+            settings.extend(self.threads());
+        }
         if let Course::OneWithAnalysis(_) = course {
             settings.extend(self.present(aim.analysis, Origin::Adapter));
         }
         settings.extend(self.hdr10());
         settings.extend(self.interlaced());
         settings.extend(own);
+        // After the person's own, of which none is for the same place (see `own_option`), but for flags that add up.
+        if let Course::Session(_, sessions) = course {
+            settings.extend(self.present(sessions.with, Origin::Pass));
+        }
         self.refuse_cancelled_analysis(&settings)?;
         self.refuse_impossible_groups(&settings)?;
         Ok(settings)
@@ -515,7 +602,14 @@ impl Course {
     fn analysis(&self) -> Option<Analysis> {
         match self {
             Course::OneWithAnalysis(inside) => Some(Analysis { reach: inside.reach, words: inside.words }),
-            Course::One | Course::Two(..) => None,
+            Course::One | Course::Two(..) | Course::Session(..) => None,
+        }
+    }
+
+    fn session(&self) -> Option<SessionPlan> {
+        match self {
+            Course::Session(plan, _) => Some(plan.clone()),
+            Course::One | Course::OneWithAnalysis(_) | Course::Two(..) => None,
         }
     }
 }
@@ -628,3 +722,14 @@ fn display_text(display: &MasteringDisplay, style: Hdr10Style) -> String {
         }
     }
 }
+
+/// Frames of a segment where the job does not say: about what encoders make between key frames by themselves.
+const SEGMENT_FRAMES: u32 = 250;
+/// Frames per second where there is no job to tell.
+const NOMINAL_RATE: f64 = 25.0;
+/// Two segments of one frame would be two key frames with the same number in a row, which H.264 forbids.
+const SHORTEST_SEGMENT: u32 = 2;
+/// Steps of a level that need not be whole; an eighth of a per cent of the bits.
+const LEVEL_STEP: f64 = 0.01;
+/// How far from the target is near enough, as a share.
+const TOLERANCE: f64 = 0.01;

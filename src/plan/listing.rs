@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use super::{EncoderPlan, Origin, PassFlag, PassStep, PlannedSetting, StatsUse};
+use super::{EncoderPlan, Origin, PassFlag, PassStep, PlannedSetting, SessionPlan, StatsUse};
 use crate::adapter::StatsRoute;
 
 impl fmt::Display for EncoderPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let passes = if self.two_pass() { "two passes" } else { "one pass" };
-        write!(f, "{}: {passes} towards {}", self.encoder, self.target)?;
+        write!(f, "{}: {} towards {}", self.encoder, self.course(), self.target)?;
         if let Some(cap) = self.cap {
             write!(f, ", at most {} over a buffer of {} bits", cap.max, cap.buffer.0)?;
         }
@@ -16,19 +15,68 @@ impl fmt::Display for EncoderPlan {
         if let Some(analysis) = &self.analysis {
             writeln!(f, "  analysis: {}", analysis.words)?;
         }
+        if let Some(session) = &self.session {
+            writeln!(f, "  session: {session}")?;
+        }
+        if let Some(native) = &self.native {
+            writeln!(f, "  session: {native}")?;
+        }
         if let Some(frames) = self.forced_keyframes {
             writeln!(f, "  key frames: every {frames} frames, each forced")?;
         }
         for step in &self.steps {
-            write!(f, "{step}")?;
+            if self.is_session() {
+                writeln!(f, "  {}:", if self.native.is_some() { "in libavcodec's words" } else { "each segment" })?;
+                step.list(f)?;
+            } else {
+                write!(f, "{step}")?;
+            }
         }
         self.warnings.iter().try_for_each(|warning| writeln!(f, "  warning: {warning}"))
+    }
+}
+
+impl EncoderPlan {
+    /// How it gets to its target, in two words.
+    #[must_use]
+    pub fn course(&self) -> &'static str {
+        match (self.is_session(), self.two_pass()) {
+            (true, _) => "a session",
+            (false, true) => "two passes",
+            (false, false) => "one pass",
+        }
+    }
+}
+
+impl fmt::Display for SessionPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SessionPlan { most_passes, tolerance, segment_frames, side_by_side, levels, .. } = self;
+        write!(
+            f,
+            "at most {most_passes} passes, to within {:.0} %; segments of about {segment_frames} frames, ",
+            tolerance * 100.0
+        )?;
+        match side_by_side {
+            Some(count) => write!(f, "{count} at a time, ")?,
+            None => write!(f, "one per CPU at a time, ")?,
+        }
+        write!(
+            f,
+            "each closed and at a level from {} to {}; each pass after the first only over segments that miss",
+            levels.least, levels.greatest
+        )
     }
 }
 
 impl fmt::Display for PassStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  pass {} of {}: {}", self.number, self.of, self.doing())?;
+        self.list(f)
+    }
+}
+
+impl PassStep {
+    fn list(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.settings.iter().map(PlannedSetting::name).collect();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
         for (setting, name) in self.settings.iter().zip(names) {

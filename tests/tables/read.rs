@@ -101,6 +101,7 @@ impl Tables {
             options,
             pixel_formats,
             colour_ranges: Vec::new(),
+            videotoolbox: self.name == "videotoolbox",
             hardware: adapter.vendor != Vendor::Software,
         }
     }

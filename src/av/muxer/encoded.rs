@@ -9,7 +9,7 @@ use crate::av::frame::Frame;
 use crate::av::muxer::{codec_name, kind_of};
 use crate::av::side_data;
 use crate::av::source::{SideData, StreamParameters};
-use crate::av::{AvError, OUT_OF_MEMORY, check, text};
+use crate::av::{AvError, OUT_OF_MEMORY, c_string, check, text};
 use crate::media::{Rational, StreamKind};
 
 /// What an open encoder says about its stream: an owned copy that outlives the encoder and may go to another thread.
@@ -44,6 +44,53 @@ impl EncodedStream {
             time_base: context.time_base.into(),
             frame_rate: positive(context.framerate),
             sample_aspect_ratio: positive(context.sample_aspect_ratio),
+        })
+    }
+
+    /// What an encoder outside libavcodec makes of frames like `frame`. `codec` is libavcodec's name of it, `headers` what a box
+    /// of an MP4 would say of it (`avcC`, `hvcC`); its packets then have lengths before their NAL units.
+    ///
+    /// # Errors
+    /// A codec that libavcodec does not know, or out of memory.
+    pub fn of_frames(
+        encoder: &str,
+        codec: &str,
+        headers: &[u8],
+        frame: &Frame,
+        frame_rate: Rational,
+        sample_aspect_ratio: Option<Rational>,
+    ) -> Result<Self, AvError> {
+        let name = c_string(codec)?;
+        // SAFETY: a look-up by a terminated string; descriptors are static tables.
+        let descriptor = unsafe { ffi::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref() };
+        let mut parameters = Parameters::new()?;
+        let (own, of) = (parameters.get_mut(), frame.raw());
+        own.codec_id = descriptor.ok_or(AvError::invalid())?.id;
+        own.codec_type = ffi::AVMediaType::AVMEDIA_TYPE_VIDEO;
+        (own.width, own.height, own.format) = (of.width, of.height, of.format);
+        own.color_range = of.color_range;
+        own.color_primaries = of.color_primaries;
+        own.color_trc = of.color_trc;
+        own.color_space = of.colorspace;
+        own.chroma_location = of.chroma_location;
+        own.field_order = frame.field_order();
+        own.sample_aspect_ratio = sample_aspect_ratio.map_or(of.sample_aspect_ratio, Into::into);
+        let size = headers.len() + ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize;
+        // SAFETY: allocates; the parameters free it.
+        own.extradata = unsafe { ffi::av_mallocz(size) }.cast();
+        if own.extradata.is_null() {
+            return Err(OUT_OF_MEMORY);
+        }
+        // SAFETY: so many bytes were just allocated, and more.
+        unsafe { std::ptr::copy_nonoverlapping(headers.as_ptr(), own.extradata, headers.len()) };
+        own.extradata_size = headers.len() as i32;
+        Ok(EncodedStream {
+            sample_aspect_ratio: positive(own.sample_aspect_ratio),
+            parameters,
+            side_data: Vec::new(),
+            encoder: encoder.to_owned(),
+            time_base: frame_rate.inverse(),
+            frame_rate: Some(frame_rate),
         })
     }
 
@@ -174,6 +221,11 @@ impl Parameters {
     fn get(&self) -> &ffi::AVCodecParameters {
         // SAFETY: owned and non-null.
         unsafe { self.0.as_ref() }
+    }
+
+    fn get_mut(&mut self) -> &mut ffi::AVCodecParameters {
+        // SAFETY: owned and non-null, and borrowed mutably.
+        unsafe { self.0.as_mut() }
     }
 
     fn as_ptr(&self) -> *const ffi::AVCodecParameters {

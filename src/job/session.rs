@@ -1,0 +1,305 @@
+//! A rendition that is made by a session: frames kept in the first run, passes over segments, then the file.
+
+use std::num::NonZeroU32;
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::av::encoder::EncoderSetup;
+use crate::av::frame::Frame;
+use crate::av::muxer::{Container, EncodedStream};
+use crate::av::packet::Packet;
+use crate::cache::FrameCache;
+use crate::error::Error;
+use crate::event::{Cancel, Event};
+use crate::frames::{FrameList, FrameSource};
+use crate::job::run::{Opened, duration, terms};
+use crate::job::{Plan, RenditionPlan, native};
+use crate::media::Rational;
+use crate::pipeline::crew::{Crew, with_crew};
+use crate::pipeline::feed::{Again, Feeding};
+use crate::pipeline::watch::Pulse;
+use crate::pipeline::{FRAMES_IN_FLIGHT, Output, OutputResult, deliver};
+use crate::plan::{PassStep, SessionPlan};
+use crate::rate::Target;
+use crate::report::{PassReport, SegmentReport, SessionPassReport, SessionReport};
+use crate::session::{
+    self, Outcome, RangeSet, Replay, Segmented, SessionError, Silo, SourceFrame, TimeRange, Work, decoding_times,
+    divided, videotoolbox,
+};
+use crate::timing::{LONGEST, Moment, OutputTimes};
+
+/// What a session has come to.
+pub(super) struct Made {
+    pub(super) output: OutputResult,
+    pub(super) passes: Vec<PassReport>,
+    pub(super) report: SessionReport,
+    /// How frames were had again.
+    pub(super) feeding: Feeding,
+    /// What deserves to be known.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Runs the session of a rendition over frames that were gone through before, and writes its output.
+pub(super) fn run(
+    plan: &Plan,
+    index: usize,
+    opened: &mut Opened,
+    output: Output,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+) -> Result<Made, Error> {
+    let rendition = &plan.renditions[index];
+    if let Some(own) = &rendition.encoder.native {
+        return native::run(plan, index, own, opened, output, cancel, observe, videotoolbox::open);
+    }
+    let (Some(session), Some(step)) = (&rendition.encoder.session, rendition.encoder.steps.first()) else {
+        return Err(Error::Stopped);
+    };
+    let Opened { source, cache, list } = opened;
+    let source = source.as_mut();
+    let seconds = duration(list, source);
+    let divided = divided(list.len(), session.segment_frames, session.group_frames);
+    let count = session.side_by_side.map_or_else(cpus, usize::from).min(divided.len());
+    let terms = terms(plan, Vec::new(), &[], cancel);
+    let work = Work {
+        rendition: index,
+        plan: session.clone(),
+        setup: setup(rendition, step, source)?,
+        segments: divided.iter().map(|frames| (range(list, frames), frames.len())).collect(),
+        target_bytes: target_bytes(rendition, seconds),
+        pixels: pixels(plan, rendition) * list.len() as f64,
+        waiting_frames: waiting_frames(cache, list, session, count),
+        cancel: cancel.clone(),
+    };
+    let encoded = {
+        let (source, list, cache) = (&mut *source, &*list, &mut *cache);
+        let conduct = |crew: &Crew| {
+            let mut frames = Kept {
+                source,
+                cache,
+                list,
+                branch: rendition.branch,
+                at: None,
+                cancel,
+                pulse: &crew.pulse,
+                feeding: Feeding::default(),
+            };
+            conduct(work, session, crew, &mut frames, cancel).map_err(|error| error.of(rendition.encoder.encoder))
+        };
+        with_crew(count, index, &terms, conduct, observe)?
+    };
+    let Encoded { outcome, stream, packets, passes, segments, probed_frames, feeding } = encoded;
+    let (time_base, packets) = timed(packets, list, source);
+    let video_packets = packets.len() as u64;
+    let output = deliver(stream.with_time_base(time_base), packets, output, &terms, observe)?;
+    let target = match rendition.encoder.target {
+        Target::Average(rate) => Some(rate.0),
+        _ => None,
+    };
+    let pass = |(number, taken): (u8, &session::PassTaken)| PassReport {
+        number,
+        frames: taken.frames,
+        packets: video_packets,
+        bytes: taken.bytes,
+        stats_bytes: None,
+        target_bps: target,
+        bps: Some(taken.bytes as f64 * 8.0 / seconds.max(1e-9)),
+        wall_seconds: taken.wall.as_secs_f64(),
+        starved_seconds: 0.0,
+        blocked_seconds: 0.0,
+    };
+    let report = report(&outcome, &segments, list, probed_frames);
+    Ok(Made { output, passes: (1..).zip(&passes).map(pass).collect(), report, feeding, warnings: Vec::new() })
+}
+
+/// What comes out of the passes.
+struct Encoded {
+    outcome: Outcome,
+    stream: EncodedStream,
+    /// In decoding order, with presentation times on the grid.
+    packets: Vec<Packet>,
+    passes: Vec<session::PassTaken>,
+    segments: Vec<session::InStream>,
+    probed_frames: u64,
+    feeding: Feeding,
+}
+
+fn conduct(
+    work: Work,
+    plan: &SessionPlan,
+    crew: &Crew,
+    frames: &mut Kept<'_>,
+    cancel: &Cancel,
+) -> Result<Encoded, SessionError> {
+    let silo = Silo::new();
+    let mut encoder = Segmented::open(work, &silo, crew, frames)?;
+    let outcome =
+        session::run(&mut encoder, &silo, frames, NonZeroU32::from(plan.most_passes), cancel, &mut |_, _| {})?;
+    let segments = encoder.in_stream();
+    let passes = std::mem::take(&mut encoder.passes);
+    let probed_frames = encoder.probed_frames;
+    let stream = encoder.take_stream().ok_or(Error::Stopped)?;
+    Ok(Encoded {
+        outcome,
+        stream,
+        packets: silo.into_packets(),
+        passes,
+        segments,
+        probed_frames,
+        feeding: frames.feeding,
+    })
+}
+
+/// The frames of one branch, from the cache or decoded again.
+pub(super) struct Kept<'k> {
+    pub(super) source: &'k mut dyn FrameSource,
+    pub(super) cache: &'k mut FrameCache,
+    pub(super) list: &'k FrameList,
+    pub(super) branch: usize,
+    /// The frame that the source has next, where that is known.
+    pub(super) at: Option<usize>,
+    pub(super) cancel: &'k Cancel,
+    pub(super) pulse: &'k Pulse,
+    pub(super) feeding: Feeding,
+}
+
+impl Kept<'_> {
+    pub(super) fn frame(&mut self, index: usize) -> Result<Frame, Error> {
+        let began = Instant::now();
+        let mut frames = if index < self.cache.len() {
+            self.feeding.from_cache += 1;
+            self.cache.frames(index, false)?
+        } else {
+            let Kept { source, list, at, cancel, pulse, .. } = self;
+            Again { source: &mut **source, list, at, cancel, pulse }.frame(index)?
+        };
+        self.feeding.frames += 1;
+        self.feeding.making += began.elapsed();
+        Ok(frames.swap_remove(self.branch))
+    }
+}
+
+impl Replay for Kept<'_> {
+    fn replay(
+        &mut self,
+        ranges: &RangeSet,
+        each: &mut dyn FnMut(SourceFrame<'_>) -> Result<(), SessionError>,
+    ) -> Result<(), SessionError> {
+        for range in ranges.ranges() {
+            let list = self.list.entries();
+            let from = list.partition_point(|listed| listed.moment.grid < range.start);
+            let to = list.partition_point(|listed| listed.moment.grid < range.end);
+            for index in from..to {
+                let frame = self.frame(index)?;
+                self.pulse.beat();
+                each(SourceFrame { frame: &frame, pts: self.list.entries()[index].moment.grid, duration: 1 })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn setup(rendition: &RenditionPlan, step: &PassStep, source: &dyn FrameSource) -> Result<EncoderSetup, Error> {
+    let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
+    let rate = source.frame_rate();
+    Ok(EncoderSetup {
+        encoder: rendition.encoder.encoder.to_owned(),
+        pass: step.number,
+        flag: step.flag,
+        options: step.options(None),
+        stats: None,
+        time_base: rate.inverse(),
+        frame_rate: rate,
+        sample_aspect_ratio: source.sample_aspect_ratio(rendition.branch),
+        global_header: container.global_header(),
+    })
+}
+
+/// Where a segment lies on the grid. The last ends behind its last frame.
+fn range(list: &FrameList, frames: &Range<usize>) -> TimeRange {
+    let grid = |index: usize| list.entries().get(index).map(|listed| listed.moment.grid);
+    let last = list.entries().last().map_or(0, |listed| listed.moment.grid + 1);
+    TimeRange { start: grid(frames.start).unwrap_or(last), end: grid(frames.end).unwrap_or(last) }
+}
+
+fn target_bytes(rendition: &RenditionPlan, seconds: f64) -> f64 {
+    match rendition.encoder.target {
+        Target::Average(rate) => rate.0 as f64 * seconds / 8.0,
+        // Refused in the plan.
+        Target::Quality(_) | Target::Size(_) => 0.0,
+    }
+}
+
+fn pixels(plan: &Plan, rendition: &RenditionPlan) -> f64 {
+    let picture = &plan.pictures[rendition.branch];
+    f64::from(picture.width) * f64::from(picture.height)
+}
+
+/// Frames that wait for an encoder beside the cache cost memory; those in it cost nothing, so a whole segment may wait.
+fn waiting_frames(cache: &FrameCache, list: &FrameList, plan: &SessionPlan, segments: usize) -> usize {
+    let all_cached = cache.len() == list.len() && cache.spilled().is_none_or(|spilled| spilled.frames == 0);
+    if all_cached { plan.segment_frames as usize * 2 } else { FRAMES_IN_FLIGHT.max(WAITING_UNCACHED / segments.max(1)) }
+}
+
+/// Gives packets that are timed on the grid their times in the output.
+pub(super) fn timed(mut packets: Vec<Packet>, list: &FrameList, source: &dyn FrameSource) -> (Rational, Vec<Packet>) {
+    let times = OutputTimes::new(source.time_base(), source.frame_rate()).filter(|times| !list.is_on_grid(times));
+    let (time_base, period) =
+        times.map_or((source.frame_rate().inverse(), 1), |times| (times.time_base, times.period()));
+    let mut times = times;
+    let moments = list.entries().iter().map(|listed| listed.moment);
+    let shown: Vec<i64> = moments.map(|moment| time(&mut times, moment)).collect();
+    let place = |grid: i64| list.entries().partition_point(|listed| listed.moment.grid < grid);
+    let places: Vec<usize> =
+        packets.iter().map(|packet| place(packet.pts().unwrap_or(0)).min(shown.len() - 1)).collect();
+    let coded: Vec<i64> = places.iter().map(|place| shown[*place]).collect();
+    for ((packet, place), dts) in packets.iter_mut().zip(places).zip(decoding_times(&coded, period)) {
+        let pts = shown[place];
+        let following = shown.get(place + 1).map_or(period, |next| next - pts);
+        packet.set_times(Some(pts), Some(dts), following.clamp(1, period * LONGEST));
+    }
+    (time_base, packets)
+}
+
+fn time(times: &mut Option<OutputTimes>, moment: Moment) -> i64 {
+    times.as_mut().map_or(moment.grid, |times| times.of(moment))
+}
+
+pub(super) fn report(
+    outcome: &Outcome,
+    segments: &[session::InStream],
+    list: &FrameList,
+    probed_frames: u64,
+) -> SessionReport {
+    let index = |grid: i64| list.entries().partition_point(|listed| listed.moment.grid < grid) as u64;
+    let frames = |range: &TimeRange| (index(range.start), index(range.end));
+    SessionReport {
+        stopped: outcome.stopped,
+        passes: outcome
+            .passes
+            .iter()
+            .map(|pass| SessionPassReport {
+                ranges: pass.ranges.ranges().iter().map(frames).collect(),
+                frames: pass.frames,
+            })
+            .collect(),
+        probed_frames,
+        segments: segments
+            .iter()
+            .map(|segment| SegmentReport {
+                first_frame: index(segment.range.start),
+                frames: segment.frames as u64,
+                level: segment.level,
+                bytes: segment.bytes,
+                versions: segment.versions as u64,
+            })
+            .collect(),
+    }
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Frames that may wait beside the cache in all: fewer than encoders hold themselves.
+const WAITING_UNCACHED: usize = 64;

@@ -1,0 +1,346 @@
+//! Steering towards a bit rate: which level of constant quality each segment gets, from what was measured.
+//!
+//! A level is worth the same everywhere, so bits go where a second pass of two would put them: to what is hard to code. What
+//! a segment takes at a level is foreseen from a probe, corrected by how probes and whole segments have compared so far.
+//! Pass 1 is corrected on its way, at fixed places; later passes move as few frames as bring the whole to its target.
+//!
+//! Invariants: pure arithmetic, without a look at clocks or threads; the same measures lead to the same levels.
+
+use std::collections::BTreeSet;
+
+use crate::plan::Levels;
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Next {
+    /// The whole is near enough.
+    Satisfied,
+    /// These segments get another level.
+    Again(Vec<(usize, f64)>),
+    /// It is not, and every way that is foreseen to lead there was gone.
+    Exhausted,
+}
+
+/// A whole on its way to a size.
+#[derive(Debug)]
+pub(super) struct Steering {
+    target_bytes: f64,
+    tolerance: f64,
+    levels: Levels,
+    /// Level of the probes.
+    probed_at: f64,
+    segments: Vec<Segment>,
+    /// Levels of the whole that were had.
+    had: BTreeSet<Vec<i64>>,
+}
+
+#[derive(Debug, Clone)]
+struct Segment {
+    frames: f64,
+    /// Bytes that a probe foresees.
+    probed: f64,
+    /// Level and bytes of each try, the last one counts.
+    tried: Vec<(f64, f64)>,
+}
+
+impl Steering {
+    /// `segments`: frames of each, and the bytes that probes at the level `probed_at` foresee.
+    pub(super) fn new(
+        target_bytes: f64,
+        tolerance: f64,
+        levels: Levels,
+        probed_at: f64,
+        segments: &[(usize, f64)],
+    ) -> Self {
+        let segment = |(frames, probed): &(usize, f64)| Segment {
+            frames: *frames as f64,
+            probed: probed.max(1.0),
+            tried: Vec::new(),
+        };
+        let segments = segments.iter().map(segment).collect();
+        Steering { target_bytes, tolerance, levels, probed_at, segments, had: BTreeSet::new() }
+    }
+
+    /// Notes what a segment took; of several tries the last counts.
+    pub(super) fn note(&mut self, segment: usize, level: f64, bytes: u64) {
+        let tried = &mut self.segments[segment].tried;
+        tried.retain(|(known, _)| *known != level);
+        tried.push((level, bytes as f64));
+    }
+
+    /// The level of the next segment and of those behind it, in pass 1: with it they are foreseen to bring the whole to its
+    /// target. `done`: how many segments are known.
+    pub(super) fn levels_from(&self, done: usize) -> Vec<f64> {
+        let rest: Vec<usize> = (done..self.segments.len()).collect();
+        let spent: f64 = self.segments[..done].iter().map(Segment::bytes).sum();
+        let foreseen = |level: f64| rest.iter().map(|segment| self.foreseen(*segment, level)).sum::<f64>();
+        // What was spent wrongly so far is made good by the rest where that is hardly seen; else a later pass sets it right.
+        let fair = self.solved(self.target_bytes, |level| self.foreseen_of_all(level));
+        let reach = self.levels.halving * MADE_GOOD;
+        let exact = self.solved(self.target_bytes - spent, foreseen).clamp(fair - reach, fair + reach);
+        self.rounded(&rest, exact, foreseen(exact))
+    }
+
+    /// What follows a pass, from what all segments took.
+    pub(super) fn next(&mut self) -> Next {
+        let total: f64 = self.segments.iter().map(Segment::bytes).sum();
+        let fair = self.solved(self.target_bytes, |level| self.foreseen_of_all(level));
+        let is_even = (0..self.segments.len()).all(|segment| !self.is_outlier(segment, fair));
+        let is_met = (total / self.target_bytes - 1.0).abs() <= self.tolerance;
+        if is_met && is_even {
+            return Next::Satisfied;
+        }
+        self.had.insert(self.state(&[]));
+        // Half of the tolerance is left for what is foreseen wrongly; the way to its middle would take more frames.
+        let miss = total / self.target_bytes - 1.0;
+        let aim = self.target_bytes * (1.0 + miss.clamp(-self.tolerance * AIMED_INSIDE, self.tolerance * AIMED_INSIDE));
+        let mut best: Option<(f64, Vec<(usize, f64)>)> = None;
+        let (order, outliers) = self.order(fair, total);
+        for count in outliers.max(1)..=order.len() {
+            let Some(again) = self.moved(&order[..count], fair, aim - total, count == order.len()) else { continue };
+            if again.is_empty() || self.had.contains(&self.state(&again)) {
+                continue;
+            }
+            let change: f64 = again
+                .iter()
+                .map(|(segment, level)| self.foreseen(*segment, *level) - self.segments[*segment].bytes())
+                .sum();
+            let error = ((total + change) / self.target_bytes - 1.0).abs();
+            if error <= self.tolerance * FORESEEN_INSIDE {
+                return Next::Again(again);
+            }
+            if best.as_ref().is_none_or(|(least, _)| error < *least) {
+                best = Some((error, again));
+            }
+        }
+        best.map_or(Next::Exhausted, |(_, again)| Next::Again(again))
+    }
+
+    /// All segments, those first whose level is far from the fair one, and how many these are; then those that bring the whole
+    /// nearest to its target, for each frame, when they get the fair level.
+    fn order(&self, fair: f64, total: f64) -> (Vec<usize>, usize) {
+        let missing = self.target_bytes - total;
+        let is_near = |segment: usize| !self.is_outlier(segment, fair);
+        let gain = |segment: usize| {
+            let Segment { frames, .. } = self.segments[segment];
+            (self.foreseen(segment, fair) - self.segments[segment].bytes()) * missing.signum() / frames
+        };
+        let mut order: Vec<usize> = (0..self.segments.len()).collect();
+        order.sort_by(|one, other| is_near(*one).cmp(&is_near(*other)).then(gain(*other).total_cmp(&gain(*one))));
+        let outliers = order.iter().filter(|segment| !is_near(**segment)).count();
+        (order, outliers)
+    }
+
+    /// Whether a segment's quality may be seen to differ from that of the rest.
+    fn is_outlier(&self, segment: usize, fair: f64) -> bool {
+        // Nearer than a step there is nothing to choose.
+        (self.segments[segment].level() - fair).abs() > (self.levels.halving * OUTLYING).max(self.levels.step)
+    }
+
+    /// New levels with which these segments are foreseen to take so many bytes more than now; `None` where they would have to be
+    /// too far from the fair one.
+    fn moved(&self, segments: &[usize], fair: f64, missing: f64, all: bool) -> Option<Vec<(usize, f64)>> {
+        let now: f64 = segments.iter().map(|segment| self.segments[*segment].bytes()).sum();
+        let bytes = now + missing;
+        let level = self.solved(bytes, |level| segments.iter().map(|segment| self.foreseen(*segment, level)).sum());
+        if !all && (level - fair).abs() > self.levels.halving * REACH {
+            return None;
+        }
+        let levels = segments.iter().copied().zip(self.rounded(segments, level, bytes));
+        Some(levels.filter(|(segment, level)| *level != self.segments[*segment].level()).collect())
+    }
+
+    /// Levels on the encoder's grid beside this one, that are foreseen to take so many bytes together.
+    fn rounded(&self, segments: &[usize], exact: f64, bytes: f64) -> Vec<f64> {
+        let Levels { least, greatest, step, .. } = self.levels;
+        let on_grid = |level: f64| (level / step).floor() * step;
+        // Fewer digits than a float's noise: 23.45, not 23.450000000000003.
+        let tidy = |level: f64| ((level * 1e6).round() / 1e6).clamp(least, greatest);
+        let mut levels = vec![tidy(on_grid(exact)); segments.len()];
+        let mut off: f64 =
+            segments.iter().zip(&levels).map(|(segment, level)| self.foreseen(*segment, *level)).sum::<f64>() - bytes;
+        for (segment, level) in segments.iter().zip(&mut levels) {
+            let higher = tidy(*level + step);
+            let saved = self.foreseen(*segment, *level) - self.foreseen(*segment, higher);
+            if (off - saved).abs() < off.abs() {
+                *level = higher;
+                off -= saved;
+            }
+        }
+        levels
+    }
+
+    /// Bytes that a segment will take at a level: as it did, or by the nearest of its tries, or by its probe.
+    fn foreseen(&self, segment: usize, level: f64) -> f64 {
+        let Segment { probed, tried, .. } = &self.segments[segment];
+        let near = |(known, _): &&(f64, f64)| (known - level).abs();
+        match tried.iter().min_by(|one, other| near(one).total_cmp(&near(other))) {
+            Some((known, bytes)) => bytes * ((known - level) / self.halving(segment)).exp2(),
+            None => probed * self.correction() * ((self.probed_at - level) / self.levels.halving).exp2(),
+        }
+    }
+
+    fn foreseen_of_all(&self, level: f64) -> f64 {
+        (0..self.segments.len()).map(|segment| self.foreseen(segment, level)).sum()
+    }
+
+    /// Levels that halve a segment's bits: by its two last tries, where they are far enough apart to tell.
+    fn halving(&self, segment: usize) -> f64 {
+        let usual = self.levels.halving;
+        let [.., one, other] = self.segments[segment].tried.as_slice() else { return usual };
+        let measured = (other.0 - one.0) / (one.1 / other.1).log2();
+        let tells = (other.0 - one.0).abs() >= usual * TELLING && measured.is_finite();
+        if tells { measured.clamp(usual / 2.0, usual * 2.0) } else { usual }
+    }
+
+    /// How whole segments have compared with what their probes foresaw.
+    fn correction(&self) -> f64 {
+        let known = self.segments.iter().filter_map(|segment| {
+            let (level, bytes) = segment.tried.last()?;
+            Some((*bytes, segment.probed * ((self.probed_at - level) / self.levels.halving).exp2()))
+        });
+        let (was, foreseen) = known.fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
+        if foreseen > 0.0 { was / foreseen } else { 1.0 }
+    }
+
+    /// The level at which `foreseen` is so many bytes.
+    fn solved(&self, bytes: f64, foreseen: impl Fn(f64) -> f64) -> f64 {
+        bisected((self.levels.least, self.levels.greatest), bytes, foreseen)
+    }
+
+    /// The levels of all segments after a change, in steps.
+    fn state(&self, again: &[(usize, f64)]) -> Vec<i64> {
+        let mut levels: Vec<f64> = self.segments.iter().map(Segment::level).collect();
+        again.iter().for_each(|(segment, level)| levels[*segment] = *level);
+        levels.iter().map(|level| (level / self.levels.step).round() as i64).collect()
+    }
+}
+
+impl Segment {
+    fn level(&self) -> f64 {
+        self.tried.last().map_or(0.0, |(level, _)| *level)
+    }
+
+    fn bytes(&self) -> f64 {
+        self.tried.last().map_or(0.0, |(_, bytes)| *bytes)
+    }
+}
+
+/// Where a falling function has this value; the nearer end where it has not.
+fn bisected((mut low, mut high): (f64, f64), value: f64, falling: impl Fn(f64) -> f64) -> f64 {
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        if falling(middle) > value { low = middle } else { high = middle }
+    }
+    f64::midpoint(low, high)
+}
+
+/// How far the rest of pass 1 may go to make good what its beginning spent wrongly, in halvings.
+const MADE_GOOD: f64 = 0.1;
+/// How far segments of a later pass may be from the level that would be fair to all, in halvings: an eighth of the bits.
+const REACH: f64 = 0.2;
+/// A segment that is farther from it is set right, whatever the whole takes.
+const OUTLYING: f64 = 0.3;
+/// Tries nearer than this, in halvings, say more of noise than of the slope.
+const TELLING: f64 = 0.02;
+/// What is foreseen misses a little, so the aim is within this share of the tolerance.
+const AIMED_INSIDE: f64 = 0.4;
+/// Levels on a coarse grid that are foreseen within this share of it are good enough.
+const FORESEEN_INSIDE: f64 = 0.6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Segments whose bytes follow a law that nobody tells the steering: what each takes at level 20, and its halving.
+    struct World(Vec<(f64, f64)>);
+
+    impl World {
+        fn bytes(&self, segment: usize, level: f64) -> u64 {
+            let (at_20, halving) = self.0[segment];
+            (at_20 * ((20.0 - level) / halving).exp2()).round() as u64
+        }
+    }
+
+    fn levels(step: f64, halving: f64) -> Levels {
+        Levels { least: 1.0, greatest: 51.0, step, usual: 23.0, halving }
+    }
+
+    /// Runs passes; what each was over, in segments, and the error in the end.
+    fn played(world: &World, target: f64, levels: Levels, probes: f64, wave: usize) -> (Vec<usize>, f64, Next) {
+        let count = world.0.len();
+        let probed: Vec<(usize, f64)> =
+            (0..count).map(|segment| (100, world.bytes(segment, 25.0) as f64 * probes)).collect();
+        let mut steering = Steering::new(target, 0.01, levels, 25.0, &probed);
+        let mut now = vec![0u64; count];
+        for start in (0..count).step_by(wave) {
+            let chosen = steering.levels_from(start);
+            for segment in start..(start + wave).min(count) {
+                now[segment] = world.bytes(segment, chosen[segment - start]);
+                steering.note(segment, chosen[segment - start], now[segment]);
+            }
+        }
+        let mut passes = vec![count];
+        let last = loop {
+            match steering.next() {
+                Next::Again(again) if passes.len() < 8 => {
+                    passes.push(again.len());
+                    for (segment, level) in again {
+                        now[segment] = world.bytes(segment, level);
+                        steering.note(segment, level, now[segment]);
+                    }
+                }
+                next => break next,
+            }
+        };
+        (passes, now.iter().sum::<u64>() as f64 / target - 1.0, last)
+    }
+
+    fn world(count: usize) -> World {
+        World((0..count).map(|n| (100_000.0 * (1.0 + (n * 7 % 5) as f64), 5.0 + (n % 3) as f64)).collect())
+    }
+
+    #[test]
+    fn fine_levels_converge_with_little_beyond_the_first_pass() {
+        for count in [1, 2, 5, 8, 40] {
+            for probes in [0.7, 1.0, 1.4] {
+                for target in [0.2, 1.0, 3.0] {
+                    let world = world(count);
+                    let target = target * world.0.iter().map(|(bytes, _)| bytes).sum::<f64>();
+                    let (passes, error, last) = played(&world, target, levels(0.01, 6.0), probes, 2);
+                    assert!(error.abs() <= 0.01 && last == Next::Satisfied, "{count} {probes}: {error} {passes:?}");
+                    let again: usize = passes[1..].iter().sum();
+                    assert!(passes.len() <= 4 && again <= count.max(4), "{count} {probes} {target}: {passes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whole_levels_are_mixed() {
+        for count in [5, 8, 40] {
+            let world = world(count);
+            let target = 0.77 * world.0.iter().map(|(bytes, _)| bytes).sum::<f64>();
+            let (passes, error, last) = played(&world, target, levels(1.0, 6.0), 1.2, 2);
+            assert!(error.abs() <= 0.01 && last == Next::Satisfied, "{count}: {error} {passes:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_level_reaches_ends_as_exhausted() {
+        let world = world(3);
+        let (_, error, last) = played(&world, 10.0, levels(0.01, 6.0), 1.0, 2);
+        assert!(error > 0.01 && last == Next::Exhausted, "{error} {last:?}");
+        // One segment in steps of a sixth of its bits.
+        let (passes, _, last) = played(&World(vec![(1000.0, 3.0)]), 900.0, levels(1.0, 3.0), 1.0, 1);
+        assert!(last == Next::Exhausted && passes.len() < 8, "{passes:?}");
+    }
+
+    #[test]
+    fn a_small_miss_moves_few_segments() {
+        let mut steering = Steering::new(1000.0 * 1.02, 0.01, levels(0.01, 6.0), 25.0, &[(100, 100.0); 10]);
+        (0..10).for_each(|segment| steering.note(segment, 25.0, 100 + (segment as u64 % 3)));
+        let Next::Again(again) = steering.next() else { panic!("nothing to do") };
+        assert!(again.len() <= 2, "{again:?}");
+    }
+}
