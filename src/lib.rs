@@ -17,6 +17,9 @@
 //! | [`Inside`](adapter::PassModel::Inside), [`LookAhead`](adapter::Reach::LookAhead) | Quick Sync and AMF | a window of frames ahead is analysed within one run |
 //! | [`Refused`](adapter::PassModel::Refused) | VideoToolbox | libavcodec's wrapper opens no multi-pass session; on a Mac, [`session::videotoolbox`] does |
 //!
+//! [`session`] is the general form: after each pass the encoder says which stretches it wants to see again. With
+//! [`plan::Passes::Session`], encoders on the CPU do so over segments that miss their target.
+//!
 //! Asking for two passes where there are none is refused, with the reason and a way out; nothing falls back in silence.
 //!
 //! # From a request to a report

@@ -142,6 +142,7 @@ impl<'s> Segmented<'s> {
         let lengths = work.segments.iter().map(|(_, frames)| *frames);
         let segments: Vec<(usize, f64)> = lengths.zip(probe.bytes).collect();
         let SessionPlan { tolerance, levels, .. } = work.plan;
+        let levels = Levels { halving: probe.halving, ..levels };
         let steering = Steering::new(work.target_bytes, tolerance, levels, probe.level, &segments);
         let versions = work.segments.iter().map(|_| Vec::new()).collect();
         Ok(Segmented {
@@ -507,6 +508,8 @@ struct Probe {
     level: f64,
     bytes: Vec<f64>,
     frames: u64,
+    /// How many levels halve the bits: measured where there were two probes, else what is usual.
+    halving: f64,
 }
 
 /// Encodes short stretches out of some segments, at a level that is likely, and again where that was far off.
@@ -521,7 +524,10 @@ fn probed(work: &Work, crew: &Crew, flight: &mut Flight, frames: &mut impl Repla
         return Ok(probe);
     }
     let again = probed_at(work, crew, flight, frames, on_grid(probe.level + shift))?;
-    Ok(Probe { frames: probe.frames + again.frames, ..again })
+    let sum = |probe: &Probe| probe.bytes.iter().sum::<f64>();
+    let measured = (again.level - probe.level) / (sum(&probe) / sum(&again)).log2();
+    let halving = if measured.is_finite() { measured.clamp(halving / 3.0, halving * 2.0) } else { halving };
+    Ok(Probe { frames: probe.frames + again.frames, halving, ..again })
 }
 
 fn probed_at(
@@ -558,7 +564,7 @@ fn probed_at(
         let (first, each) = sizes.get(&number).unwrap_or(&usual);
         first + each * (frames.saturating_sub(1)) as f64
     });
-    Ok(Probe { level, bytes: bytes.collect(), frames: count })
+    Ok(Probe { level, bytes: bytes.collect(), frames: count, halving: work.plan.levels.halving })
 }
 
 /// From the middle of a segment.
@@ -588,7 +594,7 @@ const SHORTEST_WAVE: usize = 2;
 /// Where the first probe begins: see `usual` in the adapters' rows.
 const USUAL_BITS_PER_PIXEL: f64 = 0.1;
 /// A probe within so many halvings of its target is near enough to count from.
-const PROBED_NEAR: f64 = 0.75;
+const PROBED_NEAR: f64 = 0.3;
 const MOST_STRETCHES: usize = 16;
 /// Of a segment a stretch is this part, within these bounds.
 const STRETCH_SHARE: i64 = 16;

@@ -184,13 +184,23 @@ impl Steering {
         (0..self.segments.len()).map(|segment| self.foreseen(segment, level)).sum()
     }
 
-    /// Levels that halve a segment's bits: by its two last tries, where they are far enough apart to tell.
+    /// Levels that halve a segment's bits: by its own tries, else by those of the others, else what is usual.
     fn halving(&self, segment: usize) -> f64 {
         let usual = self.levels.halving;
-        let [.., one, other] = self.segments[segment].tried.as_slice() else { return usual };
-        let measured = (other.0 - one.0) / (one.1 / other.1).log2();
-        let tells = (other.0 - one.0).abs() >= usual * TELLING && measured.is_finite();
-        if tells { measured.clamp(usual / 2.0, usual * 2.0) } else { usual }
+        let own = self.told(segment);
+        let told = own.or_else(|| {
+            let all = (0..self.segments.len()).filter_map(|segment| self.told(segment));
+            all.reduce(|sums, one| (sums.0 + one.0, sums.1 + one.1))
+        });
+        told.map_or(usual, |(levels, halvings)| (levels / halvings.max(1e-9)).clamp(usual / 3.0, usual * 3.0))
+    }
+
+    /// How far apart the last two tries of a segment are, in levels and in halvings; `None` where that says more of noise.
+    fn told(&self, segment: usize) -> Option<(f64, f64)> {
+        let [.., one, other] = self.segments[segment].tried.as_slice() else { return None };
+        let levels = other.0 - one.0;
+        (levels.abs() >= self.levels.halving * TELLING)
+            .then(|| (levels.abs(), (one.1 / other.1).log2() * levels.signum()))
     }
 
     /// How whole segments have compared with what their probes foresaw.
@@ -242,7 +252,7 @@ const REACH: f64 = 0.2;
 /// A segment that is farther from it is set right, whatever the whole takes.
 const OUTLYING: f64 = 0.3;
 /// Tries nearer than this, in halvings, say more of noise than of the slope.
-const TELLING: f64 = 0.02;
+const TELLING: f64 = 0.05;
 /// What is foreseen misses a little, so the aim is within this share of the tolerance.
 const AIMED_INSIDE: f64 = 0.4;
 /// Levels on a coarse grid that are foreseen within this share of it are good enough.
@@ -334,6 +344,15 @@ mod tests {
         // One segment in steps of a sixth of its bits.
         let (passes, _, last) = played(&World(vec![(1000.0, 3.0)]), 900.0, levels(1.0, 3.0), 1.0, 1);
         assert!(last == Next::Exhausted && passes.len() < 8, "{passes:?}");
+    }
+
+    #[test]
+    fn what_a_level_is_worth_is_learnt_from_other_segments() {
+        let mut steering = Steering::new(1.0, 0.01, levels(1.0, 12.0), 25.0, &[(100, 100.0); 3]);
+        (0..3).for_each(|segment| steering.note(segment, 30.0, 1000));
+        assert!((steering.foreseen(1, 24.0) - 1000.0 * 0.5f64.exp2()).abs() < 1e-6);
+        steering.note(0, 27.0, 1414);
+        assert!((steering.foreseen(1, 24.0) - 2000.0).abs() < 2.0, "{}", steering.foreseen(1, 24.0));
     }
 
     #[test]
