@@ -44,6 +44,7 @@ static MPEG4: Adapter = Adapter {
         without_route: "the linked libavcodec gives no statistics",
         reuse: Reuse::No,
         free: &[],
+        least_side: 0,
         floor: None,
     }),
     ..Adapter::PLAIN

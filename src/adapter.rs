@@ -299,6 +299,9 @@ pub struct TwoRuns {
     pub reuse: Reuse,
     /// Slots on which the statistics do not depend: they may differ between the two runs.
     pub free: &'static [Slot],
+    /// Pixels that a picture's shorter side must have: the library's analysis reads past the end of smaller ones, and the
+    /// process dies of it. 0: none that is known.
+    pub least_side: u32,
     /// How the statistics tell how far down a second pass can come; `None`: they do not.
     pub floor: Option<&'static FloorModel>,
 }

@@ -22,7 +22,7 @@ use repass::source::{Input, OwnFrames, Shape};
 const FRAMES: usize = 60;
 
 fn picture(number: usize) -> Frame {
-    let mut frame = Frame::allocate(96, 64, "yuv420p").unwrap();
+    let mut frame = Frame::allocate(128, 128, "yuv420p").unwrap();
     let mut next = number as u8;
     frame
         .fill_rows(|row| {

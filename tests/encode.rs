@@ -294,6 +294,29 @@ fn a_tone_map_leaves_the_metadata_of_the_hdr_picture_behind() {
     });
 }
 
+/// SVT-AV1's own threads die of them; below FFmpeg 9 it has no two passes at all.
+#[test]
+fn two_passes_of_pictures_that_kill_an_encoder_are_refused() {
+    if !has_encoder("libsvtav1") {
+        return;
+    }
+    within(60, || {
+        let folder = tempfile::tempdir().unwrap();
+        for (size, small) in [("96x64", true), ("200x100", true), ("128x128", false)] {
+            let input = clip(folder.path(), &format!("{size}.mkv"), size, "24", 30);
+            let job = request("libsvtav1", BITRATE, &input, &folder.path().join(format!("{size}-out.mkv")));
+            match run(&job) {
+                Ok(_) => assert!(!small, "{size}"),
+                Err(error) => {
+                    assert_eq!(error.exit_code(), 3, "{size}: {error}");
+                    let why = error.to_string();
+                    assert!(small && why.contains("128x128 and more") || why.contains("libavcodec"), "{size}: {why}");
+                }
+            }
+        }
+    });
+}
+
 /// Every clip of real footage, with two passes of libx264: an output or a clear reason.
 #[test]
 fn all_footage_is_encoded_or_refused_with_a_reason() {

@@ -144,10 +144,10 @@ fn a_job_ends_well_within_a_limit_of_its_address_space() {
 fn memory_a_file_and_decoding_again_together_give_the_same_output() {
     within(120, || {
         let place = Place::empty();
-        place.make("in.mkv", "-f lavfi -i testsrc2=s=320x192:r=25:d=6 -c:v mpeg4 -q:v 3 -g 25");
+        place.make("in.mkv", "-f lavfi -i testsrc2=s=384x216:r=25:d=6 -c:v mpeg4 -q:v 3 -g 25");
         let encode = "encode in.mkv -y -c libx264 -b 200k --preset veryfast --json";
         encoded(&place.run(&format!("{encode} -o whole.mkv --cache ram --cache-size 1G")));
-        // 150 frames of 92 KB: a few in memory, some in a file that may not grow beyond 4 MiB, the rest made again.
+        // 150 frames of 124 KB: a few in memory, some in a file that may not grow beyond 4 MiB, the rest made again.
         let mut in_file = Vec::new();
         for cache in ["raw", "lz4", "disk", "auto"] {
             let ended = place.shell(&format!(

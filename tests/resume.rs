@@ -21,7 +21,7 @@ const JOURNAL: &str = ".out.mkv.repass-pass1";
 fn a_killed_second_pass_is_resumed_without_its_first_and_gives_the_same_bits() {
     within(280, || {
         for encoder in two_pass_encoders() {
-            let place = with_clip("320x180", 4);
+            let place = with_clip("384x216", 4);
             let encode = format!("-c {encoder} -b 200k {}", quick(&encoder));
             assert_eq!(place.run(&format!("encode in.mkv -o whole.mkv {encode}")).code, 0);
             killed_in_pass_2(&place, &format!("encode in.mkv -o out.mkv {encode}"));
@@ -45,9 +45,9 @@ fn several_renditions_and_a_size_target_are_resumed_too() {
     within(200, || {
         let size = "-c libx264 --preset veryfast --size 150k";
         let shared = "-c libx264 --preset veryfast -b 100k,200k,300k";
-        let rungs = "-c libx264 --preset veryfast --rung 180p=200k --rung 90p=60k";
+        let rungs = "-c libx264 --preset veryfast --rung 216p=200k --rung w128=60k";
         for (encode, output, kept) in [(size, "out", 1), (shared, "{name}", 1), (rungs, "{name}", 2)] {
-            let place = with_clip("320x180", 4);
+            let place = with_clip("384x216", 4);
             for folder in ["whole", "again"] {
                 fs::create_dir(place.path(folder)).unwrap();
             }
@@ -71,17 +71,17 @@ fn several_renditions_and_a_size_target_are_resumed_too() {
 #[test]
 fn a_package_is_resumed_whole() {
     within(120, || {
-        let place = with_clip("320x180", 4);
+        let place = with_clip("384x216", 4);
         let encode = |folder: &str| {
             format!(
-                "encode in.mkv -o {folder}/m.m3u8 -c libx264 --preset veryfast --rung 180p=200k --rung 90p=crf:40 --audio none"
+                "encode in.mkv -o {folder}/m.m3u8 -c libx264 --preset veryfast --rung 216p=200k --rung w128=crf:40 --audio none"
             )
         };
         assert_eq!(place.run(&encode("whole")).code, 0);
         killed_in_pass_2(&place, &encode("again"));
         let report = resumed(&place, &encode("again"));
         assert_eq!(passes(&report), json!([[2], [1]]));
-        for segment in ["m_180p_init.mp4", "m_180p_00000.m4s", "m_90p_00001.m4s"] {
+        for segment in ["m_216p_init.mp4", "m_216p_00000.m4s", "m_w128_00001.m4s"] {
             let read = |folder: &str| fs::read(place.path(folder).join(segment)).unwrap();
             assert!(read("whole") == read("again"), "{segment}");
         }
@@ -91,7 +91,7 @@ fn a_package_is_resumed_whole() {
 #[test]
 fn what_is_stale_foreign_or_damaged_is_said_and_the_first_pass_is_run_again() {
     within(200, || {
-        let place = with_clip("320x180", 2);
+        let place = with_clip("384x216", 2);
         let encode = "encode in.mkv -o out.mkv -c libx264 --preset veryfast";
         killed_in_pass_2(&place, &format!("{encode} -b 200k"));
         let journal = fs::read(place.path(JOURNAL)).unwrap();
@@ -172,7 +172,7 @@ fn a_stop_leaves_a_first_pass_only_where_resuming_is_asked_for() {
 #[test]
 fn a_batch_skips_what_is_done_and_resumes_what_was_under_way() {
     within(120, || {
-        let place = with_clip("320x180", 4);
+        let place = with_clip("384x216", 4);
         fs::copy(place.path("in.mkv"), place.path("more.mkv")).unwrap();
         fs::create_dir(place.path("done")).unwrap();
         let encode = "encode in.mkv more.mkv -o done/{stem}.mkv -c libx264 -b 200k --preset slower --jobs 1";
@@ -193,7 +193,7 @@ fn a_batch_skips_what_is_done_and_resumes_what_was_under_way() {
 #[test]
 fn a_first_pass_that_cannot_be_kept_costs_nothing_but_a_warning() {
     within(60, || {
-        let place = with_clip("320x180", 1);
+        let place = with_clip("384x216", 1);
         fs::create_dir(place.path(JOURNAL)).unwrap();
         let ended = place.run("encode in.mkv -o out.mkv -c libx264 -b 200k --json");
         assert_eq!(ended.code, 0, "{ended}");
@@ -250,7 +250,7 @@ fn passes(report: &Value) -> Value {
 #[test]
 fn a_link_or_the_file_of_another_is_not_taken_up() {
     within(60, || {
-        let place = with_clip("320x180", 1);
+        let place = with_clip("384x216", 1);
         let encode = "encode in.mkv -o out.mkv -c libx264 -b 200k";
         killed_in_pass_2(&place, encode);
         fs::rename(place.path(JOURNAL), place.path("elsewhere")).unwrap();

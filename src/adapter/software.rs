@@ -54,6 +54,7 @@ const X264: Adapter = Adapter {
         // 14 % (vendor-notes.md).
         reuse: Reuse::AtOrBelow { from_percent: 25 },
         free: &[Slot::option("threads")],
+        least_side: 0,
         floor: Some(&X264_FLOOR),
     }),
     sessions: Some(Sessions {
@@ -141,6 +142,7 @@ const X265: Adapter = Adapter {
         // At half the rate it lands 5 to 10 % below, at a quarter 11 to 22 % (vendor-notes.md).
         reuse: Reuse::AtOrBelow { from_percent: 75 },
         free: &[Slot { option: "x265-params", key: Some("pools") }],
+        least_side: 0,
         floor: Some(&X264_FLOOR),
     }),
     sessions: Some(Sessions {
@@ -231,6 +233,7 @@ const VP9: Adapter = Adapter {
         without_route: "the linked libvpx gives no statistics",
         reuse: Reuse::Exact,
         free: VP9_FREE,
+        least_side: 0,
         floor: None,
     }),
     sessions: Some(Sessions {
@@ -292,6 +295,7 @@ const AOM: Adapter = Adapter {
         reuse: Reuse::Exact,
         // Not cpu-used: each class has its own first pass.
         free: AOM_FREE,
+        least_side: 0,
         floor: None,
     }),
     sessions: Some(Sessions {
@@ -369,6 +373,7 @@ const SVT: Adapter = Adapter {
                         as it does before FFmpeg 9)",
         reuse: Reuse::No,
         free: &[Slot { option: "svtav1-params", key: Some("lp") }],
+        least_side: 128,
         floor: None,
     }),
     sessions: Some(Sessions {
@@ -449,6 +454,7 @@ const VVENC: Adapter = Adapter {
         // The quantizer of the first pass comes from the bit rate; sizes shift by 5 to 15 %.
         reuse: Reuse::No,
         free: &[Slot::option("threads")],
+        least_side: 0,
         floor: None,
     }),
     sessions: None,

@@ -3,7 +3,7 @@
 //! Invariant: sizes and key frames are decided once, for the picture behind the common filters; renditions of one size and
 //! pixel format share one branch of the graph.
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, PassModel, TwoRuns};
 use crate::av::filter::FilterOutput;
 use crate::av::frame::chroma_step;
 use crate::av::muxer::Container;
@@ -236,6 +236,7 @@ impl<'j> Ladder<'j> {
             }
             renditions.iter_mut().for_each(|rendition| rendition.branch = numbers[rendition.branch]);
         }
+        renditions.iter().try_for_each(|rendition| large_enough(rendition, &pictures[rendition.branch]))?;
         let mut warnings = self.warnings;
         warnings.extend(renditions.iter().flat_map(|rendition| rendition.encoder.warnings.clone()));
         Ok(Built { timing: self.timing, graph: self.graph, pictures, warnings })
@@ -268,6 +269,20 @@ impl<'j> Ladder<'j> {
         }
         Ok(cut)
     }
+}
+
+/// Whether the analysis of a first pass can take pictures as small as these.
+fn large_enough(rendition: &RenditionPlan, picture: &Picture) -> Result<(), Refusal> {
+    let PassModel::TwoRuns(TwoRuns { least_side: least, .. }) = &rendition.adapter.passes else { return Ok(()) };
+    if !rendition.encoder.two_pass() || picture.width.min(picture.height) >= *least {
+        return Ok(());
+    }
+    let (encoder, width, height) = (rendition.encoder.encoder.to_owned(), picture.width, picture.height);
+    let why = format!(
+        "its first pass takes pictures of {least}x{least} and more, and dies of these of {width}x{height}: --passes 1, or \
+         --vf scale=… makes them larger"
+    );
+    Err(Refusal::Target { encoder, why })
 }
 
 /// Lets the renditions of a package that have fewer passes to run wait for the others, so that all end in one run.
