@@ -223,8 +223,8 @@ fn keys_of_passes_and_statistics_are_refused_in_every_parameter_string() {
 
 fn shape() -> Shape {
     Shape {
-        width: 96,
-        height: 64,
+        width: 128,
+        height: 128,
         pixel_format: "yuv420p".to_owned(),
         rate: Rational::new(24, 1),
         frames: Some(FRAMES as u64),
