@@ -6,6 +6,7 @@
 #   tests/matrix.sh --bare SUITE [CMD...]    run it as root on a copy of this tree in a fresh, minimal Debian that has
 #                                            make and a Rust toolchain and nothing else; default: make test
 #
+#   TESTS=...   words for cargo test, for instance "--test bits --test plans"; default: all tests
 #   ROOTS=dir   where the roots are kept between runs; default: target/matrix
 #   BIND=dir    one more directory to show inside, read only, at its own path
 #
@@ -37,7 +38,8 @@ matrix() {
     local suite start verdict summary='' failed=0
     for suite; do
         start=$SECONDS verdict=passed
-        shell "$suite" cargo test --locked --no-fail-fast --features vmaf || verdict=FAILED failed=1
+        # shellcheck disable=SC2086 # words
+        shell "$suite" cargo test --locked --no-fail-fast --features vmaf ${TESTS-} || verdict=FAILED failed=1
         summary+="$suite: $(shell "$suite" ffmpeg -version | head -1 | cut -d' ' -f1-3), $verdict in $((SECONDS - start)) s"$'\n'
     done
     printf '\n%s' "$summary"
