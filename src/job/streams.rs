@@ -120,7 +120,8 @@ fn fate(
             Ok(Fate::WebVtt)
         }
         (StreamKind::Subtitle, ..) if !held => {
-            Err(refuse(stream, container, "leave subtitles out with --subs none, or choose .mkv"))
+            let other = if container.name == "matroska" { ".mp4" } else { ".mkv" };
+            Err(refuse(stream, container, &format!("leave subtitles out with --subs none, or choose {other}")))
         }
         // One video is encoded; further ones would be copied unseen, so they are named and left out.
         (StreamKind::Video, ..) => Ok(Fate::LeftOut),
