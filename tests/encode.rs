@@ -373,7 +373,7 @@ fn a_rate_that_no_quantizer_can_reach_is_an_error_that_says_which_can() {
         let least = BitRate(least.unwrap_or_else(|| panic!("{words}")) * 1000);
         assert_eq!((error.exit_code(), output.exists()), (3, false), "{words}");
         run(&request("libx264", Target::Average(least), &input, &output)).unwrap();
-        assert_eq!(frames(&output).lines().count(), 2);
+        assert_eq!(packets(&output).lines().count(), 2);
     });
 }
 

@@ -23,7 +23,7 @@ export REPASS_TEST_PATIENCE=40 RUST_TEST_THREADS=1
 main() {
     command -v valgrind >/dev/null || { echo 'valgrind is missing (Debian: valgrind)' >&2; exit 1; }
     cargo build "${features[@]}" --bin repass
-    repass=${CARGO_TARGET_DIR:-target}/debug/repass
+    repass=$(realpath "${CARGO_TARGET_DIR:-target}/debug/repass")
     clips
     if [ $# -gt 0 ]; then
         for arguments; do job 0 "$arguments"; done
