@@ -157,7 +157,7 @@ fn what_does_not_fit_is_refused_with_the_reason() {
             (&["-r", "24"], "24.000 frames per second", 3),
             (&["-frames:v", "40"], "the coded stream ends after 40 frames", 4),
             // Shown again at the end so that the number is right.
-            (&["-vf", "trim=start_frame=2,setpts=N/25/TB,tpad=stop=9", "-frames:v", "50"], "2 frames later", 4),
+            (&["-vf", "trim=start_frame=2,tpad=stop=9,setpts=N/25/TB", "-frames:v", "50"], "2 frames later", 4),
             (&["-vf", "setpts=PTS+gte(N\\,30)/25/TB", "-fps_mode", "passthrough"], "comes 1.200 s after the first", 4),
         ];
         for (arguments, words, code) in cases {

@@ -209,5 +209,5 @@ pub fn quick(encoder: &str) -> &'static str {
 }
 
 /// Long enough for a loaded machine, short enough for a test that hangs.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(400);
 const GLANCE: Duration = Duration::from_millis(5);
