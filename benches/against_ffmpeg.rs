@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench against_ffmpeg` runs all scenarios, `-- x264` those whose name contains `x264`. `REPASS_RUNS` is the
 //! number of pairs (5). Both sides use the same libav*, the same encoder and the same options, and the outputs are compared
-//! packet by packet where the encoder is deterministic. Real footage is taken from `REPASS_CLIPS` (or `../shared/clips`);
+//! packet by packet where the encoder is deterministic. Real footage is taken from the folder `REPASS_CLIPS`;
 //! without it the sources are made with ffmpeg, and the table says so.
 
 mod pairs;

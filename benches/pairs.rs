@@ -97,13 +97,12 @@ pub fn timed(command: &mut Command) -> Cost {
 
 /// The source as a file.
 pub fn source(source: &Source, folder: &Path) -> PathBuf {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/clips");
-    let footage = std::env::var_os("REPASS_CLIPS").map_or(beside, PathBuf::from).join(source.footage);
+    let footage = std::env::var_os("REPASS_CLIPS").map(|folder| Path::new(&folder).join(source.footage));
     let path = folder.join(format!("{}-{}-{}.mp4", source.from, source.seconds, source.footage));
     if path.exists() {
         return path;
     }
-    if footage.is_file() {
+    if let Some(footage) = footage.filter(|footage| footage.is_file()) {
         let part = ["-ss", source.from, "-i", text(&footage), "-t", source.seconds, "-map", "0:v:0"];
         let coded: &[&str] = match &source.coded_at {
             Some(rate) => &["-c:v", "libx264", "-b:v", rate],

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 mod media;
 
-use media::deadline;
+use media::{deadline, footage};
 
 type Tested = Result<(), Box<dyn std::error::Error>>;
 
@@ -33,7 +33,7 @@ type Tested = Result<(), Box<dyn std::error::Error>>;
 #[test]
 fn every_clip_decodes_to_the_frames_that_ffprobe_sees() -> Tested {
     let _deadline = deadline(500);
-    let Some(clips) = clips() else { return Ok(()) };
+    let Some(clips) = footage() else { return Ok(()) };
     let mut differing = Vec::new();
     for path in files(&clips) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -73,7 +73,7 @@ fn every_clip_decodes_to_the_frames_that_ffprobe_sees() -> Tested {
 #[test]
 fn damage_shows() -> Tested {
     let _deadline = deadline(120);
-    let Some(clips) = clips() else { return Ok(()) };
+    let Some(clips) = footage() else { return Ok(()) };
     let look = |name: &str| {
         let mut demuxer = Demuxer::open(&clips.join(name), &OpenOptions::default(), &Cancel::new()).expect("opens");
         let decoded = decode(&mut demuxer, None);
@@ -107,7 +107,7 @@ fn damage_shows() -> Tested {
 #[test]
 fn headers_are_read() -> Tested {
     let _deadline = deadline(60);
-    let Some(clips) = clips() else { return Ok(()) };
+    let Some(clips) = footage() else { return Ok(()) };
     let open = |name: &str| Demuxer::open(&clips.join(name), &OpenOptions::default(), &Cancel::new());
     for (name, rotation) in [
         ("dog_phone_720p30_h264_rot270_5s.mp4", 270),
@@ -151,7 +151,7 @@ fn headers_are_read() -> Tested {
 fn unusable_sources_are_refused_in_words() -> Tested {
     let _deadline = deadline(60);
     log::capture();
-    let Some(clips) = clips() else { return Ok(()) };
+    let Some(clips) = footage() else { return Ok(()) };
     for (name, words) in [
         ("no_moov.mp4", "moov atom not found"),
         ("not_a_video.mp4", "Invalid data"),
@@ -765,17 +765,6 @@ fn ffprobe_times(path: &Path, arguments: &[&str], stream: usize) -> Vec<Option<i
     let text = String::from_utf8_lossy(&output.stdout);
     // A trailing comma stands where ffprobe found side data.
     text.lines().filter(|line| !line.is_empty()).map(|line| line.trim_end_matches(',').parse().ok()).collect()
-}
-
-/// The clips that developers share, where they are.
-fn clips() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/clips");
-    let clips = std::env::var_os("REPASS_CLIPS").map_or(beside, PathBuf::from);
-    if !clips.is_dir() {
-        println!("skipped: no clips in {}", clips.display());
-        return None;
-    }
-    Some(clips)
 }
 
 fn files(clips: &Path) -> Vec<PathBuf> {

@@ -120,88 +120,155 @@ fn every_pass(
     if plan.reads_unwritten_memory() {
         zero_fresh_memory();
     }
-    let files: Vec<bool> = sinks.iter().map(Option::is_none).collect();
-    let mut targets = targets(plan, sinks, cancel)?;
+    let files = sinks.iter().map(Option::is_none).collect();
+    let targets = targets(plan, sinks, cancel)?;
     let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
     // A footage has its list, and its source is at its end.
     if opened.list.is_empty() && !opened.source.prime()? {
         return Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None });
     }
     let analysed = open_kept(plan, opened.source.as_ref(), &opened.list, &mut progress)?;
-    let mut runs = Vec::new();
-    let mut warnings = plan.warnings.clone();
-    let mut more = 0;
+    let mut under_way = UnderWay {
+        plan,
+        files,
+        targets,
+        progress,
+        analysed,
+        journals,
+        runs: Vec::new(),
+        warnings: plan.warnings.clone(),
+        cancel,
+    };
     for number in 1..=plan.runs {
-        let mut left: Vec<usize> = (0..plan.renditions.len()).collect();
-        while !left.is_empty() {
-            observe(Event::Run { run: number + more, of: plan.runs + more });
-            opened.source.unchanged()?;
-            let mut outputs = outputs(plan, number, &mut targets, opened.source.as_ref(), cancel)?;
-            let usage = Usage::now();
-            if let Some(index) = plan.session_in(number) {
-                let output = outputs.pop().ok_or(Error::Stopped)?;
-                let made = session::run(plan, index, opened, output, cancel, observe)?;
-                runs.push(run_report(number + more, &made.feeding, &usage));
-                if let Some(text) = not_met(&plan.renditions[index], &made) {
-                    observe(Event::Warning { text: text.clone() });
-                    warnings.push(text);
-                }
-                progress[index].passes = made.passes;
-                progress[index].session = Some(made.report);
-                for warning in made.warnings {
-                    observe(Event::Warning { text: warning.clone() });
-                    warnings.push(warning);
-                }
-                publish(made.output, &mut progress)?;
-                break;
-            }
-            let Opened { source, cache, list } = &mut *opened;
-            let source = source.as_mut();
-            let lanes = lanes(plan, number, &left, source, list, &progress, cancel)?;
-            let terms = terms(plan, keep(number), &analysed, cancel);
-            let result = run_pipeline(source, cache, list, lanes, outputs, &terms, observe)?;
-            for warning in source.warnings() {
-                observe(Event::Warning { text: warning.clone() });
-                warnings.push(warning);
-            }
-            runs.push(run_report(number + more, &result.feeding, &usage));
-            for lane in result.lanes {
-                let index = lane.rendition;
-                take(plan, number, lane, &mut progress, list, source)?;
-                let kept = {
-                    let (done, source, list) = (&progress[index], &mut *source, &*list);
-                    let journals = &mut *journals;
-                    let work = move || keep_first_pass(plan, number, index, journals, done, list, source);
-                    let bytes = done.stats.as_ref().map_or(0, |stats| stats.bytes());
-                    // However slow a disk may be, as long as it moves.
-                    let limit = terms.stall.map(|limit| limit + Duration::from_secs(bytes / SLOWEST_DISK));
-                    between_runs(Stage::Keep(index), limit, cancel, work, observe)?
-                };
-                if let Err(error) = kept {
-                    let text = format!("the first pass cannot be kept for --resume: {error}");
-                    observe(Event::Warning { text: text.clone() });
-                    warnings.push(text);
+        match plan.session_in(number) {
+            Some(index) => under_way.session(number, index, opened, observe)?,
+            None => {
+                let mut left: Vec<usize> = (0..plan.renditions.len()).collect();
+                while !left.is_empty() {
+                    left = under_way.passes(number, &left, keep(number), opened, observe)?;
                 }
             }
-            left.clear();
-            // Only now, when every output of the run is complete and proven, is any of them seen.
-            for output in result.outputs {
-                let index = output.renditions[0];
-                match missed(&plan.renditions[index], &output, files[index], &mut progress[index]) {
-                    Some(rate) => {
-                        progress[index].rate = Some(rate);
-                        drop(output);
-                        targets.push(target(plan, index, None, cancel)?);
-                        left.push(index);
-                    }
-                    None => publish(output, &mut progress)?,
-                }
-            }
-            more += u8::from(!left.is_empty());
         }
     }
-    let Opened { source, cache, list } = opened;
-    finish(plan, source.as_ref(), cache, list, progress, runs, warnings, began)
+    let UnderWay { progress, runs, warnings, .. } = under_way;
+    finish(plan, opened.source.as_ref(), &opened.cache, &opened.list, progress, runs, warnings, began)
+}
+
+/// A job between its runs.
+struct UnderWay<'j> {
+    plan: &'j Plan,
+    /// For each rendition, whether its output is a file or package of ours.
+    files: Vec<bool>,
+    targets: Vec<Target>,
+    progress: Vec<Progress>,
+    analysed: Vec<Analysed>,
+    journals: &'j mut Journals,
+    runs: Vec<RunReport>,
+    warnings: Vec<String>,
+    cancel: &'j Cancel,
+}
+
+impl UnderWay<'_> {
+    /// All passes of a run, side by side, of the renditions that are left; gives those whose output missed its size, and
+    /// which are to be run again.
+    fn passes(
+        &mut self,
+        number: u8,
+        left: &[usize],
+        keep: Vec<bool>,
+        opened: &mut Opened,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Vec<usize>, Error> {
+        let outputs = self.begin(number, opened, observe)?;
+        let usage = Usage::now();
+        let Opened { source, cache, list } = opened;
+        let source = source.as_mut();
+        let lanes = lanes(self.plan, number, left, source, list, &self.progress, self.cancel)?;
+        let terms = terms(self.plan, keep, &self.analysed, self.cancel);
+        let result = run_pipeline(source, cache, list, lanes, outputs, &terms, observe)?;
+        source.warnings().into_iter().for_each(|warning| warn(&mut self.warnings, warning, observe));
+        self.runs.push(run_report(self.next_run(), &result.feeding, &usage));
+        for lane in result.lanes {
+            let index = lane.rendition;
+            take(self.plan, number, lane, &mut self.progress, list, source)?;
+            self.keep_first_pass(number, index, list, source, observe)?;
+        }
+        // Only now, when every output of the run is complete and proven, is any of them seen.
+        let mut missed = Vec::new();
+        for output in result.outputs {
+            let index = output.renditions[0];
+            match nearer(&self.plan.renditions[index], &output, self.files[index], &mut self.progress[index]) {
+                Some(rate) => {
+                    self.progress[index].rate = Some(rate);
+                    drop(output);
+                    self.targets.push(target(self.plan, index, None, self.cancel)?);
+                    missed.push(index);
+                }
+                None => publish(output, &mut self.progress)?,
+            }
+        }
+        Ok(missed)
+    }
+
+    /// A run that is one rendition's session.
+    fn session(
+        &mut self,
+        number: u8,
+        index: usize,
+        opened: &mut Opened,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<(), Error> {
+        let output = self.begin(number, opened, observe)?.pop().ok_or(Error::Stopped)?;
+        let usage = Usage::now();
+        let made = session::run(self.plan, index, opened, output, self.cancel, observe)?;
+        self.runs.push(run_report(self.next_run(), &made.feeding, &usage));
+        let not_met = not_met(&self.plan.renditions[index], &made);
+        not_met.into_iter().chain(made.warnings).for_each(|warning| warn(&mut self.warnings, warning, observe));
+        self.progress[index].passes = made.passes;
+        self.progress[index].session = Some(made.report);
+        publish(made.output, &mut self.progress)
+    }
+
+    /// The outputs that a run writes, once it is sure that the source is still the same.
+    fn begin(&mut self, number: u8, opened: &Opened, observe: &mut dyn FnMut(Event)) -> Result<Vec<Output>, Error> {
+        let run = self.next_run();
+        observe(Event::Run { run, of: self.plan.runs + run - number });
+        opened.source.unchanged()?;
+        outputs(self.plan, number, &mut self.targets, opened.source.as_ref(), self.cancel)
+    }
+
+    /// Runs are numbered as they happen: one that is run again has a number of its own.
+    fn next_run(&self) -> u8 {
+        self.runs.len() as u8 + 1
+    }
+
+    /// A first pass that has just been proven is kept, so that a crash does not cost it.
+    fn keep_first_pass(
+        &mut self,
+        run: u8,
+        index: usize,
+        list: &FrameList,
+        source: &mut dyn FrameSource,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<(), Error> {
+        let (plan, progress, journals) = (self.plan, &self.progress[index], &mut *self.journals);
+        let writes = plan.renditions[index].step_in(run).is_some_and(|step| matches!(step.stats, StatsUse::Write(_)));
+        let (true, Some(stats)) = (writes, &progress.stats) else { return Ok(()) };
+        let others = progress.others.map(|tally| tally.others).unwrap_or_default();
+        // However slow a disk may be, as long as it moves.
+        let more = Duration::from_secs(stats.bytes() / SLOWEST_DISK);
+        let limit = plan.stall_timeout.map(|limit| Duration::from_secs_f64(limit.0) + more);
+        let work = move || journals.keep(plan, &plan.renditions[index], source, list, stats, others);
+        if let Err(error) = between_runs(Stage::Keep(index), limit, self.cancel, work, observe)? {
+            warn(&mut self.warnings, format!("the first pass cannot be kept for --resume: {error}"), observe);
+        }
+        Ok(())
+    }
+}
+
+fn warn(warnings: &mut Vec<String>, text: String, observe: &mut dyn FnMut(Event)) {
+    observe(Event::Warning { text: text.clone() });
+    warnings.push(text);
 }
 
 /// What is to be said of a session that its encoder was not satisfied with.
@@ -219,7 +286,7 @@ fn not_met(rendition: &RenditionPlan, made: &session::Made) -> Option<String> {
 
 /// The bit rate with which a second pass is run again, because the output missed its size by more than is promised; only
 /// where the output is a file of ours.
-fn missed(rendition: &RenditionPlan, output: &OutputResult, is_file: bool, progress: &mut Progress) -> Option<BitRate> {
+fn nearer(rendition: &RenditionPlan, output: &OutputResult, is_file: bool, progress: &mut Progress) -> Option<BitRate> {
     let (rate::Target::Size(size), true) = (rendition.encoder.target, may_miss(rendition) && is_file) else {
         return None;
     };
@@ -230,23 +297,6 @@ fn missed(rendition: &RenditionPlan, output: &OutputResult, is_file: bool, progr
 
 /// Bytes per second.
 const SLOWEST_DISK: u64 = 10_000_000;
-
-/// A first pass that has just been proven is kept, so that a crash does not cost it.
-fn keep_first_pass(
-    plan: &Plan,
-    run: u8,
-    index: usize,
-    journals: &mut Journals,
-    progress: &Progress,
-    list: &FrameList,
-    source: &mut dyn FrameSource,
-) -> Result<(), Error> {
-    let rendition = &plan.renditions[index];
-    let writes = rendition.step_in(run).is_some_and(|step| matches!(step.stats, StatsUse::Write(_)));
-    let (true, Some(stats)) = (writes, &progress.stats) else { return Ok(()) };
-    let others = progress.others.map(|tally| tally.others).unwrap_or_default();
-    journals.keep(plan, rendition, source, list, stats, others)
-}
 
 /// Lets an output be seen.
 fn publish(output: OutputResult, progress: &mut [Progress]) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! A file that appears under its final name whole and verified, or not at all.
 //!
-//! Invariants: until then the bytes are in a private sibling, `.NAME.repass-XXXXXX.part`, locked while its writer lives; the
+//! Invariants: until then the bytes are in a private sibling, `.NAME.repass-*.part`, locked while its writer lives; the
 //! final name is touched once, by a rename; leftovers of killed runs are told by their missing lock and removed.
 
 use std::fs::Permissions;
