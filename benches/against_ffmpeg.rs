@@ -10,7 +10,7 @@ mod pairs;
 use std::path::Path;
 use std::process::Command;
 
-use pairs::{Cost, FILM, Source, UHD, in_turn, packets, ratio, runs, source, text, timed, versions};
+use pairs::{Cost, FILM, Source, UHD, encode, in_turn, packets, ratio, runs, source, text, timed, versions};
 
 /// One job, for both sides.
 struct Scenario {
@@ -166,20 +166,7 @@ fn measure(scenario: &Scenario, runs: usize, folder: &Path) {
 }
 
 fn ours(scenario: &Scenario, input: &Path, output: &Path) -> Cost {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_repass"));
-    command.args([
-        "encode",
-        text(input),
-        "-o",
-        text(output),
-        "-y",
-        "--progress",
-        "none",
-        "--audio",
-        "none",
-        "--subs",
-        "none",
-    ]);
+    let mut command = encode(input, output);
     let target = if scenario.target[0] == "-crf" { "--crf" } else { "-b" };
     command.args(["-c", scenario.encoder, target, scenario.target[1]]).args(scenario.ours);
     command.args(scenario.filters.iter().flat_map(|filters| ["--vf", filters]));

@@ -9,7 +9,7 @@ mod pairs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pairs::{Cost, FILM, Source, UHD, in_turn, packets, ratio, runs, source, text, timed, versions};
+use pairs::{Cost, FILM, Source, UHD, encode, in_turn, packets, ratio, runs, source, text, timed, versions};
 
 /// A ladder from one source.
 struct Scenario {
@@ -118,9 +118,8 @@ fn measure(scenario: &Scenario, folder: &Path) {
 }
 
 fn ours(scenario: &Scenario, input: &Path, folder: &Path) -> Cost {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_repass"));
-    command.args(["encode", text(input), "-o", text(&folder.join("ours_{name}.mp4")), "-y", "--progress", "none"]);
-    command.args(["--audio", "none", "--subs", "none", "-c", scenario.encoder, "--preset", scenario.preset]);
+    let mut command = encode(input, &folder.join("ours_{name}.mp4"));
+    command.args(["-c", scenario.encoder, "--preset", scenario.preset]);
     if scenario.rungs.iter().all(|rung| rung.scale.is_none()) {
         let rates: Vec<&str> = scenario.rungs.iter().map(|rung| rung.rate).collect();
         command.args(["-b", &rates.join(",")]);

@@ -41,6 +41,14 @@ pub const UHD: Source = Source {
     made: ("3840x2160", "libx265"),
 };
 
+/// Our side, video alone.
+pub fn encode(input: &Path, output: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_repass"));
+    command.args(["encode", text(input), "-o", text(output), "-y", "--progress", "none"]);
+    command.args(["--audio", "none", "--subs", "none"]);
+    command
+}
+
 /// What a run took.
 #[derive(Clone, Copy, Default)]
 pub struct Cost {

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pairs::{Cost, FILM, Source, in_turn, packets, ratio, runs, source, text, timed, versions};
+use pairs::{Cost, FILM, Source, encode, in_turn, packets, ratio, runs, source, text, timed, versions};
 
 /// One clip to three bit rates of one size.
 struct Rates {
@@ -111,10 +111,8 @@ fn measure_rates(rates: &Rates, folder: &Path) {
 
 fn three_in_one(rates: &Rates, input: &Path, folder: &Path) -> Command {
     let pattern = output(rates, "ours", "{name}", folder);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_repass"));
-    command.args(["encode", text(input), "-o", text(&pattern), "-y", "--progress", "none"]);
-    command.args(["--audio", "none", "--subs", "none", "-c", rates.encoder, "--preset", rates.preset]);
-    command.args(["-b", &rates.rates.join(",")]);
+    let mut command = encode(input, &pattern);
+    command.args(["-c", rates.encoder, "--preset", rates.preset, "-b", &rates.rates.join(",")]);
     command
 }
 
@@ -160,9 +158,8 @@ fn measure_clips(folder: &Path) {
 }
 
 fn our_clips(folder: &Path, threads: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_repass"));
-    command.args(["encode", "clips/*.mp4", "-o", "ours/{stem}.mp4", "-c", "libx264", "--preset", "fast", "-b", "2M"]);
-    command.args(["-y", "--progress", "none", "--audio", "none", "--subs", "none"]).args(threads).current_dir(folder);
+    let mut command = encode(Path::new("clips/*.mp4"), Path::new("ours/{stem}.mp4"));
+    command.args(["-c", "libx264", "--preset", "fast", "-b", "2M"]).args(threads).current_dir(folder);
     command
 }
 

@@ -9,7 +9,7 @@ mod pairs;
 use std::path::Path;
 use std::process::Command;
 
-use pairs::{Cost, Source, ratio, source, text, timed, versions};
+use pairs::{Cost, Source, encode, ratio, source, text, timed, versions};
 use repass::adapter;
 use repass::bench::bd::{Interpolation, Point, bd_rate};
 use repass::bench::measure::{MeasureRequest, measure};
@@ -108,20 +108,7 @@ fn compare(name: &str, scenario: &Scenario, input: &Path, rates: &[u64; 4], fold
 
 fn ours(scenario: &Scenario, input: &Path, rate: u64, folder: &Path) -> Side {
     let output = folder.join("ours.mkv");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_repass"));
-    command.args([
-        "encode",
-        text(input),
-        "-o",
-        text(&output),
-        "-y",
-        "--progress",
-        "none",
-        "--audio",
-        "none",
-        "--subs",
-        "none",
-    ]);
+    let mut command = encode(input, &output);
     command.args(["-c", scenario.encoder, "-b", &rate.to_string(), "--passes", "session"]);
     command.args(["--preset", scenario.speed.1]);
     side(timed(&mut command), input, &output)

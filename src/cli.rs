@@ -120,13 +120,7 @@ impl Cli {
         let screen = &self.screen(args.output.progress);
         let job = Job::prepare(request, cancel)?;
         let mut progress = Progress::new(screen.clone(), Work::of(job.plan()), cancel);
-        let report = job.run(|event| {
-            progress.take(&event);
-            if let Event::Stuck { stage, seconds } = event {
-                progress.end();
-                self.end_at_once(Error::Stalled { stage, seconds });
-            }
-        });
+        let report = job.run(|event| self.follow(&mut progress, &event));
         progress.end();
         let report = report?;
         self.show(screen, &report, || summary::summary(&report, !screen.shows_warnings_beside_stdout()))
@@ -136,16 +130,19 @@ impl Cli {
         let screen = self.screen(args.progress);
         let analysis = Analysis::prepare(request, cancel)?;
         let mut progress = Progress::new(screen.clone(), Work::of_analysis(analysis.plan()), cancel);
-        let report = analysis.run(|event| {
-            progress.take(&event);
-            if let Event::Stuck { stage, seconds } = event {
-                progress.end();
-                self.end_at_once(Error::Stalled { stage, seconds });
-            }
-        });
+        let report = analysis.run(|event| self.follow(&mut progress, &event));
         progress.end();
         let report = report?;
         self.show(&screen, &report, || summary::analysis(&report, !screen.shows_warnings_beside_stdout()))
+    }
+
+    /// Shows how far a job is. One that is stuck will not come back from its run.
+    fn follow(&self, progress: &mut Progress, event: &Event) {
+        progress.take(event);
+        if let Event::Stuck { stage, seconds } = *event {
+            progress.end();
+            self.end_at_once(Error::Stalled { stage, seconds });
+        }
     }
 
     /// Prints a report: as one object, as the last event of many, or as a page for people.

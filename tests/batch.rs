@@ -16,7 +16,7 @@ use repass::batch::{self, BatchEvent, BatchRequest, Outcome};
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
 use repass::event::{Cancel, Event};
-use repass::job::{AudioChoice, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice};
+use repass::job::{JobRequest, RenditionRequest};
 use repass::plan::Request;
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::source::Input;
@@ -346,29 +346,9 @@ fn job(input: &Path, output: &Path) -> JobRequest {
         threads: None,
         ..Request::new(adapter::named("libx264").unwrap(), target)
     };
-    JobRequest {
-        input: Input::file(input),
-        filters: None,
-        renditions: vec![RenditionRequest {
-            name: text(output).to_owned(),
-            output: output.to_owned(),
-            container: None,
-            overwrite: false,
-            encoder,
-            filters: None,
-            size: Size::Source,
-            gop: None,
-            audio: AudioChoice::Copy,
-            subtitles: SubtitleChoice::Copy,
-            mux_options: Vec::new(),
-        }],
-        cache: CachePlan { mode: CacheMode::Ram, budget: ByteSize(1 << 28), spill_dir: None },
-        keep_damaged: false,
-        decoder_threads: None,
-        enlarge: false,
-        resume: Resume::Keep,
-        stall_timeout: None,
-    }
+    let renditions = vec![RenditionRequest::new(text(output), output, encoder)];
+    let cache = CachePlan { mode: CacheMode::Ram, budget: ByteSize(1 << 28), spill_dir: None };
+    JobRequest { renditions, cache, ..JobRequest::new(Input::file(input)) }
 }
 
 fn with_little_cache(job: JobRequest) -> JobRequest {

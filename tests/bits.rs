@@ -11,7 +11,7 @@ use repass::adapter::{self, StatsRoute};
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
 use repass::event::Cancel;
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, SubtitleChoice};
 use repass::plan::{Passes, Request};
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::report::Report;
@@ -62,28 +62,17 @@ fn request(case: &Case, input: &Path, output: &Path, cache: CachePlan) -> JobReq
         options: case.options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         ..Request::new(adapter::named(case.encoder).unwrap(), case.target)
     };
+    let rendition = RenditionRequest {
+        overwrite: true,
+        audio: AudioChoice::None,
+        subtitles: SubtitleChoice::None,
+        ..RenditionRequest::new("out", output, encoder)
+    };
     JobRequest {
-        input: Input::file(input),
         filters: case.filters.map(str::to_owned),
-        renditions: vec![RenditionRequest {
-            name: "out".to_owned(),
-            output: output.to_owned(),
-            container: None,
-            overwrite: true,
-            encoder,
-            filters: None,
-            size: Size::Source,
-            gop: None,
-            audio: AudioChoice::None,
-            subtitles: SubtitleChoice::None,
-            mux_options: Vec::new(),
-        }],
+        renditions: vec![rendition],
         cache,
-        keep_damaged: false,
-        decoder_threads: None,
-        enlarge: false,
-        resume: Resume::Keep,
-        stall_timeout: None,
+        ..JobRequest::new(Input::file(input))
     }
 }
 

@@ -11,7 +11,7 @@ use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::Error;
 use repass::event::Cancel;
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, SubtitleChoice};
 use repass::plan::Request;
 use repass::rate::{ByteSize, Target};
 use repass::report::Report;
@@ -23,28 +23,16 @@ fn request(input: &Path, output: &Path) -> JobRequest {
         preset: Some("ultrafast".to_owned()),
         ..Request::new(adapter::named("libx264").unwrap(), Target::Quality(40.0))
     };
+    let rendition = RenditionRequest {
+        overwrite: true,
+        subtitles: SubtitleChoice::None,
+        ..RenditionRequest::new("out", output, encoder)
+    };
     JobRequest {
-        input: Input::file(input),
         filters: Some("scale=64:48:flags=neighbor".to_owned()),
-        renditions: vec![RenditionRequest {
-            name: "out".to_owned(),
-            output: output.to_owned(),
-            container: None,
-            overwrite: true,
-            encoder,
-            filters: None,
-            size: Size::Source,
-            gop: None,
-            audio: AudioChoice::Copy,
-            subtitles: SubtitleChoice::None,
-            mux_options: Vec::new(),
-        }],
+        renditions: vec![rendition],
         cache: CachePlan { mode: CacheMode::Ram, budget: ByteSize(1 << 28), spill_dir: None },
-        keep_damaged: false,
-        decoder_threads: None,
-        enlarge: false,
-        resume: Resume::Keep,
-        stall_timeout: None,
+        ..JobRequest::new(Input::file(input))
     }
 }
 

@@ -11,7 +11,7 @@ use repass::adapter;
 use repass::cache::{CacheMode, CachePlan, Packing};
 use repass::error::Error;
 use repass::event::{Cancel, Event};
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice};
+use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest};
 use repass::plan::{Passes, Request};
 use repass::rate::{BitRate, ByteSize, Seconds, Target};
 use repass::report::Report;
@@ -26,29 +26,8 @@ fn cache(mode: CacheMode, bytes: u64) -> CachePlan {
 fn request(encoder: &str, target: Target, input: &Path, output: &Path) -> JobRequest {
     let encoder =
         Request { preset: Some("veryfast".to_owned()), ..Request::new(adapter::named(encoder).unwrap(), target) };
-    JobRequest {
-        input: Input::file(input),
-        filters: None,
-        renditions: vec![RenditionRequest {
-            name: "out".to_owned(),
-            output: output.to_owned(),
-            container: None,
-            overwrite: false,
-            encoder,
-            filters: None,
-            size: Size::Source,
-            gop: None,
-            audio: AudioChoice::Copy,
-            subtitles: SubtitleChoice::Copy,
-            mux_options: Vec::new(),
-        }],
-        cache: cache(CacheMode::Ram, 1 << 30),
-        keep_damaged: false,
-        decoder_threads: None,
-        enlarge: false,
-        resume: Resume::Keep,
-        stall_timeout: None,
-    }
+    let renditions = vec![RenditionRequest::new("out", output, encoder)];
+    JobRequest { renditions, cache: cache(CacheMode::Ram, 1 << 30), ..JobRequest::new(Input::file(input)) }
 }
 
 fn run(request: &JobRequest) -> Result<Report, Error> {

@@ -19,7 +19,7 @@ use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::Error;
 use repass::event::{Cancel, Event};
-use repass::job::{AudioChoice, Job, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice};
+use repass::job::{Job, JobRequest, RenditionRequest};
 use repass::plan::Request;
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::report::Report;
@@ -292,29 +292,9 @@ fn request(encoder: &str, input: &Path, output: &Path, cache: CacheMode) -> JobR
         threads: Some(1),
         ..Request::new(adapter::named(encoder).unwrap(), Target::Average(BitRate(60_000)))
     };
-    JobRequest {
-        input: Input::file(input),
-        filters: None,
-        renditions: vec![RenditionRequest {
-            name: "out".to_owned(),
-            output: output.to_owned(),
-            container: None,
-            overwrite: false,
-            encoder,
-            filters: None,
-            size: Size::Source,
-            gop: None,
-            audio: AudioChoice::Copy,
-            subtitles: SubtitleChoice::Copy,
-            mux_options: Vec::new(),
-        }],
-        cache: CachePlan { mode: cache, budget: ByteSize(1 << 28), spill_dir: None },
-        keep_damaged: false,
-        decoder_threads: None,
-        enlarge: false,
-        resume: Resume::Keep,
-        stall_timeout: None,
-    }
+    let renditions = vec![RenditionRequest::new("out", output, encoder)];
+    let cache = CachePlan { mode: cache, budget: ByteSize(1 << 28), spill_dir: None };
+    JobRequest { renditions, cache, ..JobRequest::new(Input::file(input)) }
 }
 
 /// Runs a job and does something at the beginning of its second run.

@@ -14,7 +14,7 @@ use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
 use repass::event::Cancel;
 use repass::job::{
-    Analysis, AnalysisRequest, AudioChoice, FirstPass, Job, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice,
+    Analysis, AnalysisRequest, AudioChoice, FirstPass, Job, JobRequest, RenditionRequest, Size, SubtitleChoice,
 };
 use repass::plan::{FirstPassChoice, Passes, Request};
 use repass::rate::{BitRate, ByteSize, Target};
@@ -387,28 +387,15 @@ fn request(encoder: &str, target: Target) -> Request {
 
 fn job<P: AsRef<Path>>(input: &Path, renditions: impl IntoIterator<Item = (Request, P)>) -> JobRequest {
     let rendition = |(encoder, output): (Request, P)| RenditionRequest {
-        name: output.as_ref().file_stem().unwrap().to_string_lossy().into_owned(),
-        output: output.as_ref().to_owned(),
-        container: None,
         overwrite: true,
-        encoder,
-        filters: None,
-        size: Size::Source,
-        gop: None,
         audio: AudioChoice::None,
         subtitles: SubtitleChoice::None,
-        mux_options: Vec::new(),
+        ..RenditionRequest::new(output.as_ref().file_stem().unwrap().to_string_lossy(), output.as_ref(), encoder)
     };
     JobRequest {
-        input: Input::file(input),
-        filters: None,
         renditions: renditions.into_iter().map(rendition).collect(),
         cache: CachePlan { mode: CacheMode::Ram, budget: ByteSize(1 << 30), spill_dir: None },
-        keep_damaged: false,
-        decoder_threads: None,
-        enlarge: false,
-        resume: Resume::Keep,
-        stall_timeout: None,
+        ..JobRequest::new(Input::file(input))
     }
 }
 

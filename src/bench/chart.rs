@@ -76,19 +76,9 @@ pub const COLOURS: usize = 8;
 pub const DASHES: [&str; 5] = ["", "6 4", "2 3", "9 3 2 3", "12 3"];
 
 impl LineChart {
-    /// As an `svg` element for a page.
+    /// As SVG.
     #[must_use]
-    pub fn inline(&self) -> String {
-        self.draw(Kind::Inline)
-    }
-
-    /// As a file of its own.
-    #[must_use]
-    pub fn file(&self) -> String {
-        self.draw(Kind::File)
-    }
-
-    fn draw(&self, kind: Kind) -> String {
+    pub fn draw(&self, kind: Kind) -> String {
         let legend = legend_rows(self.lines.iter().map(|line| line.name.as_str()));
         let top = TITLE + LEGEND_ROW * (legend.iter().map(|(_, row, _)| row + 1).max().unwrap_or(0)) as f64 + 8.0;
         let height = top + PLOT_HEIGHT + BOTTOM;
@@ -136,19 +126,9 @@ impl LineChart {
 }
 
 impl BarChart {
-    /// As an `svg` element for a page.
+    /// As SVG.
     #[must_use]
-    pub fn inline(&self) -> String {
-        self.draw(Kind::Inline)
-    }
-
-    /// As a file of its own.
-    #[must_use]
-    pub fn file(&self) -> String {
-        self.draw(Kind::File)
-    }
-
-    fn draw(&self, kind: Kind) -> String {
+    pub fn draw(&self, kind: Kind) -> String {
         let legend = legend_rows(self.parts.iter().map(String::as_str));
         let top = TITLE + LEGEND_ROW + 8.0;
         let bottom = top + BAR_ROW * self.bars.len() as f64;
@@ -203,8 +183,10 @@ fn draw_bar(svg: &mut String, bar: &Bar, scale: &Scale, y: f64, left: f64, kind:
 
 /// Where a chart ends up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
+    /// In a page, as an `svg` element with the page's colours and tips.
     Inline,
+    /// In a file of its own.
     File,
 }
 
@@ -444,11 +426,11 @@ mod tests {
         let line =
             Line { name: "<a>".to_owned(), colour: 9, dash: 7, points: vec![(1.0, 5.0, Some("\"tip\"".to_owned()))] };
         let chart = LineChart { title: "t & u".to_owned(), x: axis(true), y: axis(false), lines: vec![line] };
-        let svg = chart.file();
+        let svg = chart.draw(Kind::File);
         assert!(
             svg.contains("t &amp; u") && svg.contains("&lt;a&gt;") && svg.contains("<title>&quot;tip&quot;</title>")
         );
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-        assert!(chart.inline().contains("data-tip='&quot;tip&quot;'"));
+        assert!(chart.draw(Kind::Inline).contains("data-tip='&quot;tip&quot;'"));
     }
 }

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::bench::chart::LineChart;
+use crate::bench::chart::{Kind, LineChart};
 use crate::bench::results::Results;
 use crate::bench::{csv, page, plots};
 use crate::error::Error;
@@ -37,17 +37,17 @@ fn all_plots(results: &Results) -> Vec<(String, String)> {
         let name = |parts: &[&str]| plain(&[&[clip.name.as_str()], parts].concat().join("-"));
         for metric in &metrics {
             let chart = plots::rate_quality(results, &clip.name, *metric);
-            all.push((name(&["rate", metric.name()]), chart.file()));
+            all.push((name(&["rate", metric.name()]), chart.draw(Kind::File)));
         }
         let overhead = plots::overhead(results, &clip.name);
         if !overhead.bars.is_empty() {
-            all.push((name(&["overhead"]), overhead.file()));
+            all.push((name(&["overhead"]), overhead.draw(Kind::File)));
         }
         for series in plots::of_clip(results, &clip.name) {
             for aim in plots::aims(results, &series) {
                 let per_frame = 1.0 / clip.frame_rate.max(1e-9);
                 let mut add = |what: &str, chart: LineChart| {
-                    all.push((name(&[&series.name(), &aim.to_string(), what]), chart.file()));
+                    all.push((name(&[&series.name(), &aim.to_string(), what]), chart.draw(Kind::File)));
                 };
                 for metric in &metrics {
                     add(metric.name(), plots::frames(results, &series, aim, *metric, per_frame));

@@ -7,6 +7,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 use time::OffsetDateTime;
 
+use crate::bench::chart::Kind;
 use crate::bench::plots;
 use crate::bench::quality::Metric;
 use crate::bench::record::{Begun, ClipRecord};
@@ -75,11 +76,13 @@ fn comparison(comparison: &Comparison) -> Value {
 }
 
 fn section(results: &Results, clip: &ClipRecord) -> Value {
-    let mut charts: Vec<String> =
-        metrics(results).into_iter().map(|metric| plots::rate_quality(results, &clip.name, metric).inline()).collect();
+    let mut charts: Vec<String> = metrics(results)
+        .into_iter()
+        .map(|metric| plots::rate_quality(results, &clip.name, metric).draw(Kind::Inline))
+        .collect();
     let overhead = plots::overhead(results, &clip.name);
     if !overhead.bars.is_empty() {
-        charts.push(overhead.inline());
+        charts.push(overhead.draw(Kind::Inline));
     }
     let series = plots::of_clip(results, &clip.name);
     let rows = results.cells.iter().filter(|result| result.cell.clip == clip.name);
@@ -97,8 +100,8 @@ fn over_time(results: &Results, series: &Series, clip: &ClipRecord) -> Option<Va
     let metric = preferred(results).filter(|_| !aims.is_empty())?;
     let per_frame = 1.0 / clip.frame_rate.max(1e-9);
     let rates = aims.iter().map(|aim| {
-        let quality = plots::frames(results, series, *aim, metric, per_frame).inline();
-        let bits = plots::bitrate(results, series, *aim, per_frame).inline();
+        let quality = plots::frames(results, series, *aim, metric, per_frame).draw(Kind::Inline);
+        let bits = plots::bitrate(results, series, *aim, per_frame).draw(Kind::Inline);
         context! { aim => aim.to_string(), charts => [quality, bits] }
     });
     Some(context! { name => series.name(), rates => rates.collect::<Vec<_>>() })
