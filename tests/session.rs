@@ -62,7 +62,8 @@ fn coded_apart(input: &Path, request: &JobRequest, report: &Report, folder: &Pat
     for (number, segment) in session(report).segments.iter().enumerate() {
         let part = folder.join(format!("part{number}.mkv"));
         let (from, to) = (segment.first_frame, segment.first_frame + segment.frames);
-        let trim = format!("trim=start_frame={from}:end_frame={to},setpts=PTS-STARTPTS");
+        // From FFmpeg 7.1 on, no frame rate comes out of setpts, and x265 takes it into account.
+        let trim = format!("trim=start_frame={from}:end_frame={to},setpts=PTS-STARTPTS,fps=24");
         let mut arguments: Vec<String> =
             ["-i", text(input), "-vf", &trim, "-an", "-sn", "-fps_mode", "passthrough", "-c:v", encoder.encoder]
                 .map(str::to_owned)
