@@ -229,6 +229,9 @@ pub struct SessionPlan {
     pub side_by_side: Option<u16>,
     /// What the levels are.
     pub levels: Levels,
+    /// Settings of the probes that tell segments from one another: with a quick preset, unless the person sets the encoder's
+    /// speed by its own option.
+    pub probe: PassStep,
     /// What the headers look like that all segments must have in common.
     #[serde(skip)]
     pub headers: Headers,

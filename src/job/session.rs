@@ -65,6 +65,7 @@ pub(super) fn run(
         rendition: index,
         plan: session.clone(),
         setup: setup(rendition, step, source)?,
+        probe: setup(rendition, &session.probe, source)?,
         segments: divided.iter().map(|frames| (range(list, frames), frames.len())).collect(),
         target_bytes: target_bytes(rendition, seconds),
         pixels: pixels(plan, rendition) * list.len() as f64,

@@ -60,7 +60,7 @@ impl<'a> Compiler<'a> {
             target: self.request.target,
             cap: self.request.cap,
             analysis: course.analysis(),
-            session: course.session(),
+            session: self.session_plan(&course, &shared),
             native,
             steps: self.steps(&course, &shared),
             forced_keyframes: self.request.gop_frames.filter(|_| !self.adapter.gop.exact),
@@ -337,9 +337,25 @@ impl<'a> Compiler<'a> {
             group_frames: group,
             side_by_side: self.request.threads.filter(|threads| *threads > 0),
             levels: Levels { least, greatest, step, usual: sessions.usual, halving: sessions.halving },
+            probe: only_step(Vec::new()),
             headers: sessions.headers,
         };
         Ok(Course::Session(plan, sessions))
+    }
+
+    fn session_plan(&self, course: &Course, shared: &Settings<'a>) -> Option<SessionPlan> {
+        let Course::Session(plan, _) = course else { return None };
+        let mut probe = shared.clone();
+        let is_own = |speed: &Speed| self.request.options.iter().any(|(option, _)| option == speed.option);
+        let is_slower = match self.request.preset.as_deref() {
+            Some(preset) => PRESETS.iter().position(|name| *name == preset).is_some_and(|preset| preset > PROBE_PRESET),
+            None => true,
+        };
+        let speed = self.adapter.speed.filter(|speed| is_slower && self.has(speed.option) && !is_own(speed));
+        if let Some(speed) = speed {
+            probe.hurry(&speed);
+        }
+        Some(SessionPlan { probe: only_step(probe.list), ..plan.clone() })
     }
 
     fn no_session(&self, why: &str) -> Refusal {
@@ -534,15 +550,7 @@ impl<'a> Compiler<'a> {
 
     fn steps(&mut self, course: &Course, shared: &Settings<'a>) -> Vec<PassStep> {
         let Course::Two(model, route) = course else {
-            let settings = shared.list.clone();
-            return vec![PassStep {
-                number: 1,
-                of: 1,
-                flag: PassFlag::None,
-                settings,
-                stats: StatsUse::None,
-                output: true,
-            }];
+            return vec![only_step(shared.list.clone())];
         };
         let mut first = shared.clone();
         if self.request.fast_first {
@@ -605,13 +613,11 @@ impl Course {
             Course::One | Course::Two(..) | Course::Session(..) => None,
         }
     }
+}
 
-    fn session(&self) -> Option<SessionPlan> {
-        match self {
-            Course::Session(plan, _) => Some(plan.clone()),
-            Course::One | Course::OneWithAnalysis(_) | Course::Two(..) => None,
-        }
-    }
+/// The step of a run that is the only one.
+fn only_step(settings: Vec<PlannedSetting>) -> PassStep {
+    PassStep { number: 1, of: 1, flag: PassFlag::None, settings, stats: StatsUse::None, output: true }
 }
 
 /// Settings, each slot once: a later one takes the place of an earlier one, except that flags add up.
@@ -622,6 +628,15 @@ struct Settings<'a> {
 }
 
 impl Settings<'_> {
+    /// Takes the preset of probes.
+    fn hurry(&mut self, speed: &Speed) {
+        let quick = planned(speed.option, None, speed.native[PROBE_PRESET], Origin::Adapter);
+        match self.list.iter_mut().find(|setting| same_slot(setting, speed.option, None)) {
+            Some(setting) => *setting = quick,
+            None => self.list.insert(0, quick),
+        }
+    }
+
     fn extend(&mut self, settings: impl IntoIterator<Item = PlannedSetting>) {
         settings.into_iter().for_each(|setting| self.put(setting));
     }
@@ -731,5 +746,7 @@ const NOMINAL_RATE: f64 = 25.0;
 const SHORTEST_SEGMENT: u32 = 2;
 /// Steps of a level that need not be whole; an eighth of a per cent of the bits.
 const LEVEL_STEP: f64 = 0.01;
+/// `veryfast`: quicker ones leave out what distributes bits (x264: mbtree), so that their sizes say little of a slower one's.
+const PROBE_PRESET: usize = 2;
 /// How far from the target is near enough, as a share.
 const TOLERANCE: f64 = 0.01;

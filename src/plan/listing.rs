@@ -25,6 +25,10 @@ impl fmt::Display for EncoderPlan {
             writeln!(f, "  key frames: every {frames} frames, each forced")?;
         }
         for step in &self.steps {
+            if let Some(session) = &self.session {
+                writeln!(f, "  probes, to tell segments from one another:")?;
+                session.probe.list(f)?;
+            }
             if self.is_session() {
                 writeln!(f, "  {}:", if self.native.is_some() { "in libavcodec's words" } else { "each segment" })?;
                 step.list(f)?;

@@ -1,11 +1,11 @@
 //! Sessions with encoders on the CPU: segments, each with an encoder of its own, at levels of constant quality that are
 //! corrected until the whole has its bit rate.
 //!
-//! Invariants: what is encoded does not depend on how many segments are in work at a time, for each has one thread, and
-//! levels are chosen when everything before a fixed segment is known; a segment is in the stream as one whole version.
+//! Invariants: what is encoded does not depend on how many segments are in work at a time, for each has one thread, and a
+//! level is chosen when exactly those so many places before it are known; a segment is in the stream as one whole version.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +35,8 @@ pub(crate) struct Work {
     pub(crate) plan: SessionPlan,
     /// Of every segment's encoder; its level is yet to be filled in.
     pub(crate) setup: EncoderSetup,
+    /// Of the probes that tell segments from one another.
+    pub(crate) probe: EncoderSetup,
     /// The segments, and the frames of each.
     pub(crate) segments: Vec<(TimeRange, usize)>,
     /// Bytes that the whole is to have.
@@ -99,15 +101,28 @@ struct Current {
 
 /// Segments in work.
 struct Flight {
-    /// How many there may be.
-    most: usize,
-    count: usize,
-    /// Where results come in; those in work hold the other end, and nobody else once they are waited for.
-    results: Option<(Sender<Landed>, Receiver<Landed>)>,
+    begun: BTreeSet<usize>,
+    landed: BTreeMap<usize, Version>,
+    /// With room for a result of every segment.
+    results: (Sender<Landed>, Receiver<Landed>),
 }
 
 /// A segment that was coded, by its number.
 type Landed = (usize, Result<Version, Error>);
+
+/// Tells what became of a segment when it is dropped: also when whoever coded it panicked, with which the thread that joins
+/// it goes on.
+struct Landing {
+    number: usize,
+    result: Result<Version, Error>,
+    results: Sender<Landed>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let _ = self.results.send((self.number, mem::replace(&mut self.result, Err(Error::Stopped))));
+    }
+}
 
 /// What a pass has come to, for progress.
 #[derive(Default)]
@@ -137,7 +152,7 @@ impl<'s> Segmented<'s> {
         crew: &'s Crew,
         frames: &mut impl Replay,
     ) -> Result<Self, SessionError> {
-        let mut flight = Flight { most: work.segments.len().max(1), count: 0, results: None };
+        let mut flight = Flight::of(work.segments.len());
         let probe = probed(&work, crew, &mut flight, frames)?;
         let lengths = work.segments.iter().map(|(_, frames)| *frames);
         let segments: Vec<(usize, f64)> = lengths.zip(probe.bytes).collect();
@@ -183,11 +198,9 @@ impl<'s> Segmented<'s> {
     fn enter(&mut self, segment: usize) -> Result<(), SessionError> {
         self.current = None;
         let is_first = self.passes.is_empty();
-        if is_first && self.begins_wave(segment) {
-            // Here, whatever is in work at a time, all that was before is known.
-            self.land()?;
-            let levels = self.steering.levels_from(segment);
-            self.chosen.extend((segment..).zip(levels));
+        if is_first {
+            self.land(known(segment, self.work.segments.len()))?;
+            self.chosen.insert(segment, self.steering.level_of(segment));
         }
         let level = *self
             .chosen
@@ -213,18 +226,10 @@ impl<'s> Segmented<'s> {
             events: self.crew.events.clone(),
             told: Cell::new(None),
         };
-        let coding = Coding::new(&self.work, level, range.start, count, Some(progress));
+        let coding = Coding::new(&self.work, self.work.setup.clone(), level, (range.start, count), Some(progress));
         let frames = self.flight.start(self.crew, segment, coding, self.work.waiting_frames)?;
         self.current = Some(Current { segment, frames: Some(frames) });
         Ok(())
-    }
-
-    /// Whether pass 1 waits here for what is in work, and corrects itself: behind the first segment, which says how well the
-    /// probes foresaw, and some times later. This depends on the number of segments alone, or the result would depend on
-    /// how many are in work.
-    fn begins_wave(&self, segment: usize) -> bool {
-        let wave = self.work.segments.len().div_ceil(WAVES).max(SHORTEST_WAVE);
-        segment == 0 || (segment - 1).is_multiple_of(wave)
     }
 
     fn pass_frames(&self) -> u64 {
@@ -233,9 +238,9 @@ impl<'s> Segmented<'s> {
         all.map(|segment| self.work.segments[segment].1 as u64).sum()
     }
 
-    /// Waits for all that is in work.
-    fn land(&mut self) -> Result<(), SessionError> {
-        for (segment, version) in self.flight.land(self.crew)? {
+    /// Waits for all segments before this one that are in work.
+    fn land(&mut self, before: usize) -> Result<(), SessionError> {
+        for (segment, version) in self.flight.land(self.crew, before)? {
             self.steering.note(segment, version.level, version.bytes);
             self.versions[segment].push(version);
         }
@@ -280,14 +285,14 @@ impl PassEncoder for Segmented<'_> {
         }
         // The encoder has gone, and says why.
         self.current = None;
-        self.land()?;
+        self.land(usize::MAX)?;
         Err(Error::Stopped.into())
     }
 
     fn end_pass(&mut self, ask: Ask) -> Result<Verdict, SessionError> {
         self.current = None;
         let open = self.open.take().ok_or(SessionError::NotInPass)?;
-        self.land()?;
+        self.land(usize::MAX)?;
         let ranges = if self.passes.is_empty() { RangeSet::everything() } else { self.ranges(&self.chosen)? };
         self.deliver(&ranges)?;
         let frames = open.tally.frames.load(Ordering::Relaxed);
@@ -322,6 +327,10 @@ impl Segmented<'_> {
 }
 
 impl Flight {
+    fn of(segments: usize) -> Self {
+        Flight { begun: BTreeSet::new(), landed: BTreeMap::new(), results: bounded(segments.max(1)) }
+    }
+
     /// Begins a segment, and returns where its frames go.
     fn start(
         &mut self,
@@ -331,45 +340,47 @@ impl Flight {
         waiting: usize,
     ) -> Result<Sender<Frame>, SessionError> {
         let (frames, taken) = bounded(waiting.min(coding.frames).max(1));
-        let (results, _) = self.results.get_or_insert_with(|| bounded(self.most));
-        let results = results.clone();
+        let mut landing = Landing { number, result: Err(Error::Stopped), results: self.results.0.clone() };
         crew.start(move |pulse| {
-            let version = coding.run(&taken, pulse);
+            landing.result = coding.run(&taken, pulse);
             // Frames that nobody takes any more are let go of before anybody is told.
             drop(taken);
-            // There is room for a result of every segment.
-            let _ = results.send((number, version));
+            drop(landing);
         })?;
-        self.count += 1;
+        self.begun.insert(number);
         Ok(frames)
     }
 
-    /// All that was begun, in the order of the segments.
+    /// Those before this one, in their order; whatever else has landed waits.
     ///
     /// # Errors
     /// The first error that is not merely the echo of another.
-    fn land(&mut self, crew: &Crew) -> Result<Vec<(usize, Version)>, SessionError> {
-        let (mut versions, mut errors) = (Vec::new(), Vec::new());
-        let begun = mem::take(&mut self.count);
-        let Some((own_end, landed)) = self.results.take() else { return Ok(versions) };
-        drop(own_end);
-        while let Ok((number, result)) = crew.pulse.while_waiting(|| landed.recv()) {
+    fn land(&mut self, crew: &Crew, before: usize) -> Result<Vec<(usize, Version)>, SessionError> {
+        let mut errors = Vec::new();
+        // Behind an error all the others are heard too.
+        while self.begun.first().is_some_and(|first| *first < before || !errors.is_empty()) {
+            let landed = crew.pulse.while_waiting(|| self.results.1.recv());
+            let (number, result) = landed.map_err(|_| Error::Stopped)?;
+            self.begun.remove(&number);
             match result {
-                Ok(version) => versions.push((number, version)),
+                Ok(version) => drop(self.landed.insert(number, version)),
                 Err(error) => errors.push((matches!(error, Error::Stopped), number, error)),
             }
-        }
-        if versions.len() + errors.len() < begun {
-            // One panicked; whoever joins its thread goes on with that.
-            return Err(Error::Stopped.into());
         }
         errors.sort_by_key(|(echo, number, _)| (*echo, *number));
         if let Some((_, _, error)) = errors.into_iter().next() {
             return Err(error.into());
         }
-        versions.sort_by_key(|(number, _)| *number);
-        Ok(versions)
+        let later = self.landed.split_off(&before);
+        Ok(mem::replace(&mut self.landed, later).into_iter().collect())
     }
+}
+
+/// How many segments are known when this one gets its level: the same, however many are in work at a time. In a short film all
+/// but a few before it, and in a long one enough may be in work for the largest machines.
+fn known(segment: usize, segments: usize) -> usize {
+    let most = (segments / LAG_SHARE).clamp(LEAST_LAG, MOST_LAG);
+    segment.saturating_sub((segment / 2).clamp(LEAST_LAG, most))
 }
 
 /// A frame as an encoder of its own segment gets it.
@@ -393,8 +404,13 @@ struct Coding {
 }
 
 impl Coding {
-    fn new(work: &Work, level: f64, start: i64, frames: usize, progress: Option<Progress>) -> Self {
-        let mut setup = work.setup.clone();
+    fn new(
+        work: &Work,
+        mut setup: EncoderSetup,
+        level: f64,
+        (start, frames): (i64, usize),
+        progress: Option<Progress>,
+    ) -> Self {
         for (_, value) in setup.options.iter_mut().filter(|(_, value)| value == LEVEL) {
             *value = level.to_string();
         }
@@ -406,6 +422,7 @@ impl Coding {
         let first = pulse.while_waiting(|| frames.recv()).map_err(|_| Error::Stopped)?;
         let light = first.properties().map_err(|_| Error::Stopped)?;
         let mut encoder = self.setup.clone().open(first)?;
+        self.sent();
         let stream = encoder.stream()?.with_light_of(&light);
         let mut packets = Vec::with_capacity(self.frames);
         self.receive(&mut encoder, &mut packets, pulse)?;
@@ -414,9 +431,7 @@ impl Coding {
                 return Err(Error::Interrupted);
             }
             encoder.send(frame)?;
-            if let Some(progress) = &self.progress {
-                progress.sent();
-            }
+            self.sent();
             self.receive(&mut encoder, &mut packets, pulse)?;
         }
         // The queue closed: at the end of the segment, or because nobody wants it any more.
@@ -426,6 +441,12 @@ impl Coding {
         encoder.send_end()?;
         while self.receive(&mut encoder, &mut packets, pulse)? != Received::Done {}
         self.checked(packets, stream).map_err(|error| error.of(&name))
+    }
+
+    fn sent(&self) {
+        if let Some(progress) = &self.progress {
+            progress.sent();
+        }
     }
 
     fn receive(&self, encoder: &mut Encoder, packets: &mut Vec<Packet>, pulse: &Pulse) -> Result<Received, Error> {
@@ -512,59 +533,89 @@ struct Probe {
     halving: f64,
 }
 
-/// Encodes short stretches out of some segments, at a level that is likely, and again where that was far off.
+/// Encodes short stretches out of some segments with a quick preset, at a level that is likely, and again where that was far off;
+/// then a few with the settings of the session, which tell what these take instead.
 fn probed(work: &Work, crew: &Crew, flight: &mut Flight, frames: &mut impl Replay) -> Result<Probe, SessionError> {
     let Levels { least, greatest, step, usual, halving } = work.plan.levels;
     let on_grid = |level: f64| ((level / step).round() * step).clamp(least, greatest);
     let bits_per_pixel = work.target_bytes * 8.0 / work.pixels.max(1.0);
-    let likely = usual + halving * (USUAL_BITS_PER_PIXEL / bits_per_pixel).log2();
-    let probe = probed_at(work, crew, flight, frames, on_grid(likely))?;
-    let shift = halving * (probe.bytes.iter().sum::<f64>() / work.target_bytes).log2();
-    if shift.abs() <= halving * PROBED_NEAR {
-        return Ok(probe);
+    let mut level = on_grid(usual + halving * (USUAL_BITS_PER_PIXEL / bits_per_pixel).log2());
+    let mut prober = Prober { work, crew, flight, frames, taken: 0 };
+    let all: Vec<usize> = (0..work.segments.len()).collect();
+    let many = spaced(&all, MOST_STRETCHES);
+    let quick_at = |prober: &mut Prober<'_, '_, _>, level| prober.probed(&work.probe, level, &many);
+    let mut quick = quick_at(&mut prober, level)?;
+    let mut halves = halving;
+    let shift = halving * (sum(&quick) / work.target_bytes).log2();
+    if shift.abs() > halving * PROBED_NEAR {
+        let other = on_grid(level + shift);
+        let again = quick_at(&mut prober, other)?;
+        let measured = (other - level) / (sum(&quick) / sum(&again)).log2();
+        halves = if measured.is_finite() { measured.clamp(halving / 3.0, halving * 2.0) } else { halving };
+        (level, quick) = (other, again);
     }
-    let again = probed_at(work, crew, flight, frames, on_grid(probe.level + shift))?;
-    let sum = |probe: &Probe| probe.bytes.iter().sum::<f64>();
-    let measured = (again.level - probe.level) / (sum(&probe) / sum(&again)).log2();
-    let halving = if measured.is_finite() { measured.clamp(halving / 3.0, halving * 2.0) } else { halving };
-    Ok(Probe { frames: probe.frames + again.frames, halving, ..again })
+    let some = spaced(&many, FULL_STRETCHES);
+    let full = prober.probed(&work.setup, level, &some)?;
+    let of_some = |bytes: &[f64]| some.iter().map(|segment| bytes[*segment]).sum::<f64>();
+    let ratio = of_some(&full) / of_some(&quick);
+    Ok(Probe { level, bytes: quick.iter().map(|bytes| bytes * ratio).collect(), frames: prober.taken, halving: halves })
 }
 
-fn probed_at(
-    work: &Work,
-    crew: &Crew,
-    flight: &mut Flight,
-    frames: &mut impl Replay,
-    level: f64,
-) -> Result<Probe, SessionError> {
-    let stride = work.segments.len().div_ceil(MOST_STRETCHES);
-    let probed: Vec<usize> = (stride / 2..work.segments.len()).step_by(stride).collect();
-    let mut count = 0;
-    for number in &probed {
-        let stretch = stretch(work.segments[*number].0, work.segments[*number].1);
+fn sum(bytes: &[f64]) -> f64 {
+    bytes.iter().sum()
+}
+
+/// About so many of these, evenly spaced.
+fn spaced(all: &[usize], most: usize) -> Vec<usize> {
+    let stride = all.len().div_ceil(most);
+    all.iter().copied().skip(stride / 2).step_by(stride).collect()
+}
+
+/// Encodes stretches.
+struct Prober<'p, 'w, F> {
+    work: &'p Work,
+    crew: &'w Crew,
+    flight: &'p mut Flight,
+    frames: &'p mut F,
+    /// Frames that were encoded.
+    taken: u64,
+}
+
+impl<F: Replay> Prober<'_, '_, F> {
+    /// What every segment will take at a level: by a stretch of its own where it is among `segments`, else by their mean.
+    fn probed(&mut self, setup: &EncoderSetup, level: f64, segments: &[usize]) -> Result<Vec<f64>, SessionError> {
+        for number in segments {
+            self.start(setup, level, *number)?;
+        }
+        let landed = self.flight.land(self.crew, usize::MAX)?.into_iter();
+        let sizes: BTreeMap<usize, (f64, f64)> =
+            landed.map(|(number, version)| (number, version.first_and_rest())).collect();
+        let mean = |part: fn(&(f64, f64)) -> f64| sizes.values().map(part).sum::<f64>() / sizes.len().max(1) as f64;
+        let usual = (mean(|sizes| sizes.0), mean(|sizes| sizes.1));
+        let bytes = self.work.segments.iter().enumerate().map(|(number, (_, frames))| {
+            let (first, each) = sizes.get(&number).unwrap_or(&usual);
+            first + each * (frames.saturating_sub(1)) as f64
+        });
+        Ok(bytes.collect())
+    }
+
+    fn start(&mut self, setup: &EncoderSetup, level: f64, number: usize) -> Result<(), SessionError> {
+        let (range, frames) = self.work.segments[number];
         let mut taken = Vec::new();
         let mut first = None;
-        frames.replay(&RangeSet::new(vec![stretch])?, &mut |given| {
+        self.frames.replay(&RangeSet::new(vec![stretch(range, frames)])?, &mut |given| {
             taken.push(fresh(given.frame, given.pts - *first.get_or_insert(given.pts))?);
-            if work.cancel.is_stopped() { Err(SessionError::Cancelled) } else { Ok(()) }
+            if self.work.cancel.is_stopped() { Err(SessionError::Cancelled) } else { Ok(()) }
         })?;
         // Where the source has a gap, there may be none.
-        let Some(first) = first else { continue };
-        count += taken.len() as u64;
-        let coding = Coding::new(work, level, first, taken.len(), None);
-        let queue = flight.start(crew, *number, coding, taken.len())?;
+        let Some(first) = first else { return Ok(()) };
+        self.taken += taken.len() as u64;
+        let coding = Coding::new(self.work, setup.clone(), level, (first, taken.len()), None);
+        let queue = self.flight.start(self.crew, number, coding, taken.len())?;
         // There is room for all of them.
         taken.into_iter().for_each(|frame| drop(queue.send(frame)));
+        Ok(())
     }
-    let sizes: BTreeMap<usize, (f64, f64)> =
-        flight.land(crew)?.into_iter().map(|(number, version)| (number, version.first_and_rest())).collect();
-    let mean = |part: fn(&(f64, f64)) -> f64| sizes.values().map(part).sum::<f64>() / sizes.len().max(1) as f64;
-    let usual = (mean(|sizes| sizes.0), mean(|sizes| sizes.1));
-    let bytes = work.segments.iter().enumerate().map(|(number, (_, frames))| {
-        let (first, each) = sizes.get(&number).unwrap_or(&usual);
-        first + each * (frames.saturating_sub(1)) as f64
-    });
-    Ok(Probe { level, bytes: bytes.collect(), frames: count, halving: work.plan.levels.halving })
 }
 
 /// From the middle of a segment.
@@ -588,14 +639,17 @@ impl Version {
 }
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-/// How often pass 1 corrects itself, about: each time, those who are done first wait for the last.
-const WAVES: usize = 4;
-const SHORTEST_WAVE: usize = 2;
+/// So many segments before a segment may still be in work when it gets its level: this part of all, within these bounds.
+const LAG_SHARE: usize = 8;
+const LEAST_LAG: usize = 2;
+const MOST_LAG: usize = 32;
 /// Where the first probe begins: see `usual` in the adapters' rows.
 const USUAL_BITS_PER_PIXEL: f64 = 0.1;
 /// A probe within so many halvings of its target is near enough to count from.
 const PROBED_NEAR: f64 = 0.3;
 const MOST_STRETCHES: usize = 16;
+/// How many of them are coded with the settings of the session too.
+const FULL_STRETCHES: usize = 2;
 /// Of a segment a stretch is this part, within these bounds.
 const STRETCH_SHARE: i64 = 16;
 const STRETCH_FRAMES: (i64, i64) = (8, 24);

@@ -2,7 +2,7 @@
 //!
 //! A level is worth the same everywhere, so bits go where a second pass of two would put them: to what is hard to code. What
 //! a segment takes at a level is foreseen from a probe, corrected by how probes and whole segments have compared so far.
-//! Pass 1 is corrected on its way, at fixed places; later passes move as few frames as bring the whole to its target.
+//! Pass 1 is corrected on its way; later passes move as few frames as bring the whole to its target.
 //!
 //! Invariants: pure arithmetic, without a look at clocks or threads; the same measures lead to the same levels.
 
@@ -39,8 +39,19 @@ struct Segment {
     frames: f64,
     /// Bytes that a probe foresees.
     probed: f64,
+    /// Its level in pass 1, as soon as it has one.
+    chosen: Option<f64>,
     /// Level and bytes of each try, the last one counts.
     tried: Vec<(f64, f64)>,
+}
+
+/// What all segments together tell of the bytes that levels take.
+#[derive(Debug, Clone, Copy)]
+struct Law {
+    /// How whole segments have compared with what their probes foresaw.
+    correction: f64,
+    /// Levels that halve the bits of a segment that does not tell its own.
+    halving: f64,
 }
 
 impl Steering {
@@ -55,6 +66,7 @@ impl Steering {
         let segment = |(frames, probed): &(usize, f64)| Segment {
             frames: *frames as f64,
             probed: probed.max(1.0),
+            chosen: None,
             tried: Vec::new(),
         };
         let segments = segments.iter().map(segment).collect();
@@ -68,23 +80,37 @@ impl Steering {
         tried.push((level, bytes as f64));
     }
 
-    /// The level of the next segment and of those behind it, in pass 1: with it they are foreseen to bring the whole to its
-    /// target. `done`: how many segments are known.
-    pub(super) fn levels_from(&self, done: usize) -> Vec<f64> {
-        let rest: Vec<usize> = (done..self.segments.len()).collect();
-        let spent: f64 = self.segments[..done].iter().map(Segment::bytes).sum();
-        let foreseen = |level: f64| rest.iter().map(|segment| self.foreseen(*segment, level)).sum::<f64>();
+    /// The level of a segment in pass 1, where all before it have theirs: the rest is foreseen to bring the whole to its target
+    /// with it. Of those before it some may be known by now, and the others still be in work.
+    pub(super) fn level_of(&mut self, segment: usize) -> f64 {
+        let law = self.law();
+        let rest: Vec<usize> = (segment..self.segments.len()).collect();
+        let spent: f64 = (0..segment).map(|before| self.spent(before, law)).sum();
+        let foreseen = |level: f64| rest.iter().map(|segment| self.foreseen(*segment, level, law)).sum::<f64>();
         // What was spent wrongly so far is made good by the rest where that is hardly seen; else a later pass sets it right.
-        let fair = self.solved(self.target_bytes, |level| self.foreseen_of_all(level));
-        let reach = self.levels.halving * MADE_GOOD;
+        let fair = self.fair(law);
+        let reach = self.levels.halving * REACH;
         let exact = self.solved(self.target_bytes - spent, foreseen).clamp(fair - reach, fair + reach);
-        self.rounded(&rest, exact, foreseen(exact))
+        let level = self.rounded(&rest, exact, foreseen(exact), law)[0];
+        self.segments[segment].chosen = Some(level);
+        level
+    }
+
+    /// Bytes of a segment that has its level: as it came out, or as it is foreseen to.
+    fn spent(&self, segment: usize, law: Law) -> f64 {
+        let Segment { tried, chosen, .. } = &self.segments[segment];
+        match (tried.last(), chosen) {
+            (Some((_, bytes)), _) => *bytes,
+            (None, Some(level)) => self.foreseen(segment, *level, law),
+            (None, None) => 0.0,
+        }
     }
 
     /// What follows a pass, from what all segments took.
     pub(super) fn next(&mut self) -> Next {
         let total: f64 = self.segments.iter().map(Segment::bytes).sum();
-        let fair = self.solved(self.target_bytes, |level| self.foreseen_of_all(level));
+        let law = self.law();
+        let fair = self.fair(law);
         let is_even = (0..self.segments.len()).all(|segment| !self.is_outlier(segment, fair));
         let is_met = (total / self.target_bytes - 1.0).abs() <= self.tolerance;
         if is_met && is_even {
@@ -95,15 +121,15 @@ impl Steering {
         let miss = total / self.target_bytes - 1.0;
         let aim = self.target_bytes * (1.0 + miss.clamp(-self.tolerance * AIMED_INSIDE, self.tolerance * AIMED_INSIDE));
         let mut best: Option<(f64, Vec<(usize, f64)>)> = None;
-        let (order, outliers) = self.order(fair, total);
-        for count in outliers.max(1)..=order.len() {
-            let Some(again) = self.moved(&order[..count], fair, aim - total, count == order.len()) else { continue };
+        let (order, outliers) = self.order(fair, total, law);
+        for count in counts(outliers.max(1), order.len()) {
+            let Some(again) = self.moved(&order[..count], fair, aim - total, law) else { continue };
             if again.is_empty() || self.had.contains(&self.state(&again)) {
                 continue;
             }
             let change: f64 = again
                 .iter()
-                .map(|(segment, level)| self.foreseen(*segment, *level) - self.segments[*segment].bytes())
+                .map(|(segment, level)| self.foreseen(*segment, *level, law) - self.segments[*segment].bytes())
                 .sum();
             let error = ((total + change) / self.target_bytes - 1.0).abs();
             if error <= self.tolerance * FORESEEN_INSIDE {
@@ -118,12 +144,12 @@ impl Steering {
 
     /// All segments, those first whose level is far from the fair one, and how many these are; then those that bring the whole
     /// nearest to its target, for each frame, when they get the fair level.
-    fn order(&self, fair: f64, total: f64) -> (Vec<usize>, usize) {
+    fn order(&self, fair: f64, total: f64, law: Law) -> (Vec<usize>, usize) {
         let missing = self.target_bytes - total;
         let is_near = |segment: usize| !self.is_outlier(segment, fair);
         let gain = |segment: usize| {
             let Segment { frames, .. } = self.segments[segment];
-            (self.foreseen(segment, fair) - self.segments[segment].bytes()) * missing.signum() / frames
+            (self.foreseen(segment, fair, law) - self.segments[segment].bytes()) * missing.signum() / frames
         };
         let mut order: Vec<usize> = (0..self.segments.len()).collect();
         order.sort_by(|one, other| is_near(*one).cmp(&is_near(*other)).then(gain(*other).total_cmp(&gain(*one))));
@@ -139,29 +165,32 @@ impl Steering {
 
     /// New levels with which these segments are foreseen to take so many bytes more than now; `None` where they would have to be
     /// too far from the fair one.
-    fn moved(&self, segments: &[usize], fair: f64, missing: f64, all: bool) -> Option<Vec<(usize, f64)>> {
+    fn moved(&self, segments: &[usize], fair: f64, missing: f64, law: Law) -> Option<Vec<(usize, f64)>> {
+        let all = segments.len() == self.segments.len();
         let now: f64 = segments.iter().map(|segment| self.segments[*segment].bytes()).sum();
         let bytes = now + missing;
-        let level = self.solved(bytes, |level| segments.iter().map(|segment| self.foreseen(*segment, level)).sum());
+        let level =
+            self.solved(bytes, |level| segments.iter().map(|segment| self.foreseen(*segment, level, law)).sum());
         if !all && (level - fair).abs() > self.levels.halving * REACH {
             return None;
         }
-        let levels = segments.iter().copied().zip(self.rounded(segments, level, bytes));
+        let levels = segments.iter().copied().zip(self.rounded(segments, level, bytes, law));
         Some(levels.filter(|(segment, level)| *level != self.segments[*segment].level()).collect())
     }
 
     /// Levels on the encoder's grid beside this one, that are foreseen to take so many bytes together.
-    fn rounded(&self, segments: &[usize], exact: f64, bytes: f64) -> Vec<f64> {
+    fn rounded(&self, segments: &[usize], exact: f64, bytes: f64, law: Law) -> Vec<f64> {
         let Levels { least, greatest, step, .. } = self.levels;
         let on_grid = |level: f64| (level / step).floor() * step;
         // Fewer digits than a float's noise: 23.45, not 23.450000000000003.
         let tidy = |level: f64| ((level * 1e6).round() / 1e6).clamp(least, greatest);
         let mut levels = vec![tidy(on_grid(exact)); segments.len()];
-        let mut off: f64 =
-            segments.iter().zip(&levels).map(|(segment, level)| self.foreseen(*segment, *level)).sum::<f64>() - bytes;
+        let foreseen = |segment: &usize, level: &f64| self.foreseen(*segment, *level, law);
+        let mut off =
+            segments.iter().zip(&levels).map(|(segment, level)| foreseen(segment, level)).sum::<f64>() - bytes;
         for (segment, level) in segments.iter().zip(&mut levels) {
             let higher = tidy(*level + step);
-            let saved = self.foreseen(*segment, *level) - self.foreseen(*segment, higher);
+            let saved = foreseen(segment, level) - foreseen(segment, &higher);
             if (off - saved).abs() < off.abs() {
                 *level = higher;
                 off -= saved;
@@ -171,28 +200,35 @@ impl Steering {
     }
 
     /// Bytes that a segment will take at a level: as it did, or by the nearest of its tries, or by its probe.
-    fn foreseen(&self, segment: usize, level: f64) -> f64 {
+    fn foreseen(&self, segment: usize, level: f64, law: Law) -> f64 {
         let Segment { probed, tried, .. } = &self.segments[segment];
         let near = |(known, _): &&(f64, f64)| (known - level).abs();
         match tried.iter().min_by(|one, other| near(one).total_cmp(&near(other))) {
-            Some((known, bytes)) => bytes * ((known - level) / self.halving(segment)).exp2(),
-            None => probed * self.correction() * ((self.probed_at - level) / self.levels.halving).exp2(),
+            Some((known, bytes)) => bytes * ((known - level) / self.halving(segment, law)).exp2(),
+            None => probed * law.correction * ((self.probed_at - level) / self.levels.halving).exp2(),
         }
     }
 
-    fn foreseen_of_all(&self, level: f64) -> f64 {
-        (0..self.segments.len()).map(|segment| self.foreseen(segment, level)).sum()
+    /// The level that would bring the whole to its target if all segments had it.
+    fn fair(&self, law: Law) -> f64 {
+        let foreseen = |level| (0..self.segments.len()).map(|segment| self.foreseen(segment, level, law)).sum();
+        self.solved(self.target_bytes, foreseen)
+    }
+
+    fn law(&self) -> Law {
+        let told = (0..self.segments.len()).filter_map(|segment| self.told(segment));
+        let told = told.reduce(|sums, one| (sums.0 + one.0, sums.1 + one.1));
+        Law { correction: self.correction(), halving: told.map_or(self.levels.halving, |told| self.halving_of(told)) }
     }
 
     /// Levels that halve a segment's bits: by its own tries, else by those of the others, else what is usual.
-    fn halving(&self, segment: usize) -> f64 {
+    fn halving(&self, segment: usize, law: Law) -> f64 {
+        self.told(segment).map_or(law.halving, |told| self.halving_of(told))
+    }
+
+    fn halving_of(&self, (levels, halvings): (f64, f64)) -> f64 {
         let usual = self.levels.halving;
-        let own = self.told(segment);
-        let told = own.or_else(|| {
-            let all = (0..self.segments.len()).filter_map(|segment| self.told(segment));
-            all.reduce(|sums, one| (sums.0 + one.0, sums.1 + one.1))
-        });
-        told.map_or(usual, |(levels, halvings)| (levels / halvings.max(1e-9)).clamp(usual / 3.0, usual * 3.0))
+        (levels / halvings.max(1e-9)).clamp(usual / 3.0, usual * 3.0)
     }
 
     /// How far apart the last two tries of a segment are, in levels and in halvings; `None` where that says more of noise.
@@ -203,14 +239,16 @@ impl Steering {
             .then(|| (levels.abs(), (one.1 / other.1).log2() * levels.signum()))
     }
 
-    /// How whole segments have compared with what their probes foresaw.
+    /// How whole segments have compared with what their probes foresaw; a few say it less surely than many.
     fn correction(&self) -> f64 {
         let known = self.segments.iter().filter_map(|segment| {
             let (level, bytes) = segment.tried.last()?;
             Some((*bytes, segment.probed * ((self.probed_at - level) / self.levels.halving).exp2()))
         });
-        let (was, foreseen) = known.fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
-        if foreseen > 0.0 { was / foreseen } else { 1.0 }
+        let add =
+            |(count, was, foreseen): (f64, f64, f64), (bytes, probed)| (count + 1.0, was + bytes, foreseen + probed);
+        let (count, was, foreseen) = known.fold((0.0, 0.0, 0.0), add);
+        if foreseen > 0.0 { (was / foreseen).powf(count / (count + DOUBT)) } else { 1.0 }
     }
 
     /// The level at which `foreseen` is so many bytes.
@@ -245,12 +283,21 @@ fn bisected((mut low, mut high): (f64, f64), value: f64, falling: impl Fn(f64) -
     f64::midpoint(low, high)
 }
 
-/// How far the rest of pass 1 may go to make good what its beginning spent wrongly, in halvings.
-const MADE_GOOD: f64 = 0.1;
-/// How far segments of a later pass may be from the level that would be fair to all, in halvings: an eighth of the bits.
+/// How many segments a pass may be over, from the fewest to all: each number while they are few, then in larger steps.
+fn counts(fewest: usize, all: usize) -> impl Iterator<Item = usize> {
+    let next = move |count: &usize| (*count < all).then(|| (count + 1 + count / FEW).min(all));
+    std::iter::successors(Some(fewest.min(all)), next)
+}
+
+/// As many segments as the probes are worth that were coded like them.
+const DOUBT: f64 = 1.0;
+/// Up to so many segments, each number is tried.
+const FEW: usize = 16;
+/// How far segments may be from the level that would be fair to all, in halvings, for the sake of the whole: an eighth of
+/// their bits.
 const REACH: f64 = 0.2;
 /// A segment that is farther from it is set right, whatever the whole takes.
-const OUTLYING: f64 = 0.3;
+const OUTLYING: f64 = 0.4;
 /// Tries nearer than this, in halvings, say more of noise than of the slope.
 const TELLING: f64 = 0.05;
 /// What is foreseen misses a little, so the aim is within this share of the tolerance.
@@ -277,17 +324,20 @@ mod tests {
     }
 
     /// Runs passes; what each was over, in segments, and the error in the end.
-    fn played(world: &World, target: f64, levels: Levels, probes: f64, wave: usize) -> (Vec<usize>, f64, Next) {
+    fn played(world: &World, target: f64, levels: Levels, probes: f64, lag: usize) -> (Vec<usize>, f64, Next) {
         let count = world.0.len();
         let probed: Vec<(usize, f64)> =
             (0..count).map(|segment| (100, world.bytes(segment, 25.0) as f64 * probes)).collect();
         let mut steering = Steering::new(target, 0.01, levels, 25.0, &probed);
         let mut now = vec![0u64; count];
-        for start in (0..count).step_by(wave) {
-            let chosen = steering.levels_from(start);
-            for segment in start..(start + wave).min(count) {
-                now[segment] = world.bytes(segment, chosen[segment - start]);
-                steering.note(segment, chosen[segment - start], now[segment]);
+        let mut chosen = Vec::new();
+        for segment in 0..count + lag {
+            if let Some(landed) = segment.checked_sub(lag) {
+                now[landed] = world.bytes(landed, chosen[landed]);
+                steering.note(landed, chosen[landed], now[landed]);
+            }
+            if segment < count {
+                chosen.push(steering.level_of(segment));
             }
         }
         let mut passes = vec![count];
@@ -350,9 +400,13 @@ mod tests {
     fn what_a_level_is_worth_is_learnt_from_other_segments() {
         let mut steering = Steering::new(1.0, 0.01, levels(1.0, 12.0), 25.0, &[(100, 100.0); 3]);
         (0..3).for_each(|segment| steering.note(segment, 30.0, 1000));
-        assert!((steering.foreseen(1, 24.0) - 1000.0 * 0.5f64.exp2()).abs() < 1e-6);
+        assert!((steering.foreseen(1, 24.0, steering.law()) - 1000.0 * 0.5f64.exp2()).abs() < 1e-6);
         steering.note(0, 27.0, 1414);
-        assert!((steering.foreseen(1, 24.0) - 2000.0).abs() < 2.0, "{}", steering.foreseen(1, 24.0));
+        assert!(
+            (steering.foreseen(1, 24.0, steering.law()) - 2000.0).abs() < 2.0,
+            "{}",
+            steering.foreseen(1, 24.0, steering.law())
+        );
     }
 
     #[test]
