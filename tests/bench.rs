@@ -202,10 +202,8 @@ fn the_page_shows_its_plots_in_a_browser_without_a_network() {
         let shown = dom(&report.join("report.html"), 1200);
         // Two metrics, the overhead, and two plots over time for each of four rates.
         assert_eq!(shown.matches("<svg").count(), 2 + 1 + 4 * 2, "{shown:.500}");
-        assert_eq!(
-            shown.matches("class=\"l c").count() - shown.matches("<line class=\"l c").count(),
-            2 * 2 + 4 * 2 * 2
-        );
+        // Every line, and its sample in the legend; the overhead's legend has two samples too.
+        assert_eq!(shown.matches("stroke=\"var(--c").count(), 2 * (2 * 2 + 4 * 2 * 2) + 2);
         // The script ran: one rate is chosen, the others are out of sight.
         assert_eq!(shown.matches("aria-pressed=\"true\"").count(), 1);
         assert_eq!(shown.matches("display: none").count(), 3);

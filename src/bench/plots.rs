@@ -3,7 +3,7 @@
 //! Invariant: only what was measured is drawn; a line of more points than the eye can tell apart is drawn in means, and its
 //! axis says so.
 
-use crate::bench::chart::{Axis, Bar, BarChart, Line, LineChart};
+use crate::bench::chart::{Bar, BarChart, Line, LineChart};
 use crate::bench::quality::Metric;
 use crate::bench::record::{Aim, Mode};
 use crate::bench::results::{CellResult, Comparison, Results, Series};
@@ -29,8 +29,10 @@ pub fn rate_quality(results: &Results, clip: &str, metric: Metric) -> LineChart 
     }
     LineChart {
         title: format!("{} over bit rate", metric.title()),
-        x: Axis { label: "bits per second of video".to_owned(), logarithmic: true, from_zero: false },
-        y: Axis { label: with_unit(metric), logarithmic: false, from_zero: false },
+        x: "bits per second of video".to_owned(),
+        logarithmic: true,
+        y: with_unit(metric),
+        from_zero: false,
         lines,
     }
 }
@@ -102,8 +104,10 @@ pub fn frames(results: &Results, series: &Series, aim: Aim, metric: Metric, seco
     let what = if every > 1 { format!(", mean of {every} frames") } else { String::new() };
     LineChart {
         title: format!("{} of every frame at {aim}{what}", metric.title()),
-        x: seconds(),
-        y: Axis { label: with_unit(metric), logarithmic: false, from_zero: false },
+        x: "seconds".to_owned(),
+        logarithmic: false,
+        y: with_unit(metric),
+        from_zero: false,
         lines,
     }
 }
@@ -125,8 +129,10 @@ pub fn bitrate(results: &Results, series: &Series, aim: Aim, seconds_per_frame: 
     let lines: Vec<Line> = lines.collect();
     LineChart {
         title: format!("Bit rate over time at {aim}, in windows of {window:.2} s"),
-        x: seconds(),
-        y: Axis { label: "kb/s".to_owned(), logarithmic: false, from_zero: true },
+        x: "seconds".to_owned(),
+        logarithmic: false,
+        y: "kb/s".to_owned(),
+        from_zero: true,
         lines,
     }
 }
@@ -184,10 +190,6 @@ fn dash(mode: Mode) -> usize {
         Mode::Crf => 3,
         Mode::Inside => 4,
     }
-}
-
-fn seconds() -> Axis {
-    Axis { label: "seconds".to_owned(), logarithmic: false, from_zero: false }
 }
 
 fn with_unit(metric: Metric) -> String {
