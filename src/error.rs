@@ -312,6 +312,13 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What libav's refusal becomes where it can only mean that there is no memory.
+    pub(crate) fn no_memory(doing: &'static str) -> impl Fn(AvError) -> Error {
+        move |source| Error::Exhausted { doing: format!("{doing}: {source}") }
+    }
+}
+
 impl Stage {
     fn remedy(self) -> &'static str {
         match self {

@@ -18,7 +18,9 @@ use repass::av::source::{Decoder, Demuxer, OpenOptions};
 use repass::av::{AvError, Received};
 use repass::error::Error;
 use repass::event::Cancel;
+use repass::frames::FrameSource;
 use repass::media::{Rational, StreamKind};
+use repass::source::{Branch, DecodedFile, Graph, Input};
 use tempfile::TempDir;
 
 mod media;
@@ -467,6 +469,41 @@ fn a_graph_may_end_before_its_input() -> Tested {
     filter.push_end()?;
     assert_eq!(drain(&mut filter, 0)?.1, Received::Done);
     assert_eq!(frames, 3);
+    Ok(())
+}
+
+#[test]
+fn a_branch_that_ends_before_another_is_an_error_and_no_loss() -> Tested {
+    let _deadline = deadline(60);
+    let folder = TempDir::new()?;
+    let clip = generate(&folder, "in.mp4", "-f lavfi -i testsrc2=size=160x120:rate=25:duration=2 -c:v mpeg4");
+    let branch = |filters: Option<&str>| Branch {
+        size: None,
+        filters: filters.map(str::to_owned),
+        shape: None,
+        pixel_formats: Vec::new(),
+        colour_ranges: Vec::new(),
+    };
+    for (one, other, whole) in [
+        (None, None, true),
+        (Some("trim=end_frame=40"), Some("trim=end_frame=40"), true),
+        (None, Some("trim=end_frame=40"), false),
+        (Some("trim=end_frame=40"), None, false),
+        (None, Some("select=not(eq(n\\,3))"), false),
+    ] {
+        let mut file = DecodedFile::open(Input::file(&clip), None, &Cancel::new())?;
+        file.set_graph(Graph { rotation: 0, trunk: None, branches: vec![branch(one), branch(other)] });
+        let ended = loop {
+            match file.next() {
+                Ok(Some(_)) => {}
+                ended => break ended,
+            }
+        };
+        match ended {
+            Ok(_) => assert!(whole, "{one:?} {other:?}"),
+            Err(error) => assert!(!whole && error.to_string().contains("same frames"), "{one:?} {other:?}: {error}"),
+        }
+    }
     Ok(())
 }
 
