@@ -46,7 +46,7 @@ pub enum Error {
         /// What is missing or broken, with counts.
         what: String,
     },
-    /// A frame of the caller's own that could not be made, or is not as announced.
+    /// A frame of the caller's own that could not be made, or is not as announced; any frame whose pixels cannot be read.
     #[error("frame {index}: {source}")]
     Frames {
         /// Its number, from 0.

@@ -95,6 +95,9 @@ pub struct Input {
     pub start: Option<Seconds>,
     /// How long the output is at most.
     pub length: Option<Seconds>,
+    /// Folder in which a pipe is kept for being read again; `None`: that of the job's spill file.
+    #[serde(skip)]
+    pub spool_dir: Option<PathBuf>,
 }
 
 impl Input {
@@ -118,6 +121,7 @@ impl Input {
             format: self.format.clone(),
             options: self.options.clone(),
             video_stream: self.video_stream,
+            spool_dir: self.spool_dir.clone(),
             ..OpenOptions::default()
         };
         options.protocols.extend(self.protocols.iter().cloned());
@@ -300,6 +304,8 @@ pub struct DecodedFile {
     whole: bool,
     cancel: Cancel,
     warnings: Vec<String>,
+    /// Whether it was said that what is kept of a pipe takes memory.
+    told_of_memory: bool,
 }
 
 /// What one reading of the file has met.
@@ -361,6 +367,7 @@ impl DecodedFile {
             whole: true,
             cancel: cancel.clone(),
             warnings: Vec::new(),
+            told_of_memory: false,
         };
         file.identity = Identity::of(&file.input.path);
         file.go_to_start()?;
@@ -765,6 +772,11 @@ impl FrameSource for DecodedFile {
     }
 
     fn warnings(&mut self) -> Vec<String> {
+        let in_memory = self.demuxer.keeps_in_memory().filter(|_| !std::mem::replace(&mut self.told_of_memory, true));
+        self.warnings.extend(in_memory.map(|folder| {
+            let folder = folder.display();
+            format!("what is read of the pipe is kept in {folder}, which is memory; --spill-dir names another folder")
+        }));
         std::mem::take(&mut self.warnings)
     }
 }

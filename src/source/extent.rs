@@ -14,13 +14,15 @@ use crate::event::Cancel;
 /// How many bytes the file's own boxes promise beyond its end; 0 for whole files, for formats that promise nothing (raw
 /// streams, live Matroska) and for what is no regular file.
 pub(super) fn missing_bytes(path: &Path) -> u64 {
-    let Ok(mut file) = File::open(path) else { return 0 };
-    let Ok(metadata) = file.metadata() else { return 0 };
-    if !metadata.is_file() {
-        return 0;
-    }
-    let end = promised_end(&mut file, metadata.len()).ok().flatten();
-    end.map_or(0, |end| end.saturating_sub(metadata.len()))
+    let Ok(Some((mut file, length))) = regular(path) else { return 0 };
+    let end = promised_end(&mut file, length).ok().flatten();
+    end.map_or(0, |end| end.saturating_sub(length))
+}
+
+/// A regular file and its bytes; `None` for what is none: opening a pipe would wait for somebody to write.
+fn regular(path: &Path) -> io::Result<Option<(File, u64)>> {
+    let metadata = path.metadata()?;
+    if metadata.is_file() { Ok(Some((File::open(path)?, metadata.len()))) } else { Ok(None) }
 }
 
 /// Where the outermost box ends that the file begins, and perhaps does not hold, last.
@@ -88,10 +90,8 @@ fn matroska(file: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
 /// [`Error::Interrupted`].
 pub(super) fn is_torn(path: &Path, cancel: &Cancel) -> Result<bool, Error> {
     let walked = || {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        let go_on = || !cancel.is_stopped();
-        if metadata.is_file() { torn(BufReader::new(file), metadata.len(), &go_on) } else { Ok(false) }
+        let Some((file, length)) = regular(path)? else { return Ok(false) };
+        torn(BufReader::new(file), length, &|| !cancel.is_stopped())
     };
     // What cannot be read has been counted by who tried to.
     let torn = walked().unwrap_or(false);
