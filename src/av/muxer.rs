@@ -406,15 +406,20 @@ impl Muxer {
         self.setup.tracks.iter().map(|track| track.tally.clone()).collect()
     }
 
-    /// Writes what is still held back and the trailer.
+    /// Writes what is still held back and the trailer, with which a whole file may be written anew (`movflags=faststart`):
+    /// `moved` is called whenever that has come a bit further.
     ///
     /// # Errors
     /// [`Error::Mux`] or [`Error::Write`]: the first thing that failed since the last packet.
-    pub fn finish(mut self) -> Result<Written, Error> {
+    pub fn finish(mut self, moved: &(dyn Fn() + Sync)) -> Result<Written, Error> {
         let setup = &mut self.setup;
-        let log = LogMark::now();
+        let (log, context) = (LogMark::now(), setup.context.as_ptr());
         // SAFETY: the header is written and no trailer yet, since this consumes the muxer.
-        let code = unsafe { ffi::av_write_trailer(setup.context.as_ptr()) };
+        let write_trailer = || unsafe { ffi::av_write_trailer(context) };
+        let code = match &mut setup.writer {
+            Some(writer) => writer.telling(moved, write_trailer),
+            None => write_trailer(),
+        };
         if let Some(writer) = &mut setup.writer {
             writer.flush();
         }
