@@ -3,13 +3,8 @@
 use std::env;
 
 /// The FFmpeg releases at which a struct that `src/av` touches changed its layout.
-const LAYOUTS: &[(&str, &str)] = &[
-    ("6_1", "ffmpeg_6_1"),
-    ("7_0", "ffmpeg_7_0"),
-    ("7_1", "ffmpeg_7_1"),
-    ("8_0", "ffmpeg_8_0"),
-    ("9_0", "ffmpeg_9_0"),
-];
+const LAYOUTS: &[(&str, &str)] =
+    &[("6_1", "ffmpeg_6_1"), ("7_0", "ffmpeg_7_0"), ("7_1", "ffmpeg_7_1"), ("9_0", "ffmpeg_9_0")];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

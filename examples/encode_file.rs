@@ -15,8 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("give an input, an output and a bit rate".into());
     };
 
-    // Both before any thread: errors can quote what libav logged, and libav does not print.
-    repass::av::quiet_svt_av1();
+    // Errors can quote what libav logged, and libav does not print.
     repass::av::log::capture();
 
     let mut encoder = Request::new(adapter::named("libx264")?, Target::Average(rate.parse()?));

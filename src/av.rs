@@ -14,6 +14,8 @@ use ffmpeg_sys_next as ffi;
 use crate::media::Rational;
 
 pub mod audio;
+mod codec_parameters;
+mod colour;
 pub mod encoder;
 pub mod filter;
 pub mod frame;
@@ -80,7 +82,7 @@ pub(crate) const INTERRUPTED: AvError = AvError(ffi::AVERROR_EXIT);
 
 /// Text for libav. A NUL inside would cut it short, so what follows one is an error of ours and not of libav.
 pub(crate) fn c_string(text: &str) -> Result<CString, AvError> {
-    CString::new(text).map_err(|_| AvError(ffi::AVERROR(ffi::EINVAL)))
+    CString::new(text).map_err(|_| AvError::invalid())
 }
 
 /// Text from libav, lossy: metadata need not be UTF-8.
@@ -96,6 +98,11 @@ impl From<ffi::AVRational> for Rational {
     fn from(rational: ffi::AVRational) -> Self {
         Rational::new(rational.num, rational.den)
     }
+}
+
+/// A ratio that says something: libav's 0 over anything is "not known".
+pub(crate) fn positive(ratio: ffi::AVRational) -> Option<Rational> {
+    (ratio.num > 0 && ratio.den > 0).then(|| ratio.into())
 }
 
 impl From<Rational> for ffi::AVRational {
@@ -210,7 +217,7 @@ pub fn linked_libraries() -> Vec<LinkedLibrary> {
     }
 }
 
-fn dotted(version: u32) -> String {
+pub(crate) fn dotted(version: u32) -> String {
     format!("{}.{}.{}", version >> 16, (version >> 8) & 0xff, version & 0xff)
 }
 
@@ -243,13 +250,17 @@ pub(crate) fn initialise() {
 }
 
 /// Keeps SVT-AV1 from printing: it logs to stderr by itself and hears no one but its environment (`SVT_LOG`, read when an
-/// encoder is opened). What the person has set there holds. To be called first thing in `main`.
-pub fn quiet_svt_av1() {
+/// encoder is opened). What the person has set there holds.
+///
+/// # Safety
+/// No other thread of the process reads or changes the environment meanwhile, by whatever library: to be called first thing
+/// in `main`.
+pub unsafe fn quiet_svt_av1() {
     const VARIABLE: &str = "SVT_LOG";
     /// Errors only.
     const ERRORS: &str = "1";
     if std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: called before any thread of this process is started, so nobody reads the environment meanwhile.
+        // SAFETY: nobody reads the environment meanwhile, as the caller promises.
         unsafe { std::env::set_var(VARIABLE, ERRORS) };
     }
 }

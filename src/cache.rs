@@ -17,6 +17,7 @@ mod spill;
 
 pub(crate) use budget::has_room;
 pub use budget::{Memory, default_budget};
+pub(crate) use spill::nameless;
 use spill::{Spill, Spilled};
 
 /// What a process must still be able to have for encoders, threads and queues: less, and nothing more is kept.
@@ -95,7 +96,7 @@ pub struct SpillReport {
     pub folder: PathBuf,
     /// How frames lie in it; `None`: there is no file, they are decoded again.
     pub packing: Option<Packing>,
-    /// How many frames, of all branches together, are in it.
+    /// How many indices are in it: moments of the stream, each with a frame of every branch that was wanted.
     pub frames: u64,
     /// Its bytes.
     pub bytes: u64,
@@ -288,10 +289,10 @@ impl FrameCache {
             frames.push(match slot {
                 Slot::Ram(frame) => {
                     given += frame.held_bytes();
-                    frame.share().map_err(|_| Error::Stopped)?
+                    frame.share().map_err(Error::no_memory("a kept frame"))?
                 }
                 Slot::Disk(spilled) => self.spill.as_mut().ok_or(Error::Stopped)?.load(spilled)?,
-                Slot::Gone => Frame::new().map_err(|_| Error::Stopped)?,
+                Slot::Gone => Frame::new().map_err(Error::no_memory("a kept frame"))?,
             });
         }
         if last {

@@ -93,7 +93,8 @@ impl Cli {
     /// Lets nobody but us print: libav's log is ours from here on, and libraries with logs of their own are quiet.
     fn hush(&self) {
         if self.verbose == 0 {
-            av::quiet_svt_av1();
+            // SAFETY: the first thing that is done with the arguments; no thread has been started.
+            unsafe { av::quiet_svt_av1() };
         }
         av::log::capture();
     }

@@ -46,7 +46,7 @@ pub enum Error {
         /// What is missing or broken, with counts.
         what: String,
     },
-    /// A frame of the caller's own that could not be made, or is not as announced.
+    /// A frame of the caller's own that could not be made, or is not as announced; any frame whose pixels cannot be read.
     #[error("frame {index}: {source}")]
     Frames {
         /// Its number, from 0.
@@ -309,6 +309,13 @@ impl Error {
             _ => None,
         };
         if source == Some(OUT_OF_MEMORY) { Error::Exhausted { doing: self.to_string() } } else { self }
+    }
+}
+
+impl Error {
+    /// What libav's refusal becomes where it can only mean that there is no memory.
+    pub(crate) fn no_memory(doing: &'static str) -> impl Fn(AvError) -> Error {
+        move |source| Error::Exhausted { doing: format!("{doing}: {source}") }
     }
 }
 

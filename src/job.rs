@@ -290,7 +290,9 @@ impl Job {
         let began = run::Usage::now();
         // A job that stalls is stopped alone.
         let cancel = cancel.child();
-        let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, &cancel)?;
+        let spool_dir = request.input.spool_dir.clone().or_else(|| request.cache.spill_dir.clone());
+        let input = Input { spool_dir, ..request.input.clone() };
+        let mut file = DecodedFile::open(input, request.decoder_threads, &cancel)?;
         let foreseen = file.foreseen();
         if foreseen.any() && !request.keep_damaged {
             return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });

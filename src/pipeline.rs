@@ -124,8 +124,9 @@ pub(crate) fn run(
 ) -> Result<RunResult, Error> {
     let (events, heard) = bounded(EVENTS_IN_FLIGHT);
     let mut watch = Watch::new(terms.stall, terms.cancel);
+    let failed = terms.cancel.child();
     let result = scope(|scope| {
-        let mut spawning = Spawning { scope, events, watch: &mut watch, running: Running::default() };
+        let mut spawning = Spawning { scope, events, watch: &mut watch, running: Running::default(), failed };
         let mut ways_out = BTreeMap::new();
         for output in outputs {
             spawning.output(output, &mut ways_out)?;
@@ -153,7 +154,7 @@ pub(crate) fn run(
             pulse: pulse.clone(),
         };
         let feed = spawn(scope, "feed".to_owned(), pulse, move || stage.run())?;
-        watch.listen(&heard, observe);
+        watch.listen(heard, observe);
         join_all(feed, running)
     });
     watch.verdict().map_or(result, Err)
@@ -179,7 +180,7 @@ pub(crate) fn between_runs<T: Send>(
             work()
         };
         let worker = spawn(scope, "between".to_owned(), pulse, act)?;
-        watch.listen(&heard, observe);
+        watch.listen(heard, observe);
         Ok(join(worker))
     });
     watch.verdict().map_or(done, Err)
@@ -199,9 +200,10 @@ pub(crate) fn deliver(
 ) -> Result<OutputResult, Error> {
     let (events, heard) = bounded(EVENTS_IN_FLIGHT);
     let mut watch = Watch::new(terms.stall, terms.cancel);
+    let failed = terms.cancel.child();
     let result = scope(|scope| {
         let rendition = output.renditions[0];
-        let mut spawning = Spawning { scope, events, watch: &mut watch, running: Running::default() };
+        let mut spawning = Spawning { scope, events, watch: &mut watch, running: Running::default(), failed };
         let mut ways_out = BTreeMap::new();
         spawning.output(output, &mut ways_out)?;
         let coded = ways_out.remove(&rendition).ok_or(Error::Stopped)?;
@@ -220,7 +222,7 @@ pub(crate) fn deliver(
         })?;
         let Spawning { running, watch, events, .. } = spawning;
         drop(events);
-        watch.listen(&heard, observe);
+        watch.listen(heard, observe);
         join_all(feed, running)
     });
     let result = watch.verdict().map_or(result, Err)?;
@@ -256,7 +258,8 @@ pub(crate) fn side_by_side<I: Send, E: Send>(
             }
         }
         drop(events);
-        heard.iter().for_each(|(index, event)| observe(index, event));
+        // Consumed here: a panic of the observer's must leave nobody waiting to be heard.
+        heard.into_iter().for_each(|(index, event)| observe(index, event));
         workers.into_iter().for_each(join);
         Ok(())
     })
@@ -308,6 +311,8 @@ struct Spawning<'scope, 'env, 'w, 'r> {
     events: Sender<Event>,
     watch: &'w mut Watch<'r>,
     running: Running<'scope>,
+    /// Stopped when a stage fails: heard by those that no queue ties to the others.
+    failed: Cancel,
 }
 
 impl<'scope> Spawning<'scope, '_, '_, '_> {
@@ -333,6 +338,7 @@ impl<'scope> Spawning<'scope, '_, '_, '_> {
     fn lane(&mut self, lane: Lane, frames: Receiver<Fed>, packets: Option<Sender<Coded>>) -> Result<(), Error> {
         let Lane { rendition, encode, measure, .. } = lane;
         let measure = measure.map(|stage| {
+            let stage = stage.unless(self.failed.clone());
             self.stage("measure", Stage::Other(rendition), rendition, move |pulse| stage.run(None, pulse))
         });
         let events = self.events.clone();
@@ -348,14 +354,15 @@ impl<'scope> Spawning<'scope, '_, '_, '_> {
         name: &str,
         stage: Stage,
         number: usize,
-        run: impl FnOnce(&Pulse) -> T + Send + 'scope,
-    ) -> Result<ScopedJoinHandle<'scope, T>, Error> {
-        let (pulse, told) = (self.watch.pulse(stage), self.watch.pulse_of_last());
+        run: impl FnOnce(&Pulse) -> Result<T, Error> + Send + 'scope,
+    ) -> Result<Handle<'scope, T>, Error> {
+        let pulse = self.watch.pulse(stage);
+        let (told, failed) = (pulse.clone(), self.failed.clone());
         // While a sender is alive, the watch goes on.
         let watched = self.events.clone();
         spawn(self.scope, format!("{name} {number}"), pulse, move || {
             let _watched = watched;
-            run(&told)
+            run(&told).inspect_err(|_| failed.stop())
         })
     }
 }
@@ -443,3 +450,18 @@ const OTHERS_IN_FLIGHT: usize = 64;
 const EVENTS_IN_FLIGHT: usize = 256;
 /// A stop is heard within this time while a call that cannot look for itself is waited for.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn an_observer_that_panics_leaves_nobody_waiting_to_be_heard() {
+        let talks = |_, tell: &mut dyn FnMut(usize)| (0..EVENTS_IN_FLIGHT * 4).for_each(tell);
+        let ended =
+            catch_unwind(AssertUnwindSafe(|| side_by_side(vec![(); 2], 2, talks, |_, _| panic!("an observer's own"))));
+        assert!(ended.is_err());
+    }
+}

@@ -50,12 +50,12 @@ pub trait Sink: Send {
     /// What keeps the sink from taking it.
     fn write(&mut self, packet: Packet, stream: usize, time_base: Rational) -> Result<(), Error>;
 
-    /// Completes and proves the output, where it is not seen yet. `moved` is called whenever that has come a bit further: a
-    /// sink that stays still for too long is taken for one that hangs.
+    /// Completes and proves the output, where it is not seen yet. `moved` is to be called whenever that has come a bit
+    /// further, from any thread: a sink that stays still for too long is taken for one that hangs.
     ///
     /// # Errors
     /// What keeps the output from being complete; there is none then.
-    fn seal(&mut self, _moved: &dyn Fn()) -> Result<(), Error> {
+    fn seal(&mut self, _moved: &(dyn Fn() + Sync)) -> Result<(), Error> {
         Ok(())
     }
 

@@ -24,9 +24,11 @@ use crate::timing::Timing;
 mod extent;
 mod identity;
 mod own;
+mod step;
 
 pub use identity::{Fingerprint, Identity};
 pub use own::{OwnFrames, Shape};
+use step::InStep;
 
 /// What a plan has to know of a source before its frames are filtered.
 pub(crate) trait Preview {
@@ -58,7 +60,7 @@ impl Preview for DecodedFile {
             return Ok(Some(data));
         }
         // A tone map changes the transfer, and only a filtered frame tells.
-        let mut filter = VideoFilter::open(first, &self.filter_input(), &graph.describe(), 1, self.threads)?;
+        let mut filter = graph.open(first, &self.filter_input(), self.threads)?;
         let failed = |source| self.unreadable(source);
         filter.push(first.share().map_err(failed)?)?;
         filter.push_end()?;
@@ -93,6 +95,9 @@ pub struct Input {
     pub start: Option<Seconds>,
     /// How long the output is at most.
     pub length: Option<Seconds>,
+    /// Folder in which a pipe is kept for being read again; `None`: that of the job's spill file.
+    #[serde(skip)]
+    pub spool_dir: Option<PathBuf>,
 }
 
 impl Input {
@@ -116,6 +121,7 @@ impl Input {
             format: self.format.clone(),
             options: self.options.clone(),
             video_stream: self.video_stream,
+            spool_dir: self.spool_dir.clone(),
             ..OpenOptions::default()
         };
         options.protocols.extend(self.protocols.iter().cloned());
@@ -196,28 +202,51 @@ impl Graph {
     }
 }
 
-/// A source's time line: where it jumps back by more than a second, as in joined transport streams, it goes on instead.
-#[derive(Debug, Clone, Copy, Default)]
+/// A source's time line: where it jumps back by more than a second, as in joined transport streams, it goes on instead, and
+/// so it does where a frame has no time, as in bare streams.
+#[derive(Debug, Clone, Copy)]
 struct TimeLine {
+    /// The time of a first frame without one; `None` after a seek, which may have led anywhere.
+    begins: Option<i64>,
     last: Option<i64>,
     shift: i64,
 }
 
 impl TimeLine {
-    /// A timestamp in ticks of `tick` seconds, on the closed line.
-    fn closed(&mut self, pts: i64, tick: f64, rate: Rational) -> i64 {
+    /// A line whose first frame is shown at `begins`, where it does not say itself.
+    fn from(begins: Option<i64>) -> Self {
+        TimeLine { begins, last: None, shift: 0 }
+    }
+
+    /// A timestamp in ticks of `tick` seconds, on the closed line; `None`: nobody knows.
+    fn closed(&mut self, pts: Option<i64>, tick: f64, rate: Rational) -> Option<i64> {
         let second = (1.0 / tick).ceil() as i64;
-        if let Some(last) = self.last
-            && pts + self.shift < last - second
-        {
-            self.shift = last + (rate.inverse().value() / tick).round() as i64 - pts;
-        }
-        self.last = Some(pts + self.shift);
-        pts + self.shift
+        let following = |last: i64| last + (rate.inverse().value() / tick).round().max(1.0) as i64;
+        let closed = match (pts, self.last) {
+            (Some(pts), Some(last)) if pts + self.shift < last - second => {
+                self.shift = following(last) - pts;
+                Some(following(last))
+            }
+            (Some(pts), _) => Some(pts + self.shift),
+            (None, Some(last)) => Some(following(last)),
+            (None, None) => self.begins,
+        };
+        self.last = closed;
+        closed
     }
 }
 
 impl Graph {
+    /// Configures the graph for frames like `first`, which is not pushed.
+    fn open(&self, first: &Frame, input: &FilterInput, threads: Option<u16>) -> Result<VideoFilter, Error> {
+        VideoFilter::open(first, input, &self.describe(), self.branches.len(), threads)
+    }
+
+    /// What each branch yields.
+    fn outputs(&self, filter: &VideoFilter) -> Vec<FilterOutput> {
+        (0..self.branches.len()).map(|number| filter.output(number)).collect()
+    }
+
     /// What the frames of one branch go through, but for the rotation, which the ffmpeg program makes by itself, and the
     /// choice of a pixel format; `None`: nothing.
     #[must_use]
@@ -261,8 +290,7 @@ pub struct DecodedFile {
     fixed: bool,
     time_base: Rational,
     frame_rate: Rational,
-    ready: VecDeque<Vec<Frame>>,
-    partial: Vec<VecDeque<Frame>>,
+    filtered: InStep,
     packet: Packet,
     state: State,
     /// The worst of all readings before this one: what is met again is the same damage.
@@ -271,8 +299,13 @@ pub struct DecodedFile {
     reading: Reading,
     line: TimeLine,
     identity: Option<Identity>,
+    /// Whether bytes of the file are not what its format asks for; known once its end was met.
+    torn: Option<bool>,
     whole: bool,
+    cancel: Cancel,
     warnings: Vec<String>,
+    /// Whether it was said that what is kept of a pipe takes memory.
+    told_of_memory: bool,
 }
 
 /// What one reading of the file has met.
@@ -281,8 +314,8 @@ struct Reading {
     packets: u64,
     read_errors: u64,
     marked: Marked,
-    /// The end of the file was met, and not only that of the wanted part.
-    to_the_end: bool,
+    /// What is missing behind the end of the file; `None` until that is met, and not only the end of the wanted part.
+    missing_bytes: Option<u64>,
 }
 
 /// How far reading has come.
@@ -312,7 +345,7 @@ impl DecodedFile {
         let timing = Timing::of(&info.video);
         let mut file = DecodedFile {
             packet: Packet::new().map_err(failed)?,
-            partial: Vec::new(),
+            filtered: InStep::default(),
             input,
             graph: None,
             unfiltered: VecDeque::new(),
@@ -325,14 +358,16 @@ impl DecodedFile {
             fixed: false,
             time_base: info.video.time_base,
             frame_rate: timing.rate,
-            ready: VecDeque::new(),
             state: State::Reading,
             before: Damage::default(),
             reading: Reading::default(),
-            line: TimeLine::default(),
+            line: TimeLine::from(None),
             identity: None,
+            torn: None,
             whole: true,
+            cancel: cancel.clone(),
             warnings: Vec::new(),
+            told_of_memory: false,
         };
         file.identity = Identity::of(&file.input.path);
         file.go_to_start()?;
@@ -369,9 +404,7 @@ impl DecodedFile {
     /// [`Error::Filter`] for a graph that libavfilter does not take.
     pub fn pictures(&self, graph: &Graph) -> Result<Vec<FilterOutput>, Error> {
         let Some(first) = self.unfiltered.front() else { return Err(self.no_frames()) };
-        let branches = graph.branches.len();
-        let filter = VideoFilter::open(first, &self.filter_input(), &graph.describe(), branches, self.threads)?;
-        Ok((0..branches).map(|number| filter.output(number)).collect())
+        Ok(graph.outputs(&graph.open(first, &self.filter_input(), self.threads)?))
     }
 
     fn filter_input(&self) -> FilterInput {
@@ -384,7 +417,7 @@ impl DecodedFile {
 
     /// Decides what the frames go through. Before this, [`FrameSource::next`] gives nothing.
     pub fn set_graph(&mut self, graph: Graph) {
-        self.partial = graph.branches.iter().map(|_| VecDeque::new()).collect();
+        self.filtered = InStep::of(graph.branches.len());
         self.graph = Some(graph);
     }
 
@@ -396,7 +429,7 @@ impl DecodedFile {
     /// The first frames, one of each branch, once they are ready and while they are not taken.
     #[must_use]
     pub fn first_frames(&self) -> Option<&[Frame]> {
-        self.ready.front().map(Vec::as_slice)
+        self.filtered.first()
     }
 
     /// What the demuxer says of the file.
@@ -405,14 +438,31 @@ impl DecodedFile {
         self.demuxer.info()
     }
 
+    /// Goes to where the wanted part begins, from the beginning of the file.
     fn go_to_start(&mut self) -> Result<(), Error> {
-        match self.input.start {
-            Some(start) if start.0 > 0.0 => {
-                self.whole = false;
-                self.demuxer.seek(start.0).or_else(|_| self.demuxer.rewind())
+        let seeks = self.input.start.filter(|start| start.0 > 0.0);
+        self.whole = seeks.is_none();
+        match seeks {
+            Some(start) if self.demuxer.seek(start.0).is_ok() => Ok(()),
+            Some(_) => self.go_to_beginning(),
+            None => {
+                self.line = TimeLine::from(Some(self.beginning()));
+                Ok(())
             }
-            _ => Ok(()),
         }
+    }
+
+    /// Goes to the beginning of the file.
+    fn go_to_beginning(&mut self) -> Result<(), Error> {
+        self.demuxer.rewind()?;
+        self.line = TimeLine::from(Some(self.beginning()));
+        Ok(())
+    }
+
+    /// Ticks from the start of the output to the beginning of the file.
+    fn beginning(&self) -> i64 {
+        let start = self.input.start.map_or(0.0, |start| start.0);
+        -(start / self.stream.time_base.value()).round() as i64
     }
 
     /// One step: a packet into the decoder, its frames through the filters.
@@ -425,11 +475,8 @@ impl DecodedFile {
         match self.state {
             State::Reading => self.read(),
             State::Decoded | State::Done => {
-                if let Some(filter) = &mut self.filter {
-                    filter.push_end()?;
-                }
                 self.state = State::Done;
-                self.collect()
+                self.end_filter()
             }
         }
     }
@@ -440,18 +487,32 @@ impl DecodedFile {
                 self.reading.note(&self.packet);
                 self.decoder.send(&self.packet).map_err(|source| self.unreadable(source))?;
             }
+            // Asked again, it looks whether to stop.
+            Ok(Received::NeedInput) => return Ok(()),
             Err(error) if error == crate::av::INTERRUPTED => return Err(Error::Interrupted),
             end => {
                 if let (Err(_), Some(error)) = (&end, self.demuxer.keeping_failed()) {
                     return Err(error);
                 }
                 // What the demuxer cannot go on from ends the stream; the damage is counted, and the policy is the job's.
-                self.reading.end(end.is_err());
-                self.reading.marked.count += u64::from(extent::is_torn(&self.input.path));
+                self.met_the_end(end.is_err())?;
                 self.decoder.send_end().map_err(|source| self.unreadable(source))?;
             }
         }
         self.decode()
+    }
+
+    /// The end of the file: what is missing behind it is asked for once, and what is wrong before it once for all readings.
+    fn met_the_end(&mut self, failed: bool) -> Result<(), Error> {
+        let torn = match self.torn {
+            Some(torn) => torn,
+            None => *self.torn.insert(extent::is_torn(&self.input.path, &self.cancel)?),
+        };
+        self.reading.marked.end();
+        self.reading.marked.count += u64::from(torn);
+        self.reading.read_errors += u64::from(failed);
+        self.reading.missing_bytes = Some(self.missing_bytes());
+        Ok(())
     }
 
     /// Takes what the decoder has ready.
@@ -471,19 +532,22 @@ impl DecodedFile {
     fn take(&mut self, mut frame: Frame) -> Result<(), Error> {
         let tick = self.stream.time_base.value();
         let start = (self.input.begins(self.demuxer.info()) / tick).round() as i64;
-        if let Some(pts) = frame.pts() {
-            let pts = self.line.closed(pts - start, tick, self.timing.rate);
-            if self.input.start.is_some() && pts < 0 {
-                return Ok(());
-            }
-            if self.input.length.is_some_and(|length| pts as f64 * tick >= length.0 - 1e-9) {
-                // Frames come in presentation order, so this is the end of the part.
-                self.whole = false;
-                self.state = State::Decoded;
-                return Ok(());
-            }
-            frame.set_pts(pts);
+        let pts = frame.pts().map(|pts| pts - start);
+        let Some(pts) = self.line.closed(pts, tick, self.timing.rate) else {
+            // A seek led to a frame without a time: only from the beginning can be told where it belongs.
+            self.restart()?;
+            return self.go_to_beginning();
+        };
+        if self.input.start.is_some() && pts < 0 {
+            return Ok(());
         }
+        if self.input.length.is_some_and(|length| pts as f64 * tick >= length.0 - 1e-9) {
+            // Frames come in presentation order, so this is the end of the part.
+            self.whole = false;
+            self.state = State::Decoded;
+            return Ok(());
+        }
+        frame.set_pts(pts);
         self.unfiltered.push_back(frame);
         Ok(())
     }
@@ -497,14 +561,14 @@ impl DecodedFile {
             None => self.build(&frame)?,
         };
         filter.push(frame)?;
-        self.filter = Some(filter);
-        self.collect()
+        let Some(graph) = &self.graph else { return Err(Error::Stopped) };
+        self.filtered.collect(self.filter.insert(filter), graph)
     }
 
     fn build(&mut self, first: &Frame) -> Result<VideoFilter, Error> {
         let input = self.filter_input();
         let Some(graph) = &mut self.graph else { return Err(Error::Stopped) };
-        let filter = VideoFilter::open(first, &input, &graph.describe(), graph.branches.len(), self.threads)?;
+        let filter = graph.open(first, &input, self.threads)?;
         if !self.fixed {
             let output = filter.output(0);
             self.time_base = output.time_base;
@@ -522,10 +586,7 @@ impl DecodedFile {
 
     /// The stream changed its size or format: what is in the filters comes out, and a new graph scales to the first size.
     fn rebuild(&mut self, frame: &Frame) -> Result<(), Error> {
-        if let Some(filter) = &mut self.filter {
-            filter.push_end()?;
-        }
-        self.collect()?;
+        self.end_filter()?;
         self.filter = None;
         let now = format!("{}x{} {}", frame.width(), frame.height(), frame.pixel_format());
         let warning = format!("the video changes to {now} midway; it is scaled to the size it began with");
@@ -535,38 +596,11 @@ impl DecodedFile {
         Ok(())
     }
 
-    /// Moves what the filters have ready into complete sets, one frame of every branch.
-    fn collect(&mut self) -> Result<(), Error> {
-        let Some(filter) = &mut self.filter else { return Ok(()) };
-        for (branch, waiting) in self.partial.iter_mut().enumerate() {
-            loop {
-                let mut frame = Frame::new().map_err(|source| out_of_memory(&self.input, source))?;
-                match filter.pull(branch, &mut frame)? {
-                    Received::Ready => waiting.push_back(frame),
-                    _ => break,
-                }
-            }
+    fn end_filter(&mut self) -> Result<(), Error> {
+        match (&mut self.filter, &self.graph) {
+            (Some(filter), Some(graph)) => self.filtered.end(filter, graph),
+            _ => Ok(()),
         }
-        while self.partial.iter().all(|waiting| !waiting.is_empty()) {
-            let frames: Vec<Frame> = self.partial.iter_mut().filter_map(VecDeque::pop_front).collect();
-            if frames.iter().any(|frame| frame.pts() != frames[0].pts()) {
-                return Err(self.out_of_step());
-            }
-            self.ready.push_back(frames);
-        }
-        // A branch that drops frames would let those of the others pile up.
-        if self.partial.iter().any(|waiting| waiting.len() > MOST_OUT_OF_STEP) {
-            Err(self.out_of_step())
-        } else {
-            Ok(())
-        }
-    }
-
-    fn out_of_step(&self) -> Error {
-        let graph = self.graph.as_ref().map(Graph::describe).unwrap_or_default();
-        let log =
-            "the renditions' filters do not give the same frames; what drops or doubles frames belongs before them all";
-        Error::Filter { graph, source: crate::av::AvError::invalid(), log: log.to_owned() }
     }
 
     fn restart(&mut self) -> Result<(), Error> {
@@ -575,10 +609,9 @@ impl DecodedFile {
         self.decoder = Decoder::open(&self.stream, self.threads).map_err(|source| self.unreadable(source))?;
         self.filter = None;
         self.unfiltered.clear();
-        self.ready.clear();
-        self.partial.iter_mut().for_each(VecDeque::clear);
+        self.filtered.clear();
         self.state = State::Reading;
-        self.line = TimeLine::default();
+        self.line = TimeLine::from(None);
         Ok(())
     }
 
@@ -603,12 +636,6 @@ impl Reading {
     fn note(&mut self, packet: &Packet) {
         self.packets += 1;
         self.marked.note(packet);
-    }
-
-    fn end(&mut self, failed: bool) {
-        self.marked.end();
-        self.read_errors += u64::from(failed);
-        self.to_the_end = true;
     }
 }
 
@@ -658,7 +685,7 @@ fn out_of_memory(input: &Input, source: crate::av::AvError) -> Error {
 impl FrameSource for DecodedFile {
     fn next(&mut self) -> Result<Option<Vec<Frame>>, Error> {
         loop {
-            if let Some(frames) = self.ready.pop_front() {
+            if let Some(frames) = self.filtered.take() {
                 return Ok(Some(frames));
             }
             if self.state == State::Done {
@@ -669,18 +696,20 @@ impl FrameSource for DecodedFile {
     }
 
     fn prime(&mut self) -> Result<bool, Error> {
-        while self.ready.is_empty() && self.state != State::Done {
+        while self.filtered.first().is_none() && self.state != State::Done {
             self.advance()?;
         }
-        Ok(!self.ready.is_empty())
+        Ok(self.filtered.first().is_some())
     }
 
     fn rewind(&mut self) -> Result<(), Error> {
         self.restart()?;
-        self.whole = true;
         match self.input.start {
             Some(start) if start.0 > 0.0 => self.go_to_start(),
-            _ => self.demuxer.rewind(),
+            _ => {
+                self.whole = true;
+                self.go_to_beginning()
+            }
         }
     }
 
@@ -723,7 +752,7 @@ impl FrameSource for DecodedFile {
     }
 
     fn damage(&self) -> Damage {
-        let whole = self.whole && self.reading.to_the_end && self.state != State::Reading;
+        let whole = self.whole && self.reading.missing_bytes.is_some() && self.state != State::Reading;
         let (sent, received) = self.decoder.packets_and_frames();
         let one_to_one = whole && self.decoder.gives_a_frame_for_each_packet();
         // Two fields in packets of their own are one frame.
@@ -736,19 +765,21 @@ impl FrameSource for DecodedFile {
             lost_frames: if one_to_one { lost } else { 0 },
             read_errors: self.reading.read_errors,
             missing_packets: promised.map_or(0, |frames| frames.saturating_sub(self.reading.packets)),
-            missing_bytes: if self.reading.to_the_end { self.missing_bytes() } else { 0 },
+            missing_bytes: self.reading.missing_bytes.unwrap_or(0),
             other_streams: 0,
         };
         self.before.worst(now)
     }
 
     fn warnings(&mut self) -> Vec<String> {
+        let in_memory = self.demuxer.keeps_in_memory().filter(|_| !std::mem::replace(&mut self.told_of_memory, true));
+        self.warnings.extend(in_memory.map(|folder| {
+            let folder = folder.display();
+            format!("what is read of the pipe is kept in {folder}, which is memory; --spill-dir names another folder")
+        }));
         std::mem::take(&mut self.warnings)
     }
 }
-
-/// How many frames one branch may be ahead of another: filters that look ahead hold some back.
-const MOST_OUT_OF_STEP: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -9,10 +9,11 @@ use std::path::Path;
 use media::{ffmpeg, ffprobe, has_encoder, text, within};
 use repass::adapter;
 use repass::event::Cancel;
+use repass::frames::FrameSource;
 use repass::job::{Job, JobRequest, RenditionRequest};
 use repass::plan::Request;
 use repass::rate::Target;
-use repass::source::Input;
+use repass::source::{Branch, DecodedFile, Graph, Input};
 
 /// What a player is told of the colours, and what the frames themselves say.
 fn colours(path: &Path) -> String {
@@ -98,3 +99,34 @@ fn colours_are_told_as_the_ffmpeg_program_tells_them() {
         });
     }
 }
+
+/// Matroska passes on whatever number a file says; libav has no name for 200.
+#[test]
+fn a_transfer_that_nobody_knows_is_carried_as_the_number_that_it_is() {
+    within(60, || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("in.mkv");
+        let (source, pq) = ("testsrc2=s=160x96:r=25:d=0.4", "setparams=color_trc=smpte2084");
+        ffmpeg(&["-f", "lavfi", "-i", source, "-vf", pq, "-c:v", "mpeg4", text(&input)]);
+        let mut bytes = std::fs::read(&input).unwrap();
+        let tag = [0x55, 0xba, 0x81, 16];
+        let at = bytes.windows(4).position(|window| window == tag).expect("the header says PQ");
+        bytes[at + 3] = 200;
+        std::fs::write(&input, bytes).unwrap();
+        let graph = Graph { rotation: 0, trunk: None, branches: vec![WHOLE] };
+        let mut file = DecodedFile::open(Input::file(&input), None, &Cancel::new()).unwrap();
+        assert!(!file.info().video.hdr);
+        file.set_graph(graph);
+        let frame = file.next().unwrap().unwrap().remove(0);
+        assert_eq!((frame.transfer(), frame.colour_codes()[1]), (200, Some(200)));
+        let output = folder.path().join("out.mkv");
+        let request = Request::new(adapter::named("libx264").unwrap(), Target::Quality(30.0));
+        let renditions = vec![RenditionRequest::new("out", &output, request)];
+        let request = JobRequest { renditions, ..JobRequest::new(Input::file(&input)) };
+        let report = Job::prepare(&request, &Cancel::new()).unwrap().run(|_| {}).unwrap();
+        assert_eq!(report.frames, 10);
+    });
+}
+
+const WHOLE: Branch =
+    Branch { size: None, filters: None, shape: None, pixel_formats: Vec::new(), colour_ranges: Vec::new() };

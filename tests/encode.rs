@@ -212,6 +212,41 @@ fn a_part_begins_and_ends_where_it_was_asked_to() {
 }
 
 #[test]
+fn frames_without_times_are_cut_where_they_would_be_shown() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let made = clip(folder.path(), "in.mp4", "384x216", "25", 100);
+        let input = folder.path().join("bare.264");
+        ffmpeg(&["-i", text(&made), "-map", "0:v", "-c", "copy", text(&input)]);
+        let hashes = |text: String| -> Vec<String> {
+            text.lines().filter_map(|line| line.rsplit(',').next().map(str::to_owned)).collect()
+        };
+        let all = hashes(frames(&input));
+        for (passes, start, length, kept) in [
+            (Passes::One, Some(1.0), Some(2.0), 25..75),
+            (Passes::One, Some(3.0), None, 75..100),
+            (Passes::One, None, Some(0.4), 0..10),
+            (Passes::Two, Some(1.0), Some(2.0), 25..75),
+        ] {
+            let output = folder.path().join("part.mkv");
+            let target = if passes == Passes::One { Target::Quality(0.0) } else { BITRATE };
+            let mut request = request("libx264", target, &input, &output);
+            request.input.start = start.map(Seconds);
+            request.input.length = length.map(Seconds);
+            request.renditions[0].encoder.passes = passes;
+            request.renditions[0].overwrite = true;
+            // Decoded again for the second pass, from wherever a seek leads.
+            request.cache = cache(CacheMode::Ram, 0);
+            let report = run(&request).unwrap();
+            assert_eq!(report.frames, kept.len() as u64, "{passes:?} {start:?} {length:?}");
+            if passes == Passes::One {
+                assert_eq!(hashes(frames(&output)), all[kept], "{start:?} {length:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn damaged_input_is_refused_and_kept_only_when_asked() {
     within(120, || {
         let folder = tempfile::tempdir().unwrap();

@@ -454,6 +454,27 @@ fn an_input_that_stops_delivering_is_named() {
 }
 
 #[test]
+fn an_error_is_told_before_the_rest_of_the_sound_has_come() {
+    within(60, || {
+        let place = Place::empty();
+        place.make(
+            "in.mkv",
+            "-f lavfi -i testsrc2=s=640x360:r=24:d=8 -f lavfi -i sine=d=8 -c:v mpeg4 -q:v 2 -g 1 -c:a aac",
+        );
+        // For a size target the sound is counted beside a first pass, here from a pipe whose rest is a long time in coming.
+        let ended = place.shell(
+            "dd if=/dev/zero of=in.mkv bs=3000 seek=100 count=1 conv=notrunc 2> /dev/null
+             mkfifo pipe; (head -c 2000000 in.mkv; sleep 30) > pipe &
+             writer=$!; code=0
+             timeout 25 $repass encode pipe -o out.mkv -c libx264 --preset ultrafast --size 300k || code=$?
+             kill $writer; rm pipe; exit $code",
+        );
+        assert_eq!(ended.code, 4, "{ended}");
+        assert!(ended.stderr.contains("damaged"), "{ended}");
+    });
+}
+
+#[test]
 fn a_job_that_stalls_stops_no_other() {
     let all = Cancel::new();
     let (one, other) = (all.child(), all.child());

@@ -5,7 +5,8 @@ use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use repass::audio::AudioSpec;
 use repass::av::Received;
@@ -620,12 +621,32 @@ fn a_file_that_is_not_what_was_written_gets_no_name() -> Tested {
         for (what, tamper) in tampers {
             let folder = tempfile::tempdir()?;
             let size = plain_size(name)?;
-            let adapt = |sink: FileSink| sink.before_verify(move |path| tamper(path, size));
+            let adapt = |sink: FileSink| at_the_end(sink, move |path| tamper(path, size));
             let error = remux(&media().big, &folder.path().join(name), adapt).map(drop).expect_err(what);
             assert!(matches!(error, Error::Verify { .. }), "{name}, {what}: {error}");
             assert_eq!(names(folder.path()), [""; 0], "{name}, {what}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_written_anew_for_its_header_is_seen_to_move() -> Tested {
+    let _deadline = deadline(60);
+    let folder = tempfile::tempdir()?;
+    let output = folder.path().join("out.mp4");
+    let (moved, before_reading_back) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (counted, noted) = (moved.clone(), before_reading_back.clone());
+    let sink = FileSink::create(&output, Container::for_path(&output, None)?, false)?
+        .with_options(vec![("movflags".to_owned(), "faststart".to_owned())]);
+    let sink = at_the_end(sink, move |_| noted.store(counted.load(Ordering::Relaxed), Ordering::Relaxed));
+    let (mut sink, _) = written(&media().big, Box::new(sink))?;
+    sink.seal(&|| {
+        moved.fetch_add(1, Ordering::Relaxed);
+    })?;
+    let mebibytes = sink.sealed_bytes().unwrap_or(0) >> 20;
+    let seen = before_reading_back.load(Ordering::Relaxed);
+    assert!(mebibytes > 1 && seen >= mebibytes, "{seen} times for {mebibytes} MiB");
     Ok(())
 }
 
@@ -636,7 +657,7 @@ fn a_stop_ends_the_reading_back_at_once() -> Tested {
     let output = folder.path().join("out.mkv");
     let cancel = Cancel::new();
     let stopping = cancel.clone();
-    let stop = move |sink: FileSink| sink.with_cancel(cancel).before_verify(move |_| stopping.stop());
+    let stop = move |sink: FileSink| at_the_end(sink.with_cancel(cancel), move |_| stopping.stop());
     let stopped = remux(&media().mp4, &output, stop);
     assert!(matches!(stopped, Err(Error::Interrupted)), "{:?}", stopped.err());
     assert!(names(folder.path()).is_empty(), "{:?}", names(folder.path()));
@@ -649,7 +670,7 @@ fn another_file_of_the_same_length_is_noticed() -> Tested {
     let folder = tempfile::tempdir()?;
     let other = media().mp4.clone();
     let swap = move |path: &Path| std::fs::copy(&other, path).map(drop).expect("can be copied");
-    let error = remux(&media().big, &folder.path().join("out.mp4"), |sink| sink.before_verify(swap)).map(drop);
+    let error = remux(&media().big, &folder.path().join("out.mp4"), |sink| at_the_end(sink, swap)).map(drop);
     let error = error.expect_err("another file");
     assert!(matches!(error, Error::Verify { .. }) && error.to_string().contains("packets"), "{error}");
     Ok(())
@@ -668,14 +689,14 @@ fn an_output_that_exists_is_replaced_only_when_allowed() -> Tested {
     let late = folder.path().join("late.mkv");
     let name = late.clone();
     let appears = move |_: &Path| std::fs::write(&name, "theirs").expect("can be written");
-    let refused = remux(&media().mp4, &late, |sink| sink.before_verify(appears)).map(drop).expect_err("it appeared");
+    let refused = remux(&media().mp4, &late, |sink| at_the_end(sink, appears)).map(drop).expect_err("it appeared");
     assert!(matches!(&refused, Error::Write { source, .. } if source.kind() == ErrorKind::AlreadyExists), "{refused}");
     assert_eq!(std::fs::read_to_string(&late)?, "theirs");
 
     let name = output.clone();
     let still_there = move |_: &Path| assert_eq!(std::fs::read(&name).expect("readable"), b"mine");
-    let sink = FileSink::create(&output, Container::for_path(&output, None)?, true)?.before_verify(still_there);
-    copy(&media().mp4, Box::new(sink))?;
+    let sink = FileSink::create(&output, Container::for_path(&output, None)?, true)?;
+    copy(&media().mp4, Box::new(at_the_end(sink, still_there)))?;
     assert_ne!(std::fs::read(&output)?, b"mine");
     assert_eq!(names(folder.path()), ["late.mkv", "out.mkv"]);
     Ok(())
@@ -691,6 +712,12 @@ fn a_link_is_followed_and_what_is_no_file_is_refused() -> Tested {
     std::os::unix::fs::symlink(&target, &link)?;
     remux_over(&link)?;
     assert!(link.is_symlink() && std::fs::read(&target)? != b"old");
+    // One that leads nowhere is refused before anything is encoded, or replaced itself.
+    std::fs::remove_file(&target)?;
+    let refused = FileSink::create(&link, container, false).map(drop).expect_err("the name is taken");
+    assert!(matches!(refused, Error::Plan(Refusal::Exists { .. })), "{refused}");
+    remux_over(&link)?;
+    assert!(!link.is_symlink() && link.is_file() && !target.exists());
     for path in [folder.path(), Path::new("/dev/null")] {
         let refused = FileSink::create(path, container, true).map(drop).expect_err("no file");
         assert!(matches!(refused, Error::Plan(Refusal::Output { .. })), "{refused}");
@@ -725,7 +752,7 @@ fn the_file_is_private_until_it_is_whole() -> Tested {
     std::fs::write(&usual, "")?;
     let output = folder.path().join("out.mp4");
     let check = move |path: &Path| assert_eq!(mode(path), 0o600);
-    remux(&media().mp4, &output, |sink| sink.before_verify(check))?;
+    remux(&media().mp4, &output, |sink| at_the_end(sink, check))?;
     assert_eq!(mode(&output), mode(&usual));
 
     std::fs::set_permissions(&output, Permissions::from_mode(0o640))?;
@@ -840,7 +867,13 @@ thread_local! {
     static WITH_COVERS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-fn copy(source: &Path, mut sink: Box<FileSink>) -> Result<(Finished, Vec<usize>), Error> {
+fn copy(source: &Path, sink: Box<FileSink>) -> Result<(Finished, Vec<usize>), Error> {
+    let (sink, held) = written(source, sink)?;
+    Ok((sink.finish()?, held))
+}
+
+/// Writes every packet that the container holds; nothing is sealed yet.
+fn written(source: &Path, mut sink: Box<FileSink>) -> Result<(Box<FileSink>, Vec<usize>), Error> {
     let container = sink.container();
     let mut demuxer = Demuxer::open(source, &OpenOptions::default(), &Cancel::new())?;
     let info = demuxer.info().clone();
@@ -863,7 +896,7 @@ fn copy(source: &Path, mut sink: Box<FileSink>) -> Result<(Finished, Vec<usize>)
         packet.set_times(packet.pts().map(|t| t - offset), packet.dts().map(|t| t - offset), packet.duration());
         sink.write(packet.share().expect("memory"), index, base)?;
     }
-    Ok((sink.finish()?, held))
+    Ok((sink, held))
 }
 
 /// Remuxes the small file over an existing one.
@@ -889,6 +922,34 @@ fn names(folder: &Path) -> Vec<String> {
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+/// Does something to the temporary file when all is written and nothing is verified.
+fn at_the_end(sink: FileSink, act: impl FnOnce(&Path) + Send + 'static) -> FileSink {
+    let path = sink.temporary().to_owned();
+    sink.through(|media| Box::new(AtTheEnd { media, act: Some(move || act(&path)) }))
+}
+
+struct AtTheEnd<F> {
+    media: Box<dyn MediaWriter>,
+    act: Option<F>,
+}
+
+impl<F: FnOnce()> Write for AtTheEnd<F> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.media.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.act.take().expect("flushed once")();
+        self.media.flush()
+    }
+}
+
+impl<F> Seek for AtTheEnd<F> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.media.seek(to)
+    }
 }
 
 /// A writer that fails once the output would grow beyond so many bytes.

@@ -18,7 +18,9 @@ use repass::av::source::{Decoder, Demuxer, OpenOptions};
 use repass::av::{AvError, Received};
 use repass::error::Error;
 use repass::event::Cancel;
+use repass::frames::FrameSource;
 use repass::media::{Rational, StreamKind};
+use repass::source::{Branch, DecodedFile, Graph, Input};
 use tempfile::TempDir;
 
 mod media;
@@ -384,6 +386,34 @@ fn a_pipe_is_read_to_its_end() -> Tested {
 
 /// Every plane of every frame is what the ffmpeg program makes of it.
 #[test]
+fn a_pipe_is_kept_where_it_is_asked_for_and_memory_is_warned_of() -> Tested {
+    let _deadline = deadline(60);
+    let folder = TempDir::new()?;
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status()?.success());
+    let nowhere = Input { spool_dir: Some(folder.path().join("none")), ..Input::file(&pipe) };
+    assert!(matches!(nowhere.open(&Cancel::new()), Err(Error::Input { .. })));
+    let clip = generate(&folder, "a.mkv", "-f lavfi -i testsrc2=size=160x120:duration=1 -c:v ffv1");
+    let memory = PathBuf::from("/dev/shm");
+    if !memory.is_dir() {
+        println!("skipped: no /dev/shm");
+        return Ok(());
+    }
+    for (spool_dir, warned) in [(memory, true), (PathBuf::from(env!("CARGO_TARGET_TMPDIR")), false)] {
+        let (from, to) = (clip.clone(), pipe.clone());
+        let writer = thread::spawn(move || fs::copy(from, to).is_ok());
+        let input = Input { spool_dir: Some(spool_dir), ..Input::file(&pipe) };
+        let mut file = DecodedFile::open(input, None, &Cancel::new())?;
+        assert_eq!(file.warnings().iter().any(|warning| warning.contains("memory")), warned);
+        assert!(file.warnings().is_empty(), "said once");
+        file.set_graph(Graph { rotation: 0, trunk: None, branches: vec![branch(None)] });
+        while file.next()?.is_some() {}
+        assert!(writer.join().is_ok_and(|written| written));
+    }
+    Ok(())
+}
+
+#[test]
 fn filters_make_the_pixels_that_the_ffmpeg_program_makes() -> Tested {
     let _deadline = deadline(120);
     let folder = TempDir::new()?;
@@ -467,6 +497,34 @@ fn a_graph_may_end_before_its_input() -> Tested {
     filter.push_end()?;
     assert_eq!(drain(&mut filter, 0)?.1, Received::Done);
     assert_eq!(frames, 3);
+    Ok(())
+}
+
+#[test]
+fn a_branch_that_ends_before_another_is_an_error_and_no_loss() -> Tested {
+    let _deadline = deadline(60);
+    let folder = TempDir::new()?;
+    let clip = generate(&folder, "in.mp4", "-f lavfi -i testsrc2=size=160x120:rate=25:duration=2 -c:v mpeg4");
+    for (one, other, whole) in [
+        (None, None, true),
+        (Some("trim=end_frame=40"), Some("trim=end_frame=40"), true),
+        (None, Some("trim=end_frame=40"), false),
+        (Some("trim=end_frame=40"), None, false),
+        (None, Some("select=not(eq(n\\,3))"), false),
+    ] {
+        let mut file = DecodedFile::open(Input::file(&clip), None, &Cancel::new())?;
+        file.set_graph(Graph { rotation: 0, trunk: None, branches: vec![branch(one), branch(other)] });
+        let ended = loop {
+            match file.next() {
+                Ok(Some(_)) => {}
+                ended => break ended,
+            }
+        };
+        match ended {
+            Ok(_) => assert!(whole, "{one:?} {other:?}"),
+            Err(error) => assert!(!whole && error.to_string().contains("same frames"), "{one:?} {other:?}: {error}"),
+        }
+    }
     Ok(())
 }
 
@@ -693,6 +751,16 @@ fn drain(filter: &mut VideoFilter, output: usize) -> Result<(u64, Received), Err
             Received::Ready => frames += 1,
             other => return Ok((frames, other)),
         }
+    }
+}
+
+fn branch(filters: Option<&str>) -> Branch {
+    Branch {
+        size: None,
+        filters: filters.map(str::to_owned),
+        shape: None,
+        pixel_formats: Vec::new(),
+        colour_ranges: Vec::new(),
     }
 }
 

@@ -181,7 +181,7 @@ impl AudioTranscoder {
     }
 
     fn cut(&mut self, frame: Frame) -> Result<bool, Error> {
-        let time_base = self.converter.as_ref().map_or(self.time_base, |converter| converter.output().time_base);
+        let time_base = self.converter.as_ref().map_or(self.time_base, |converter| converter.output_time_base());
         let chunks = match &mut self.chunks {
             Some(chunks) => chunks,
             none => {
@@ -208,7 +208,7 @@ impl AudioTranscoder {
     }
 
     fn encode(&mut self, frame: Option<Frame>) -> Result<bool, Error> {
-        let time_base = self.chunks.as_ref().map_or(self.time_base, |chunks| chunks.output().time_base);
+        let time_base = self.chunks.as_ref().map_or(self.time_base, |chunks| chunks.output_time_base());
         self.encoder.send(frame, time_base).map_err(|source| self.fault("cannot encode", source))?;
         Ok(true)
     }

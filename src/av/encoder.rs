@@ -9,6 +9,7 @@ use std::ptr::{self, NonNull};
 
 use ffmpeg_sys_next as ffi;
 
+use crate::av::colour::Colours;
 use crate::av::frame::Frame;
 use crate::av::log::LogMark;
 use crate::av::muxer::EncodedStream;
@@ -123,11 +124,7 @@ impl Encoder {
         context.time_base = setup.time_base.into();
         context.framerate = setup.frame_rate.into();
         context.sample_aspect_ratio = ratio;
-        context.color_range = frame.color_range;
-        context.color_primaries = frame.color_primaries;
-        context.color_trc = frame.color_trc;
-        context.colorspace = frame.colorspace;
-        context.chroma_sample_location = frame.chroma_location;
+        Colours::of_frame(frame).tell_encoder(context);
         context.bits_per_raw_sample = depth;
         context.field_order = first.field_order();
         // libavcodec's own default is one thread.

@@ -9,11 +9,13 @@ use std::ptr::{self, NonNull};
 
 use ffmpeg_sys_next as ffi;
 
+#[cfg(ffmpeg_7_0)]
+use crate::av::colour::Colours;
 #[cfg(ffmpeg_7_1)]
 use crate::av::frame::range_name;
 use crate::av::frame::{Frame, channel_layout_name, pixel_format_name, sample_format_name};
 use crate::av::log::LogMark;
-use crate::av::{AvError, OUT_OF_MEMORY, Received, c_string, check, initialise, received, text};
+use crate::av::{AvError, OUT_OF_MEMORY, Received, c_string, check, initialise, positive, received, text};
 use crate::error::Error;
 use crate::media::Rational;
 
@@ -104,7 +106,7 @@ impl VideoFilter {
     /// [`Error::Filter`]: a filter failed, or the frame is not one that the graph [accepts](VideoFilter::accepts).
     pub fn push(&mut self, mut frame: Frame) -> Result<(), Error> {
         if !self.accepts(&frame) {
-            return Err(self.graph.error(AvError(ffi::AVERROR(ffi::EINVAL)), "frames changed their size or format"));
+            return Err(self.graph.error(AvError::invalid(), "frames changed their size or format"));
         }
         self.end = frame.pts().map(|pts| pts + self.duration(&frame)).max(self.end);
         let raw = frame.raw_mut();
@@ -142,7 +144,7 @@ impl VideoFilter {
                 height: ffi::av_buffersink_get_h(sink).max(0) as u32,
                 pixel_format: pixel_format_name(ffi::av_buffersink_get_format(sink)),
                 #[cfg(ffmpeg_7_1)]
-                colour_range: range_name(ffi::av_buffersink_get_color_range(sink)),
+                colour_range: range_name(ffi::av_buffersink_get_color_range(sink) as u32),
                 #[cfg(not(ffmpeg_7_1))]
                 colour_range: None,
                 time_base: ffi::av_buffersink_get_time_base(sink).into(),
@@ -192,7 +194,9 @@ pub struct AudioOutput {
 /// A graph from one stream of sound to one that an encoder takes.
 pub struct AudioFilter {
     graph: Graph,
+    /// Seconds per tick of what goes in, and of what comes out.
     time_base: Rational,
+    output_time_base: Rational,
     shape: AudioShape,
     /// What `av_rescale_delta` remembers, so that coarse container times become exact counts of samples.
     rescaled: i64,
@@ -214,7 +218,9 @@ impl AudioFilter {
             // SAFETY: the sink is live and configured.
             unsafe { ffi::av_buffersink_set_frame_size(graph.sinks[0].as_ptr(), target.frame_samples) };
         }
-        Ok(AudioFilter { graph, time_base, shape, rescaled: ffi::AV_NOPTS_VALUE, end: None })
+        // SAFETY: as above; the call only reads it.
+        let output_time_base = unsafe { ffi::av_buffersink_get_time_base(graph.sinks[0].as_ptr()) }.into();
+        Ok(AudioFilter { graph, time_base, output_time_base, shape, rescaled: ffi::AV_NOPTS_VALUE, end: None })
     }
 
     /// Whether the graph was configured for frames like this one: of its sample format, rate and channel layout.
@@ -229,9 +235,7 @@ impl AudioFilter {
     /// [`Error::Filter`]: a filter failed, or the frame is not one that the graph [accepts](AudioFilter::accepts).
     pub fn push(&mut self, mut frame: Frame) -> Result<(), Error> {
         if !self.accepts(&frame) {
-            return Err(self
-                .graph
-                .error(AvError(ffi::AVERROR(ffi::EINVAL)), "sound changed its format, rate or layout"));
+            return Err(self.graph.error(AvError::invalid(), "sound changed its format, rate or layout"));
         }
         let per_sample = Rational::new(1, frame.raw().sample_rate);
         let samples = frame.raw().nb_samples;
@@ -272,6 +276,11 @@ impl AudioFilter {
         self.graph.pull(0, frame)
     }
 
+    /// Seconds per tick of the frames that come out.
+    pub(crate) fn output_time_base(&self) -> Rational {
+        self.output_time_base
+    }
+
     /// What the graph yields.
     #[must_use]
     pub fn output(&self) -> AudioOutput {
@@ -286,7 +295,7 @@ impl AudioFilter {
                 sample_rate: ffi::av_buffersink_get_sample_rate(sink).max(0) as u32,
                 channels: ffi::av_buffersink_get_channels(sink).max(0) as u32,
                 channel_layout: if named { channel_layout_name(&raw const layout.0) } else { "unknown".to_owned() },
-                time_base: ffi::av_buffersink_get_time_base(sink).into(),
+                time_base: self.output_time_base,
             }
         }
     }
@@ -298,8 +307,9 @@ struct Shape {
     width: c_int,
     height: c_int,
     format: c_int,
+    /// Matrix and range.
     #[cfg(ffmpeg_7_0)]
-    colours: (ffi::AVColorSpace, ffi::AVColorRange),
+    colours: (u32, u32),
 }
 
 impl Shape {
@@ -310,7 +320,7 @@ impl Shape {
             height: raw.height,
             format: raw.format,
             #[cfg(ffmpeg_7_0)]
-            colours: (raw.colorspace, raw.color_range),
+            colours: (Colours::of_frame(raw).matrix, Colours::of_frame(raw).range),
         }
     }
 }
@@ -428,7 +438,7 @@ impl From<AvError> for Fault {
 
 impl Fault {
     fn because(why: String) -> Self {
-        Fault { source: AvError(ffi::AVERROR(ffi::EINVAL)), why: Some(why) }
+        Fault { source: AvError::invalid(), why: Some(why) }
     }
 }
 
@@ -623,9 +633,7 @@ fn video_parameters(first: &Frame, input: &FilterInput) -> Result<SourceParamete
     // Lent for the call that sets the parameters, which takes its own reference.
     raw.hw_frames_ctx = frame.hw_frames_ctx;
     #[cfg(ffmpeg_7_0)]
-    {
-        (raw.color_space, raw.color_range) = (frame.colorspace, frame.color_range);
-    }
+    Colours::of_frame(frame).tell_source(raw);
     #[cfg(ffmpeg_9_0)]
     {
         raw.alpha_mode = frame.alpha_mode;
@@ -689,10 +697,6 @@ impl Drop for Layout {
         // SAFETY: owned; an empty one is allowed.
         unsafe { ffi::av_channel_layout_uninit(&raw mut self.0) };
     }
-}
-
-fn positive(ratio: ffi::AVRational) -> Option<Rational> {
-    (ratio.num > 0 && ratio.den > 0).then(|| ratio.into())
 }
 
 /// Frames run through the graph as they are pushed, so that all outputs have theirs.

@@ -6,8 +6,9 @@ use std::ptr::NonNull;
 use ffmpeg_sys_next as ffi;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::av::colour::Colours;
 use crate::av::packet::known;
-use crate::av::{AvError, OUT_OF_MEMORY, check, text};
+use crate::av::{AvError, OUT_OF_MEMORY, check, positive, text};
 use crate::media::Rational;
 use crate::plan::{Hdr10Data, MasteringDisplay};
 
@@ -29,7 +30,7 @@ impl Frame {
         NonNull::new(unsafe { ffi::av_frame_alloc() }).map(Frame).ok_or(OUT_OF_MEMORY)
     }
 
-    /// A black-box frame of this size and pixel format with its own, uninitialised planes.
+    /// A frame of this size and pixel format with planes of its own, whose every byte is 0.
     ///
     /// # Errors
     /// An unknown pixel format, or out of memory.
@@ -41,6 +42,10 @@ impl Frame {
         raw.format = pixel_format_number(pixel_format)?;
         // SAFETY: size and format are set; libav allocates buffers of its own alignment.
         check(unsafe { ffi::av_frame_get_buffer(frame.as_mut_ptr(), 0) })?;
+        for buffer in frame.raw().buf.iter().filter(|buffer| !buffer.is_null()) {
+            // SAFETY: a non-null entry of `buf` is a live buffer of `size` bytes, just made and nobody else's.
+            unsafe { std::ptr::write_bytes((**buffer).data, 0, (**buffer).size) };
+        }
         Ok(frame)
     }
 
@@ -69,11 +74,11 @@ impl Frame {
         Ok(shell)
     }
 
-    /// Fresh planes under a copy of these properties: how a spilled frame comes back.
+    /// Fresh planes under a copy of these properties, to be filled before anybody reads them: how a spilled frame comes back.
     ///
     /// # Errors
     /// Out of memory.
-    pub fn with_fresh_planes(&self) -> Result<Self, AvError> {
+    pub(crate) fn with_fresh_planes(&self) -> Result<Self, AvError> {
         let mut frame = self.properties()?;
         // SAFETY: size and format are set, buffers are not.
         check(unsafe { ffi::av_frame_get_buffer(frame.as_mut_ptr(), 0) })?;
@@ -112,8 +117,7 @@ impl Frame {
     /// Shape of a pixel, width to height; `None` where unknown.
     #[must_use]
     pub fn sample_aspect_ratio(&self) -> Option<Rational> {
-        let ratio: Rational = self.raw().sample_aspect_ratio.into();
-        (ratio.num > 0 && ratio.den > 0).then_some(ratio)
+        positive(self.raw().sample_aspect_ratio)
     }
 
     /// Length in ticks; `None` where unknown.
@@ -138,18 +142,6 @@ impl Frame {
         self.raw().sample_rate.max(0) as u32
     }
 
-    /// Sound: libavutil's name of the sample format, for instance `fltp`; `none` for pictures without one.
-    #[must_use]
-    pub fn sample_format(&self) -> String {
-        sample_format_name(self.raw().format)
-    }
-
-    /// Sound: number of channels.
-    #[must_use]
-    pub fn channels(&self) -> u32 {
-        self.raw().ch_layout.nb_channels.max(0) as u32
-    }
-
     /// Sound: libavutil's name of the channel layout, for instance `5.1(side)`.
     #[must_use]
     pub fn channel_layout(&self) -> String {
@@ -170,16 +162,15 @@ impl Frame {
     /// Range of the sample values, where the stream says it: `tv` or `pc`.
     #[must_use]
     pub fn color_range(&self) -> Option<&'static str> {
-        range_name(self.raw().color_range)
+        range_name(Colours::of_frame(self.raw()).range)
     }
 
     /// Primaries, transfer function and matrix as ITU-T H.273 numbers them; `None` where the stream does not say.
     #[must_use]
     pub fn colour_codes(&self) -> [Option<i32>; 3] {
-        let raw = self.raw();
+        let Colours { primaries, transfer, matrix, .. } = Colours::of_frame(self.raw());
         let unspecified = ffi::AVColorPrimaries::AVCOL_PRI_UNSPECIFIED as i32;
-        [raw.color_primaries as i32, raw.color_trc as i32, raw.colorspace as i32]
-            .map(|code| Some(code).filter(|code| *code > 0 && *code != unspecified))
+        [primaries, transfer, matrix].map(|code| Some(code as i32).filter(|code| *code > 0 && *code != unspecified))
     }
 
     /// Lets go of buffers and side data, so that the shell can be filled again.
@@ -225,7 +216,7 @@ impl Frame {
     /// The transfer characteristics, as ITU-T H.273 numbers them: 16 is PQ, 18 HLG, 2 unspecified.
     #[must_use]
     pub fn transfer(&self) -> u32 {
-        self.raw().color_trc as u32
+        Colours::of_frame(self.raw()).transfer
     }
 
     /// HDR10 static metadata, where the frame carries any.
@@ -355,7 +346,7 @@ impl Frame {
     /// (plane, visible bytes of a row, rows) of each plane.
     fn layout(&self) -> Result<Vec<(usize, usize, usize)>, AvError> {
         let raw = self.raw();
-        let invalid = AvError(ffi::AVERROR(ffi::EINVAL));
+        let invalid = AvError::invalid();
         // SAFETY: a pure look-up; null for numbers that are no format.
         let descriptor = unsafe { ffi::av_pix_fmt_desc_get(pixel_format_value(raw.format)) };
         // SAFETY: non-null descriptors are static tables.
@@ -473,16 +464,18 @@ pub(crate) fn pixel_format_number(name: &str) -> Result<c_int, AvError> {
     let name = crate::av::c_string(name)?;
     // SAFETY: the string is terminated; the call only looks it up.
     match unsafe { ffi::av_get_pix_fmt(name.as_ptr()) } {
-        ffi::AVPixelFormat::AV_PIX_FMT_NONE => Err(AvError(ffi::AVERROR(ffi::EINVAL))),
+        ffi::AVPixelFormat::AV_PIX_FMT_NONE => Err(AvError::invalid()),
         format => Ok(format as c_int),
     }
 }
 
 /// `tv` or `pc`; `None` for unspecified.
-pub(crate) fn range_name(range: ffi::AVColorRange) -> Option<&'static str> {
+pub(crate) fn range_name(range: u32) -> Option<&'static str> {
+    const LIMITED: u32 = ffi::AVColorRange::AVCOL_RANGE_MPEG as u32;
+    const FULL: u32 = ffi::AVColorRange::AVCOL_RANGE_JPEG as u32;
     match range {
-        ffi::AVColorRange::AVCOL_RANGE_MPEG => Some("tv"),
-        ffi::AVColorRange::AVCOL_RANGE_JPEG => Some("pc"),
+        LIMITED => Some("tv"),
+        FULL => Some("pc"),
         _ => None,
     }
 }
@@ -495,7 +488,10 @@ pub(crate) fn pixel_format_name(format: c_int) -> String {
 
 /// libavutil's name of a sample format; `none` for a number that is none.
 pub(crate) fn sample_format_name(format: c_int) -> String {
-    // SAFETY: as for pixel formats below: the number came from libav, and the enum has its representation.
+    if !(0..ffi::AVSampleFormat::AV_SAMPLE_FMT_NB as c_int).contains(&format) {
+        return "none".to_owned();
+    }
+    // SAFETY: the enum has this representation and a value for each number from 0 to its end mark.
     let format = unsafe { std::mem::transmute::<c_int, ffi::AVSampleFormat>(format) };
     // SAFETY: the name is a static string, or null.
     unsafe { text(ffi::av_get_sample_fmt_name(format)) }.unwrap_or_else(|| "none".to_owned())
@@ -515,9 +511,11 @@ pub(crate) unsafe fn channel_layout_name(layout: *const ffi::AVChannelLayout) ->
     unsafe { text(name.as_ptr()) }.unwrap_or_default()
 }
 
-/// A pixel format's number as libav's enum.
+/// A pixel format's number as libav's enum; none for a number that the headers do not have.
 pub(crate) fn pixel_format_value(format: c_int) -> ffi::AVPixelFormat {
-    // SAFETY: the number came from libav or from a name it looked up, and the enum has its representation; numbers that
-    // the headers did not have come only from a library newer than the headers, which `av::versions` lets callers see.
+    if !(0..ffi::AVPixelFormat::AV_PIX_FMT_NB as c_int).contains(&format) {
+        return ffi::AVPixelFormat::AV_PIX_FMT_NONE;
+    }
+    // SAFETY: the enum has this representation and a value for each number from 0 to its end mark.
     unsafe { std::mem::transmute::<c_int, ffi::AVPixelFormat>(format) }
 }

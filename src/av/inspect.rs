@@ -9,7 +9,8 @@ use std::ptr::{self, NonNull};
 
 use ffmpeg_sys_next as ffi;
 
-use crate::av::muxer::{Container, Tally, c_path, codec_name, kind_of};
+use crate::av::codec_parameters::kind_of;
+use crate::av::muxer::{Container, Tally, c_path, codec_name};
 use crate::av::option::Dictionary;
 use crate::av::packet::Packet;
 use crate::av::side_data;

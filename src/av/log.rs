@@ -108,7 +108,7 @@ impl LogMark {
     /// This moment, on this thread.
     #[must_use]
     pub fn now() -> Self {
-        LogMark { line: lock(&LOG).lines, thread: thread::current().id() }
+        LogMark { line: LINES.load(Ordering::Acquire), thread: thread::current().id() }
     }
 
     /// The last lines since the mark, joined by `; `: errors, or else warnings; those of this thread, or else of any.
@@ -137,22 +137,20 @@ impl LogMark {
 struct Log {
     observer: Option<Arc<dyn Fn(LogLine) + Send + Sync>>,
     recent: VecDeque<Kept>,
-    /// Warnings and errors so far; numbers the next one.
-    lines: u64,
 }
 
 impl Log {
     const fn empty() -> Self {
-        Log { observer: None, recent: VecDeque::new(), lines: 0 }
+        Log { observer: None, recent: VecDeque::new() }
     }
 
     /// Keeps what an error message may quote.
-    fn keep(&mut self, thread: ThreadId, line: &LogLine) {
+    fn keep(&mut self, lines: &AtomicU64, thread: ThreadId, line: &LogLine) {
         if line.level > LogLevel::Warning {
             return;
         }
-        let number = self.lines;
-        self.lines += 1;
+        // Under the log's lock, so that numbers rise as lines are kept.
+        let number = lines.fetch_add(1, Ordering::Release);
         if self.recent.len() == RECENT_LINES {
             self.recent.pop_front();
         }
@@ -189,6 +187,9 @@ struct Kept {
 }
 
 static LOG: Mutex<Log> = Mutex::new(Log::empty());
+
+/// Warnings and errors so far; numbers the next one. Beside the log, for a mark is made for every frame and packet.
+static LINES: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     /// A line that this thread has begun: libav and libvpx log in pieces.
@@ -287,7 +288,7 @@ fn publish(said: &LogLine) {
 
 fn publish_one(line: LogLine) {
     let mut log = lock(&LOG);
-    log.keep(thread::current().id(), &line);
+    log.keep(&LINES, thread::current().id(), &line);
     let observer = log.observer.clone();
     // Called without the lock, so that an observer may log and read the log.
     drop(log);
@@ -339,20 +340,20 @@ mod tests {
     // On a log of its own: in that of the process, other tests speak at the same time.
     #[test]
     fn errors_win_over_warnings_and_this_thread_over_others() {
-        let (mut log, this) = (Log::empty(), thread::current().id());
+        let (mut log, lines, this) = (Log::empty(), AtomicU64::new(0), thread::current().id());
         let other = thread::scope(|scope| scope.spawn(|| thread::current().id()).join()).expect("no panic");
         let line = |level, text: &str| LogLine { class: "libtest".to_owned(), level, text: text.to_owned() };
         let mark = LogMark { line: 0, thread: this };
         let said = |log: &Log| log.said_since(&mark, |_| true);
-        log.keep(this, &line(LogLevel::Warning, "a warning"));
-        log.keep(this, &line(LogLevel::Info, "by the way"));
+        log.keep(&lines, this, &line(LogLevel::Warning, "a warning"));
+        log.keep(&lines, this, &line(LogLevel::Info, "by the way"));
         assert_eq!(said(&log), "a warning");
-        log.keep(other, &line(LogLevel::Error, "from an encoder's thread"));
+        log.keep(&lines, other, &line(LogLevel::Error, "from an encoder's thread"));
         assert_eq!(said(&log), "from an encoder's thread");
-        log.keep(this, &line(LogLevel::Error, "an error"));
+        log.keep(&lines, this, &line(LogLevel::Error, "an error"));
         assert_eq!(said(&log), "an error");
         assert_eq!(log.said_since(&mark, |line| line.class == "another"), "");
-        assert_eq!(log.said_since(&LogMark { line: log.lines, ..mark }, |_| true), "");
+        assert_eq!(log.said_since(&LogMark { line: lines.into_inner(), ..mark }, |_| true), "");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::av::option::Dictionary;
 use crate::av::packet::Packet;
 use crate::av::side_data;
 use crate::av::source::{Chapter, FileHeaders, StreamParameters};
-use crate::av::{AvError, OUT_OF_MEMORY, c_string, check, initialise};
+use crate::av::{AvError, OUT_OF_MEMORY, c_string, check, dotted, initialise};
 use crate::error::Error;
 use crate::media::{Rational, StreamKind};
 
@@ -153,7 +153,7 @@ impl MuxerSetup {
     pub fn add_copied(&mut self, stream: &StreamParameters) -> Result<usize, Error> {
         let add = |setup: &mut Self| {
             let container = setup.container;
-            let raw = setup.new_stream(stream.codec_parameters())?;
+            let raw = setup.new_stream(stream.codec_parameters().as_ptr())?;
             // SAFETY: a stream owns its parameters.
             let parameters = unsafe { &mut *raw.codecpar };
             parameters.codec_tag = container.tag_for(parameters);
@@ -372,7 +372,7 @@ impl Muxer {
     pub fn write(&mut self, mut packet: Packet, time_base: Rational) -> Result<(), Error> {
         let index = packet.stream();
         if index >= self.setup.tracks.len() {
-            return Err(self.setup.fault(&format!("no stream {index}"), AvError(ffi::AVERROR(ffi::EINVAL))));
+            return Err(self.setup.fault(&format!("no stream {index}"), AvError::invalid()));
         }
         if self.setup.stream_is_attached(index) || self.setup.tracks[index].leaves_out(&packet) {
             return Ok(());
@@ -406,15 +406,20 @@ impl Muxer {
         self.setup.tracks.iter().map(|track| track.tally.clone()).collect()
     }
 
-    /// Writes what is still held back and the trailer.
+    /// Writes what is still held back and the trailer, with which a whole file may be written anew (`movflags=faststart`):
+    /// `moved` is called whenever that has come a bit further.
     ///
     /// # Errors
     /// [`Error::Mux`] or [`Error::Write`]: the first thing that failed since the last packet.
-    pub fn finish(mut self) -> Result<Written, Error> {
+    pub fn finish(mut self, moved: &(dyn Fn() + Sync)) -> Result<Written, Error> {
         let setup = &mut self.setup;
-        let log = LogMark::now();
+        let (log, context) = (LogMark::now(), setup.context.as_ptr());
         // SAFETY: the header is written and no trailer yet, since this consumes the muxer.
-        let code = unsafe { ffi::av_write_trailer(setup.context.as_ptr()) };
+        let write_trailer = || unsafe { ffi::av_write_trailer(context) };
+        let code = match &mut setup.writer {
+            Some(writer) => writer.telling(moved, write_trailer),
+            None => write_trailer(),
+        };
         if let Some(writer) = &mut setup.writer {
             writer.flush();
         }
@@ -449,24 +454,10 @@ fn is_about_files(error: AvError) -> bool {
     error.os().is_some_and(|error| !matches!(error.kind(), InvalidInput | OutOfMemory))
 }
 
-pub(crate) fn kind_of(parameters: &ffi::AVCodecParameters, disposition: c_int) -> StreamKind {
-    match parameters.codec_type {
-        ffi::AVMediaType::AVMEDIA_TYPE_VIDEO if disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0 => {
-            StreamKind::Cover
-        }
-        ffi::AVMediaType::AVMEDIA_TYPE_VIDEO => StreamKind::Video,
-        ffi::AVMediaType::AVMEDIA_TYPE_AUDIO => StreamKind::Audio,
-        ffi::AVMediaType::AVMEDIA_TYPE_SUBTITLE => StreamKind::Subtitle,
-        ffi::AVMediaType::AVMEDIA_TYPE_ATTACHMENT => StreamKind::Attachment,
-        _ => StreamKind::Data,
-    }
-}
-
 /// What the ffmpeg command line writes as a stream's `encoder`: `Lavc59.37.100 libx264`.
 fn encoder_tag(encoder: &str) -> String {
     // SAFETY: takes nothing and returns a constant.
-    let version = unsafe { ffi::avcodec_version() };
-    format!("Lavc{}.{}.{} {encoder}", version >> 16, (version >> 8) & 0xff, version & 0xff)
+    format!("Lavc{} {encoder}", dotted(unsafe { ffi::avcodec_version() }))
 }
 
 /// Sets an entry of a dictionary that libav owns.
@@ -506,7 +497,7 @@ fn forget_block_align(parameters: &mut ffi::AVCodecParameters) {
 #[cfg(unix)]
 pub(crate) fn c_path(path: &Path) -> Result<CString, AvError> {
     use std::os::unix::ffi::OsStrExt;
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| AvError(ffi::AVERROR(ffi::EINVAL)))
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| AvError::invalid())
 }
 
 #[cfg(not(unix))]

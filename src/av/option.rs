@@ -219,9 +219,9 @@ fn pixel_formats(codec: &ffi::AVCodec) -> Vec<String> {
 /// not say theirs.
 #[cfg(ffmpeg_7_1)]
 fn colour_ranges(codec: &ffi::AVCodec) -> Vec<String> {
-    // SAFETY: the values of this configuration are of this type.
-    let ranges = unsafe { supported::<ffi::AVColorRange>(codec, ffi::AVCodecConfig::AV_CODEC_CONFIG_COLOR_RANGE) };
-    ranges.into_iter().filter_map(range_name).map(str::to_owned).collect()
+    // SAFETY: the values of this configuration are an enum of 32 bits.
+    let ranges = unsafe { supported::<u32>(ptr::null(), codec, ffi::AVCodecConfig::AV_CODEC_CONFIG_COLOR_RANGE) };
+    ranges.iter().filter_map(|range| range_name(*range)).map(str::to_owned).collect()
 }
 
 #[cfg(not(ffmpeg_7_1))]
@@ -232,25 +232,27 @@ fn colour_ranges(_codec: &ffi::AVCodec) -> Vec<String> {
 #[cfg(ffmpeg_7_1)]
 fn listed_formats(codec: &ffi::AVCodec) -> Vec<ffi::AVPixelFormat> {
     // SAFETY: the values of this configuration are of this type.
-    unsafe { supported(codec, ffi::AVCodecConfig::AV_CODEC_CONFIG_PIX_FORMAT) }
+    unsafe { supported(ptr::null(), codec, ffi::AVCodecConfig::AV_CODEC_CONFIG_PIX_FORMAT) }.to_vec()
 }
 
-/// What an encoder lists of a configuration.
+/// What an encoder lists of a configuration; nothing where it takes any value. `context` is null or one of the encoder.
 ///
 /// # Safety
-/// The configuration's values are `T`, as libavcodec documents it.
+/// The configuration's values are `T`, as libavcodec documents it; the context is null or live.
 #[cfg(ffmpeg_7_1)]
-unsafe fn supported<T: Copy>(codec: &ffi::AVCodec, config: ffi::AVCodecConfig) -> Vec<T> {
+pub(super) unsafe fn supported<T>(
+    context: *const ffi::AVCodecContext,
+    codec: *const ffi::AVCodec,
+    config: ffi::AVCodecConfig,
+) -> &'static [T] {
     let (mut list, mut length) = (ptr::null(), 0);
-    // SAFETY: both results are written before a success is returned; the list is static.
-    let code =
-        unsafe { ffi::avcodec_get_supported_config(ptr::null(), codec, config, 0, &raw mut list, &raw mut length) };
-    let list = list.cast::<T>();
+    // SAFETY: both results are written before a success is returned; codecs are static, and so are their lists.
+    let code = unsafe { ffi::avcodec_get_supported_config(context, codec, config, 0, &raw mut list, &raw mut length) };
     if code < 0 || list.is_null() {
-        return Vec::new();
+        return &[];
     }
-    // SAFETY: libavcodec counted the entries.
-    (0..length.max(0) as usize).map(|index| unsafe { *list.add(index) }).collect()
+    // SAFETY: libavcodec counted the values, which live as long as the codec.
+    unsafe { std::slice::from_raw_parts(list.cast(), length.max(0) as usize) }
 }
 
 #[cfg(not(ffmpeg_7_1))]

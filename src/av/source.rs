@@ -14,11 +14,13 @@ use serde::Serialize;
 use crate::av::log::LogMark;
 use crate::av::option::{Dictionary, entries};
 use crate::av::packet::{Packet, known};
+use crate::av::side_data;
 use crate::av::source::pipe::Pipe;
 use crate::av::{AvError, OUT_OF_MEMORY, Received, c_string, check, initialise, received, text, versions};
 use crate::error::Error;
 use crate::event::{Cancel, Flag};
 use crate::media::{Rational, SourceInfo, StreamKind, VideoInfo};
+use crate::stats::in_memory;
 
 mod decoder;
 mod pipe;
@@ -39,12 +41,20 @@ pub struct OpenOptions {
     pub protocols: Vec<String>,
     /// Index of the video stream to encode; `None`: the best one by libavformat's judgement.
     pub video_stream: Option<usize>,
+    /// Folder in which a pipe is kept for being read again; `None`: the system's temporary folder.
+    pub spool_dir: Option<PathBuf>,
+}
+
+impl OpenOptions {
+    fn spool_folder(&self) -> PathBuf {
+        self.spool_dir.clone().unwrap_or_else(std::env::temp_dir)
+    }
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
         let protocols = ["file", "pipe", "fd"].map(str::to_owned).to_vec();
-        OpenOptions { format: None, options: Vec::new(), protocols, video_stream: None }
+        OpenOptions { format: None, options: Vec::new(), protocols, video_stream: None, spool_dir: None }
     }
 }
 
@@ -136,7 +146,13 @@ impl Demuxer {
     /// Why a pipe could not be kept, where that is why reading it failed.
     pub(crate) fn keeping_failed(&self) -> Option<Error> {
         let source = self.context.spool.as_ref()?.failed()?.into();
-        Some(Error::Scratch { what: "the input from a pipe", path: std::env::temp_dir(), source })
+        Some(Error::Scratch { what: "the input from a pipe", path: self.options.spool_folder(), source })
+    }
+
+    /// The folder in which a pipe is kept, where that is none on a disk: what is kept takes memory.
+    pub(crate) fn keeps_in_memory(&self) -> Option<PathBuf> {
+        let keeps = self.context.spool.as_ref().is_some_and(Spool::keeps);
+        Some(self.options.spool_folder()).filter(|folder| keeps && in_memory(folder) == Some(true))
     }
 
     /// All that is known of one stream, as a copy that outlives the demuxer.
@@ -145,7 +161,7 @@ impl Demuxer {
     /// There is no such stream (`EINVAL`), or out of memory.
     pub fn stream(&self, index: usize) -> Result<StreamParameters, AvError> {
         let streams = self.context.streams();
-        let stream = streams.get(index).ok_or(AvError(ffi::AVERROR(ffi::EINVAL)))?;
+        let stream = streams.get(index).ok_or(AvError::invalid())?;
         // SAFETY: the stream belongs to the open context.
         unsafe { StreamParameters::of(self.context.open, *stream) }
     }
@@ -312,14 +328,17 @@ impl Demuxer {
         let mut packet = Packet::new()?;
         // What is read here is read again.
         let corrupt = self.corrupt;
-        while self.read(&mut packet)? == Received::Ready {
-            self.corrupt = corrupt;
+        loop {
+            match self.read(&mut packet)? {
+                Received::Ready => self.corrupt = corrupt,
+                Received::NeedInput => continue,
+                Received::Done => return Ok(None),
+            }
             if packet.stream() == self.info.video.index && packet.is_key() {
                 // Without any time there is nothing to compare: take the demuxer's word.
                 return Ok(Some(packet.pts().or(packet.dts()).unwrap_or(i64::MIN)));
             }
         }
-        Ok(None)
     }
 
     /// Seconds in ticks of the video, downwards; a thousandth of a tick forgives what the float lost.
@@ -348,7 +367,7 @@ impl Opening<'_> {
         let spool = match spool {
             Some(known) => Some(known.clone()),
             None if opens_itself(format) => None,
-            None => Spool::at(self.path).map_err(refuse)?,
+            None => Spool::at(self.path, &options.spool_folder()).map_err(refuse)?,
         };
         let pipe = spool.clone().map(|spool| Pipe::over(spool, self.cancel)).transpose().map_err(refuse)?;
         // SAFETY: allocates; null is out of memory.
@@ -548,7 +567,7 @@ fn video_info(context: &Context, stream: NonNull<ffi::AVStream>, facts: stream::
         // SAFETY: as above.
         sample_aspect_ratio: unsafe { stream::sample_aspect_ratio(context.open, stream) },
         // SAFETY: as above.
-        rotation: unsafe { stream::side_data(stream) }.iter().find_map(SideData::rotation).unwrap_or(0),
+        rotation: side_data::of_stream(unsafe { stream.as_ref() }).iter().find_map(SideData::rotation).unwrap_or(0),
         hdr: facts.hdr,
         frames: facts.frames,
     }
@@ -565,7 +584,7 @@ fn url(path: &Path, format: *const ffi::AVInputFormat, options: &OpenOptions) ->
         _ if opens_itself(format) || !name.contains(&b':') || allowed => b"",
         _ => b"file:",
     };
-    CString::new([prefix, name].concat()).map_err(|_| AvError(ffi::AVERROR(ffi::EINVAL)))
+    CString::new([prefix, name].concat()).map_err(|_| AvError::invalid())
 }
 
 /// Whether a format opens its files itself, or has none: image sequences, devices, generated sources.

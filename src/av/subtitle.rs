@@ -112,7 +112,7 @@ impl TextTranscoder {
 }
 
 fn open_decoder(stream: &StreamParameters) -> Result<Context, AvError> {
-    let parameters = stream.codec_parameters();
+    let parameters = stream.codec_parameters().as_ptr();
     // SAFETY: the parameters live as long as the stream; decoders are static.
     let codec = unsafe { ffi::avcodec_find_decoder((*parameters).codec_id) };
     if codec.is_null() {

@@ -64,7 +64,7 @@ fn meminfo(field: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// The tightest limit of the cgroup and its parents, less what is used there; v2 and v1.
+/// The tightest limit of the cgroup and its parents, less what is used there and cannot be given back at once; v2 and v1.
 fn cgroup_free() -> Option<u64> {
     let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
     membership.lines().filter_map(|line| free_in_hierarchy(Path::new("/sys/fs/cgroup"), line)).min()
@@ -74,10 +74,10 @@ fn cgroup_free() -> Option<u64> {
 fn free_in_hierarchy(root: &Path, line: &str) -> Option<u64> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (controllers, path) = (parts.next()?, parts.next()?.trim_start_matches('/'));
-    let (base, limit, usage) = match controllers {
-        "" => (root.to_owned(), "memory.max", "memory.current"),
+    let (base, limit, usage, reclaimable) = match controllers {
+        "" => (root.to_owned(), "memory.max", "memory.current", "inactive_file"),
         some if some.split(',').any(|controller| controller == "memory") => {
-            (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes")
+            (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         }
         _ => return None,
     };
@@ -90,9 +90,18 @@ fn free_in_hierarchy(root: &Path, line: &str) -> Option<u64> {
     // "max" and v1's huge default do not parse, or are no limit at all.
     let free = |folder: &PathBuf| {
         let limit = read(folder, limit).filter(|limit| *limit < NO_LIMIT)?;
-        Some(limit.saturating_sub(read(folder, usage).unwrap_or(0)))
+        // What was read of files counts as used until somebody needs the memory.
+        let cached = statistic(&folder.join("memory.stat"), reclaimable).unwrap_or(0);
+        Some(limit.saturating_sub(read(folder, usage).unwrap_or(0).saturating_sub(cached)))
     };
     folders.iter().filter_map(free).min()
+}
+
+/// A number of `memory.stat`, in bytes.
+fn statistic(file: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.find(|(known, _)| *known == name)?.1.trim().parse().ok()
 }
 
 /// Where the system says nothing (other than Linux).
@@ -125,6 +134,20 @@ mod tests {
         write(&parent, "memory.current", "400000\n");
         write(&child, "memory.max", "max\n");
         assert_eq!(free_in_hierarchy(root.path(), "0::/a/b"), Some(600_000));
+    }
+
+    #[test]
+    fn what_the_page_cache_holds_is_free() {
+        let root = tempfile::tempdir().unwrap();
+        let (v2, v1) = (root.path().join("job"), root.path().join("memory/job"));
+        write(&v2, "memory.max", "1000000\n");
+        write(&v2, "memory.current", "990000\n");
+        write(&v2, "memory.stat", "anon 90000\nfile 900000\ninactive_file 800000\nactive_file 100000\n");
+        assert_eq!(free_in_hierarchy(root.path(), "0::/job"), Some(810_000));
+        write(&v1, "memory.limit_in_bytes", "1000000");
+        write(&v1, "memory.usage_in_bytes", "990000");
+        write(&v1, "memory.stat", "inactive_file 7\ntotal_inactive_file 500000\n");
+        assert_eq!(free_in_hierarchy(root.path(), "7:memory:/job"), Some(510_000));
     }
 
     #[test]

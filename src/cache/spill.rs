@@ -38,7 +38,7 @@ pub(super) struct Spilled {
 
 impl Spill {
     pub(super) fn create(folder: &Path, at_most: u64) -> Result<Self, Error> {
-        match tempfile::tempfile_in(folder).and_then(private) {
+        match nameless(folder) {
             Ok(file) => Ok(Spill {
                 file,
                 folder: folder.to_owned(),
@@ -124,7 +124,7 @@ impl Spill {
     }
 
     /// Measures what keeping the frames of one moment costs, with these frames, in this empty file; `None` where not even the
-    /// trial has room.
+    /// trial has room, or there is nothing to try it with.
     pub(super) fn measure(&mut self, frames: &[&Frame], making: Option<f64>) -> Result<Option<Measured>, Error> {
         self.plain.clear();
         frames.iter().try_for_each(|frame| self.gather(frame))?;
@@ -156,8 +156,11 @@ impl Spill {
     /// Bytes per second that the disk takes and gives, by a trial of some megabytes and a quarter of a second each.
     fn disk(&mut self) -> Result<Option<(f64, f64)>, Error> {
         let mut piece = self.plain.clone();
+        if piece.is_empty() {
+            return Ok(None);
+        }
         while piece.len() < PIECE {
-            piece.extend_from_within(..piece.len().max(1).min(PIECE - piece.len()));
+            piece.extend_from_within(..piece.len().min(PIECE - piece.len()));
         }
         let (mut file, mut written) = (&self.file, 0_usize);
         let began = Instant::now();
@@ -224,6 +227,11 @@ fn forget(file: &File) {
 
 #[cfg(not(target_os = "linux"))]
 fn forget(_file: &File) {}
+
+/// A temporary file without a name in this folder, for its owner alone.
+pub(crate) fn nameless(folder: &Path) -> io::Result<File> {
+    tempfile::tempfile_in(folder).and_then(private)
+}
 
 /// It has no name, but whoever may look into /proc could open it.
 #[cfg(unix)]
@@ -296,6 +304,7 @@ mod tests {
         assert!(speeds.iter().all(|speed| *speed > 0.0 && speed.is_finite()), "{measured:?}");
         assert!(measured.packed_share < 1.0 && measured.decode_seconds == Some(0.5), "{measured:?}");
         assert_eq!((spill.file.metadata().unwrap().len(), spill.bytes()), (0, 0));
+        assert_eq!(spill.measure(&[], None).unwrap(), None);
         let frame = noise(3, "yuv420p");
         let stored = spill.store(&frame).unwrap().unwrap();
         assert_eq!(spill.load(&stored).unwrap().hash().unwrap(), frame.hash().unwrap());

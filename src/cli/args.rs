@@ -686,6 +686,7 @@ impl SourceArgs {
             video_stream: self.video_stream,
             start: self.start,
             length: self.length,
+            spool_dir: None,
         }
     }
 }

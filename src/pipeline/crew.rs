@@ -68,7 +68,7 @@ pub(crate) fn with_crew<T: Send>(
         let pulse = watch.pulse(Stage::Feed);
         let crew = Crew { waiting, events, pulse: pulse.clone() };
         let conductor = spawn(scope, "session".to_owned(), pulse, move || conduct(&crew))?;
-        watch.listen(&heard, observe);
+        watch.listen(heard, observe);
         let result = join(conductor);
         workers.into_iter().for_each(join);
         result

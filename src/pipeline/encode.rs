@@ -74,7 +74,7 @@ impl EncodeStage {
             retime: times.map(|times| (Retime::new(times.period()), times)),
             grid: setup.time_base,
             out: packets,
-            packet: Packet::new().map_err(|_| Error::Stopped)?,
+            packet: Packet::new().map_err(Error::no_memory("a packet"))?,
             done: Encoded {
                 frames: 0,
                 packets: 0,
@@ -128,7 +128,7 @@ impl Pass<'_> {
     fn open(&mut self, setup: EncoderSetup, frames: &Receiver<Fed>) -> Result<Option<Encoder>, Error> {
         let Some((first, moment)) = self.next(frames)? else { return Ok(None) };
         self.note(moment);
-        let light = first.properties().map_err(|_| Error::Stopped)?;
+        let light = first.properties().map_err(Error::no_memory("the first frame's properties"))?;
         let mut encoder = setup.open(first)?;
         if let Some(out) = &self.out {
             let time_base = self.retime.as_ref().map_or(self.grid, |(_, times)| times.time_base);
@@ -182,7 +182,7 @@ impl Pass<'_> {
         self.done.packets += 1;
         self.done.bytes += self.packet.data().len() as u64;
         let Some(out) = &self.out else { return Ok(()) };
-        let mut packet = std::mem::replace(&mut self.packet, Packet::new().map_err(|_| Error::Stopped)?);
+        let mut packet = std::mem::replace(&mut self.packet, Packet::new().map_err(Error::no_memory("a packet"))?);
         let time_base = match &mut self.retime {
             None => {
                 let (pts, dts) = (packet.pts(), packet.dts());

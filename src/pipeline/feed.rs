@@ -95,7 +95,7 @@ impl FeedStage<'_> {
         while let Some(frames) = self.made(feeding, |stage| stage.source.next())? {
             let clock = clock.get_or_insert_with(|| Clock::new(self.source.time_base(), self.source.frame_rate(), 0.0));
             let pts = frames.first().and_then(Frame::pts);
-            let hashes = self.made(feeding, |_| hashes(&frames))?;
+            let hashes = self.made(feeding, |stage| hashes(&frames, stage.list.len()))?;
             let listed = Listed { pts, moment: clock.next(pts), hash: of_all(&hashes) };
             self.hold_to_analysis(self.list.len(), listed.moment, &hashes)?;
             self.list.push(listed);
@@ -164,7 +164,7 @@ impl FeedStage<'_> {
         self.refuse_damage()?;
         for outlet in &self.outlets {
             let forced = outlet.forced_keyframes.is_some_and(|frames| feeding.frames.is_multiple_of(u64::from(frames)));
-            let mut frame = frames[outlet.branch].share().map_err(|_| Error::Stopped)?;
+            let mut frame = frames[outlet.branch].share().map_err(Error::no_memory("a frame for an encoder"))?;
             frame.set_pts(moment.grid);
             frame.set_duration(1);
             frame.set_picture_type(forced);
@@ -229,7 +229,7 @@ impl Again<'_> {
         if pts != listed.pts {
             return differs(format!("frame {index} has the timestamp {pts:?} now, and had {:?}", listed.pts));
         }
-        if hash(&frames)? != listed.hash {
+        if hash(&frames, index)? != listed.hash {
             return differs(format!("frame {index} has other pixels now"));
         }
         *self.at = Some(index + 1);
@@ -247,7 +247,7 @@ impl Again<'_> {
         {
             while let Some(frames) = self.next()? {
                 let pts = frames.first().and_then(Frame::pts);
-                if pts == listed.pts && hash(&frames)? == listed.hash {
+                if pts == listed.pts && hash(&frames, index)? == listed.hash {
                     return Ok(Some(frames));
                 }
                 if pts >= listed.pts {
@@ -273,14 +273,17 @@ impl Again<'_> {
     }
 }
 
-fn hash(frames: &[Frame]) -> Result<u64, Error> {
-    Ok(of_all(&hashes(frames)?))
+fn hash(frames: &[Frame], index: usize) -> Result<u64, Error> {
+    Ok(of_all(&hashes(frames, index)?))
 }
 
-/// The hash of each branch's frame.
-fn hashes(frames: &[Frame]) -> Result<Vec<u64>, Error> {
-    let hashes = frames.iter().map(Frame::hash).collect::<Result<Vec<u64>, _>>();
-    hashes.map_err(|source| Error::Filter { graph: String::new(), source, log: String::new() })
+/// The hash of each branch's frame of this index.
+fn hashes(frames: &[Frame], index: usize) -> Result<Vec<u64>, Error> {
+    let unreadable = |frame: &Frame, error| {
+        let source = format!("its pixels ({}) cannot be read: {error}", frame.pixel_format()).into();
+        Error::Frames { index: index as u64, source }
+    };
+    frames.iter().map(|frame| frame.hash().map_err(|error| unreadable(frame, error))).collect()
 }
 
 fn of_all(hashes: &[u64]) -> u64 {

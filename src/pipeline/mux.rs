@@ -163,17 +163,9 @@ impl Muxing<'_> {
 
     /// Waits for whichever encoder has something first.
     fn take_one(&mut self) -> Result<(), Error> {
-        let mut select = Select::new();
-        let open: Vec<usize> = (0..self.videos.len()).filter(|number| self.videos[*number].coded.is_some()).collect();
-        for number in &open {
-            if let Some(coded) = &self.videos[*number].coded {
-                select.recv(coded);
-            }
-        }
-        let ready = self.pulse.while_waiting(|| select.select());
-        let number = open[ready.index()];
+        let number = if self.videos.len() == 1 { 0 } else { self.pulse.while_waiting(|| first_ready(&self.videos)) };
         let Some(coded) = &self.videos[number].coded else { return Err(Error::Stopped) };
-        match ready.recv(coded).map_err(|_| Error::Stopped)? {
+        match self.pulse.while_waiting(|| coded.recv()).map_err(|_| Error::Stopped)? {
             Coded::Packet(packet, time_base) => self.videos[number].waiting.push_back((packet, time_base)),
             Coded::Start(_) => return Err(Error::Stopped),
             Coded::End => self.videos[number].coded = None,
@@ -215,6 +207,17 @@ impl Muxing<'_> {
         let stream = self.places.iter().position(|known| *known == place).ok_or(Error::Stopped)?;
         self.sink.write(packet, stream, time_base)
     }
+}
+
+/// Which of several encoders has something, or has gone; one that has said End has nothing.
+fn first_ready(videos: &[Video]) -> usize {
+    let open = || videos.iter().enumerate().filter_map(|(number, video)| Some((number, video.coded.as_ref()?)));
+    let mut select = Select::new();
+    for (_, coded) in open() {
+        select.recv(coded);
+    }
+    let ready = select.ready();
+    open().nth(ready).map_or(0, |(number, _)| number)
 }
 
 /// When a packet is due, in seconds from the start of the output.

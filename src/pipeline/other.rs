@@ -57,6 +57,8 @@ pub(crate) struct OtherStage {
     global_header: bool,
     keep_damaged: bool,
     cancel: Cancel,
+    /// The other stages' failure, where no queue tells of it.
+    failed: Option<Cancel>,
 }
 
 impl OtherStage {
@@ -77,15 +79,24 @@ impl OtherStage {
             global_header,
             keep_damaged: plan.keep_damaged,
             cancel,
+            failed: None,
         })
     }
 
+    /// Ends early with [`Error::Stopped`] when `failed`, a child of the stage's own [`Cancel`], is stopped.
+    pub(crate) fn unless(mut self, failed: Cancel) -> Self {
+        self.failed = Some(failed);
+        self
+    }
+
     pub(crate) fn run(self, out: Option<Sender<Other>>, pulse: &Pulse) -> Result<Tally, Error> {
-        let mut demuxer = self.input.open_over(&self.cancel, self.spool.as_ref())?;
+        let interrupt = self.failed.as_ref().unwrap_or(&self.cancel);
+        let mut demuxer =
+            self.input.open_over(interrupt, self.spool.as_ref()).map_err(|error| self.unless_failed(error))?;
         demuxer.only(&self.streams.iter().map(|(index, _)| *index).collect::<Vec<_>>());
         let tracks = self.tracks(&demuxer)?;
         let along = tracks.iter().map(|track| self.along(track, &demuxer)).collect::<Result<Vec<_>, Error>>()?;
-        let mut reading = Reading { out, tracks, tally: Tally::default(), pulse };
+        let mut reading = Reading { out, tracks, latest: 0.0, tally: Tally::default(), pulse };
         reading.send(Other::Start(along))?;
         self.go_to_start(&mut demuxer)?;
         self.read(&mut demuxer, &mut reading)?;
@@ -115,7 +126,9 @@ impl OtherStage {
             let start = ticks(begins);
             let kind = demuxer.info().streams.iter().find(|stream| stream.index == *index).map(|stream| stream.kind);
             let still = matches!(kind, Some(StreamKind::Cover | StreamKind::Attachment));
-            Ok(Track { input: *index, route, start, preroll, time_base, still, over: still, marked: Marked::default() })
+            let regular = kind == Some(StreamKind::Audio);
+            let (over, marked) = (still, Marked::default());
+            Ok(Track { input: *index, route, start, preroll, time_base, still, regular, over, marked })
         };
         self.streams.iter().map(open).collect()
     }
@@ -148,14 +161,18 @@ impl OtherStage {
 
     fn read(&self, demuxer: &mut Demuxer, reading: &mut Reading<'_>) -> Result<(), Error> {
         let mut packet = Packet::new().map_err(|source| self.failed("packet", source))?;
-        while !reading.tracks.iter().all(|track| track.over) || self.input.length.is_none() {
-            reading.pulse.beat();
+        while self.input.length.is_none_or(|length| !reading.is_over(length.0)) {
             match demuxer.read(&mut packet) {
-                Ok(Received::Ready) => {}
-                Err(error) if error == crate::av::INTERRUPTED => return Err(Error::Interrupted),
-                Ok(_) => return Ok(()),
-                // The video's reader may never come by here: in MP4 it skips what is not its own.
+                Ok(Received::Ready) => reading.pulse.beat(),
+                // Asked again, it looks whether to stop.
+                Ok(Received::NeedInput) => continue,
+                Ok(Received::Done) => return Ok(()),
+                Err(error) if error == crate::av::INTERRUPTED => return Err(self.unless_failed(Error::Interrupted)),
                 Err(_) => {
+                    if let Some(error) = demuxer.keeping_failed() {
+                        return Err(error);
+                    }
+                    // The video's reader may never come by here: in MP4 it skips what is not its own.
                     reading.tally.damage.read_errors += 1;
                     return Ok(());
                 }
@@ -165,6 +182,12 @@ impl OtherStage {
             reading.take(packet, self.input.start.is_some(), self.input.length.map(|length| length.0))?;
         }
         Ok(())
+    }
+
+    /// The error, or that it is only the echo of another stage's.
+    fn unless_failed(&self, error: Error) -> Error {
+        let echo = self.failed.as_ref().is_some_and(Cancel::is_stopped) && !self.cancel.is_stopped();
+        if echo { Error::Stopped } else { error }
     }
 
     fn failed(&self, what: &str, source: crate::av::AvError) -> Error {
@@ -183,6 +206,8 @@ struct Track {
     time_base: Rational,
     /// A cover picture or an attachment: no place in time.
     still: bool,
+    /// Whether its packets come without pauses, as sound's do.
+    regular: bool,
     /// Whether the end of the wanted part has passed.
     over: bool,
     marked: Marked,
@@ -197,11 +222,20 @@ enum Route {
 struct Reading<'p> {
     out: Option<Sender<Other>>,
     tracks: Vec<Track>,
+    /// The latest time of a packet, in seconds of the output.
+    latest: f64,
     tally: Tally,
     pulse: &'p Pulse,
 }
 
 impl Reading<'_> {
+    /// Whether no packet of the first `length` seconds can come any more. Subtitles may be silent for the rest of the file:
+    /// those that come now and then are over when the others are, and the file has gone on for a while.
+    fn is_over(&self, length: f64) -> bool {
+        let (mut regular, mut all) = (self.tracks.iter().filter(|track| track.regular), self.tracks.iter());
+        all.all(|track| track.over) || regular.all(|track| track.over) && self.latest >= length + INTERLEAVED_SECONDS
+    }
+
     /// Moves a packet to the output's time, cuts what lies outside the wanted part, and passes it on.
     fn take(&mut self, mut packet: Packet, cut_before: bool, length: Option<f64>) -> Result<(), Error> {
         let Some(track) = self.tracks.iter_mut().find(|track| track.input == packet.stream()) else { return Ok(()) };
@@ -212,7 +246,9 @@ impl Reading<'_> {
             if cut_before && at + duration.max(1) <= -track.preroll {
                 return Ok(());
             }
-            if length.is_some_and(|length| at as f64 * track.time_base.value() >= length) {
+            let seconds = at as f64 * track.time_base.value();
+            self.latest = self.latest.max(seconds);
+            if length.is_some_and(|length| seconds >= length) {
                 track.over = true;
                 return Ok(());
             }
@@ -261,7 +297,7 @@ impl Reading<'_> {
             else {
                 return Ok(());
             };
-            let mut packet = Packet::new().map_err(|_| Error::Stopped)?;
+            let mut packet = Packet::new().map_err(Error::no_memory("a packet"))?;
             if transcoder.pull(&mut packet)? != Received::Ready {
                 return Ok(());
             }
@@ -284,6 +320,45 @@ impl Reading<'_> {
     }
 }
 
+/// How far apart in time packets of different streams may stand in a file: what libavformat's own muxers hold back at most
+/// (`max_interleave_delta`).
+const INTERLEAVED_SECONDS: f64 = 10.0;
+
 /// How long before a cut a decoder of sound joins in, for its first frames lean on earlier ones: the greatest that a codec asks
 /// for is Opus's 80 ms, and MP3 keeps bits for up to ten frames. What it makes of them is cut off to the sample.
 const PREROLL_SECONDS: f64 = 0.5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Stage;
+
+    #[test]
+    fn subtitles_that_are_silent_do_not_keep_a_part_from_ending() {
+        let track = |regular, over| Track {
+            input: 0,
+            route: Route::Copy,
+            start: 0,
+            preroll: 0,
+            time_base: Rational::new(1, 1000),
+            still: false,
+            regular,
+            over,
+            marked: Marked::default(),
+        };
+        let (sound, subtitles) = (true, false);
+        for (tracks, latest, ends) in [
+            (vec![track(sound, true), track(subtitles, true)], 60.0, true),
+            (vec![track(sound, true), track(subtitles, false)], 60.0, false),
+            (vec![track(sound, true), track(subtitles, false)], 70.0, true),
+            // Subtitles may stand long before the sound of their time.
+            (vec![track(sound, false), track(subtitles, true)], 3600.0, false),
+            (vec![track(subtitles, false), track(subtitles, true)], 65.0, false),
+            (vec![track(subtitles, false), track(subtitles, true)], 70.0, true),
+        ] {
+            let pulse = Pulse::new(Stage::Other(0));
+            let reading = Reading { out: None, tracks, latest, tally: Tally::default(), pulse: &pulse };
+            assert_eq!(reading.is_over(60.0), ends, "{latest}");
+        }
+    }
+}

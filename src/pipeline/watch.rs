@@ -38,7 +38,8 @@ impl Pulse {
         self.excused.store(true, Ordering::Relaxed);
         let waited = wait();
         self.beat();
-        self.excused.store(false, Ordering::Relaxed);
+        // Whoever sees that the stage no longer waits sees this beat too.
+        self.excused.store(false, Ordering::Release);
         waited
     }
 
@@ -49,8 +50,11 @@ impl Pulse {
 
     /// How long the stage has not moved, where it does not wait.
     fn still(&self) -> Option<Duration> {
+        // In this order: what the stage does between two of these steps makes it look livelier, never stiller.
+        let now = self.began.elapsed();
+        let excused = self.excused.load(Ordering::Acquire);
         let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-        (!self.excused.load(Ordering::Relaxed)).then(|| self.began.elapsed().saturating_sub(last))
+        (!excused).then(|| now.saturating_sub(last))
     }
 }
 
@@ -75,13 +79,12 @@ impl<'r> Watch<'r> {
         pulse
     }
 
-    /// The pulse made last, once more.
-    pub(super) fn pulse_of_last(&self) -> Arc<Pulse> {
-        self.pulses[self.pulses.len() - 1].clone()
-    }
-
-    /// Hears events until every stage has ended, and looks at the stages meanwhile.
-    pub(super) fn listen(&mut self, heard: &Receiver<Event>, observe: &mut dyn FnMut(Event)) {
+    /// Hears events until every stage has ended, and looks at the stages meanwhile. Whoever panics hearing them ends the job.
+    ///
+    /// Takes the receiving end, for nobody may wait to be heard by an observer that is gone.
+    #[expect(clippy::needless_pass_by_value, reason = "the queue closes when the listening ends, by a panic too")]
+    pub(super) fn listen(&mut self, heard: Receiver<Event>, observe: &mut dyn FnMut(Event)) {
+        let _stops = StopsOnPanic(self.cancel);
         let Some(limit) = self.limit else { return heard.iter().for_each(observe) };
         let glance = (limit / 8).clamp(SHORTEST_GLANCE, LONGEST_GLANCE);
         loop {
@@ -119,7 +122,38 @@ impl<'r> Watch<'r> {
     }
 }
 
+/// Asks for a stop where a panic comes by.
+struct StopsOnPanic<'c>(&'c Cancel);
+
+impl Drop for StopsOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
+
 const SHORTEST_GLANCE: Duration = Duration::from_millis(5);
 const LONGEST_GLANCE: Duration = Duration::from_secs(1);
 /// What a stage may take to end after it was asked to, before it is called stuck.
 const GRACE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use crossbeam_channel::bounded;
+
+    use super::*;
+
+    #[test]
+    fn an_observer_that_panics_stops_the_job_and_is_waited_for_by_nobody() {
+        let (cancel, (events, heard)) = (Cancel::new(), bounded(1));
+        let mut watch = Watch::new(None, &cancel);
+        events.send(Event::Warning { text: String::new() }).unwrap();
+        let listens = || watch.listen(heard, &mut |_| panic!("an observer's own"));
+        assert!(catch_unwind(AssertUnwindSafe(listens)).is_err());
+        assert!(cancel.is_stopped());
+        assert!(events.send(Event::Warning { text: String::new() }).is_err());
+    }
+}

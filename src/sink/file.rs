@@ -15,6 +15,7 @@ use crate::av::packet::Packet;
 use crate::error::{Error, Refusal};
 use crate::event::Cancel;
 use crate::media::Rational;
+use crate::pipeline::watched;
 use crate::sink::place::{create_locked, final_name, folder_of, prefix_of, refused, remove_leftovers, sync_folder};
 use crate::sink::{Finished, OutputStream, Sink, Streams, unless_stopped, verify};
 
@@ -30,10 +31,7 @@ pub struct FileSink {
     permissions: Permissions,
     state: State,
     cancel: Cancel,
-    before_verify: Option<Act>,
 }
-
-type Act = Box<dyn FnOnce(&Path) + Send>;
 
 enum State {
     Created(Box<dyn Media>),
@@ -46,7 +44,7 @@ enum State {
 
 impl FileSink {
     /// Makes the temporary file beside `path` and removes what killed runs left there. With `overwrite`, a file of that name
-    /// is replaced in the end; a link to one is followed.
+    /// is replaced in the end; a link to one is followed, one that leads nowhere is replaced itself.
     ///
     /// # Errors
     /// [`Refusal::Exists`] and [`Refusal::Output`] for a name that cannot be used, [`Error::Write`] where the file cannot be
@@ -72,7 +70,6 @@ impl FileSink {
             permissions,
             state: State::Created(Box::new(media)),
             cancel: Cancel::new(),
-            before_verify: None,
         })
     }
 
@@ -102,21 +99,13 @@ impl FileSink {
         self.temporary.path()
     }
 
-    /// Puts a writer in front of the temporary file, before the sink is started: for tests that let writing fail.
-    #[doc(hidden)]
+    /// Puts a writer in front of the temporary file, before the sink is started: one that counts, throttles or fails. It is
+    /// flushed once, when all is written and nothing is verified.
     #[must_use]
     pub fn through(mut self, wrap: impl FnOnce(Box<dyn Media>) -> Box<dyn Media>) -> Self {
         if let State::Created(media) = self.state {
             self.state = State::Created(wrap(media));
         }
-        self
-    }
-
-    /// Does something to the temporary file after it is written and before it is verified: for tests of the verification.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn before_verify(mut self, act: impl FnOnce(&Path) + Send + 'static) -> Self {
-        self.before_verify = Some(Box::new(act));
         self
     }
 
@@ -178,16 +167,14 @@ impl Sink for FileSink {
         written
     }
 
-    fn seal(&mut self, moved: &dyn Fn()) -> Result<(), Error> {
+    fn seal(&mut self, moved: &(dyn Fn() + Sync)) -> Result<(), Error> {
         let State::Writing(muxer) = std::mem::replace(&mut self.state, State::Broken) else {
             return Err(self.out_of_order("nothing was written"));
         };
-        let written = muxer.finish()?;
+        let written = muxer.finish(moved)?;
         drop(written.media);
-        self.temporary.as_file().sync_all().map_err(|source| self.write_error(source))?;
-        if let Some(act) = self.before_verify.take() {
-            act(self.temporary.path());
-        }
+        // However slow the disk, it cannot be asked how far it is.
+        watched(moved, || self.temporary.as_file().sync_all())?.map_err(|source| self.write_error(source))?;
         let go_on = || {
             moved();
             !self.cancel.is_stopped()

@@ -232,49 +232,17 @@ pub(super) fn text_playlist(file: &str, seconds: f64) -> String {
 pub(super) fn master(variants: &[Variant], sounds: &[Sound], texts: &[Text]) -> String {
     // RFC 8216: version 6 has maps of media without I-frame lists; libavformat calls its playlists 7.
     let mut text = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n".to_owned();
-    for (number, sound) in sounds.iter().enumerate() {
+    for (number, Sound { playlist, name, language, .. }) in sounds.iter().enumerate() {
         let default = if number == 0 { "YES" } else { "NO" };
-        let _ = write!(
-            text,
-            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"{}\",DEFAULT={default},AUTOSELECT=YES",
-            sound.name
-        );
-        if let Some(language) = &sound.language {
-            let _ = write!(text, ",LANGUAGE=\"{language}\"");
-        }
-        let _ = writeln!(text, ",URI=\"{}\"", sound.playlist);
+        text +=
+            &media("AUDIO", "audio", name, &format!("DEFAULT={default},AUTOSELECT=YES"), language.as_deref(), playlist);
     }
-    for subtitles in texts {
-        let _ = write!(
-            text,
-            "#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"text\",NAME=\"{}\",DEFAULT=NO,AUTOSELECT=YES,FORCED=NO",
-            subtitles.name
-        );
-        if let Some(language) = &subtitles.language {
-            let _ = write!(text, ",LANGUAGE=\"{language}\"");
-        }
-        let _ = writeln!(text, ",URI=\"{}\"", subtitles.playlist);
+    for Text { playlist, name, language, .. } in texts {
+        let chosen = "DEFAULT=NO,AUTOSELECT=YES,FORCED=NO";
+        text += &media("SUBTITLES", "text", name, chosen, language.as_deref(), playlist);
     }
-    let loudest = |rate: fn(&Measured) -> u64| sounds.iter().map(|sound| rate(&sound.measured)).max().unwrap_or(0);
     for variant in variants {
-        let measured = &variant.measured;
-        let peak = measured.peak_bps + loudest(|sound| sound.peak_bps);
-        let average = measured.average_bps + loudest(|sound| sound.average_bps);
-        let _ = write!(text, "#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={average}");
-        let mut codecs: Vec<&str> = Vec::new();
-        for described in [&measured.described].into_iter().chain(sounds.iter().map(|sound| &sound.measured.described)) {
-            codecs.extend(described.codec.as_deref().filter(|codec| !codecs.contains(codec)));
-        }
-        if measured.described.codec.is_some() {
-            let _ = write!(text, ",CODECS=\"{}\"", codecs.join(","));
-        }
-        let _ = write!(text, ",RESOLUTION={}x{}", variant.size.0, variant.size.1);
-        if let Some(rate) = variant.frame_rate {
-            let _ = write!(text, ",FRAME-RATE={rate:.3}");
-        }
-        if let Some(range) = measured.described.range {
-            let _ = write!(text, ",VIDEO-RANGE={range}");
-        }
+        text += &stream_inf(variant, sounds);
         if !sounds.is_empty() {
             text.push_str(",AUDIO=\"audio\"");
         }
@@ -282,6 +250,36 @@ pub(super) fn master(variants: &[Variant], sounds: &[Sound], texts: &[Text]) -> 
             text.push_str(",SUBTITLES=\"text\"");
         }
         let _ = writeln!(text, "\n{}", variant.playlist);
+    }
+    text
+}
+
+/// The line of a stream that goes with every rendition.
+fn media(kind: &str, group: &str, name: &str, chosen: &str, language: Option<&str>, playlist: &str) -> String {
+    let language = language.map(|language| format!(",LANGUAGE=\"{language}\"")).unwrap_or_default();
+    format!("#EXT-X-MEDIA:TYPE={kind},GROUP-ID=\"{group}\",NAME=\"{name}\",{chosen}{language},URI=\"{playlist}\"\n")
+}
+
+/// What is said of a rendition, together with the loudest sound that may go with it.
+fn stream_inf(variant: &Variant, sounds: &[Sound]) -> String {
+    let measured = &variant.measured;
+    let loudest = |rate: fn(&Measured) -> u64| sounds.iter().map(|sound| rate(&sound.measured)).max().unwrap_or(0);
+    let peak = measured.peak_bps + loudest(|sound| sound.peak_bps);
+    let average = measured.average_bps + loudest(|sound| sound.average_bps);
+    let mut text = format!("#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={average}");
+    let mut codecs: Vec<&str> = Vec::new();
+    for described in [&measured.described].into_iter().chain(sounds.iter().map(|sound| &sound.measured.described)) {
+        codecs.extend(described.codec.as_deref().filter(|codec| !codecs.contains(codec)));
+    }
+    if measured.described.codec.is_some() {
+        let _ = write!(text, ",CODECS=\"{}\"", codecs.join(","));
+    }
+    let _ = write!(text, ",RESOLUTION={}x{}", variant.size.0, variant.size.1);
+    if let Some(rate) = variant.frame_rate {
+        let _ = write!(text, ",FRAME-RATE={rate:.3}");
+    }
+    if let Some(range) = measured.described.range {
+        let _ = write!(text, ",VIDEO-RANGE={range}");
     }
     text
 }

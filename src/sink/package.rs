@@ -18,7 +18,7 @@ use crate::error::{Error, Refusal};
 use crate::event::Cancel;
 use crate::media::{Rational, StreamKind};
 use crate::sink::layout::{LaidOut, Layout, can_name, is_plain};
-use crate::sink::manifest::{self, Listed, Sound, Text, Variant};
+use crate::sink::manifest::{self, Listed, Measured, Sound, Text, Variant};
 use crate::sink::place::{
     create_locked_folder, final_name, folder_of, prefix_of, refused, remove_leftovers, sync_folder,
 };
@@ -184,30 +184,64 @@ impl PackageSink {
 
     /// Measures and reads back every stream, and completes the manifest.
     fn prove(&self, done: &Done, go_on: &dyn Fn() -> bool) -> Result<Proven, String> {
-        let (folder, layout) = (self.temporary.path(), &done.layout);
-        let read = |name: &str| fs::read_to_string(folder.join(name)).map_err(|error| format!("{name}: {error}"));
-        let muxed = || done.of(|place| matches!(place, Place::Segments(_)));
-        let mut playlists: Vec<String> = match layout.is_hls() {
-            true => muxed().map(|(laid, _)| layout.playlist(&laid.name)).collect(),
-            false => Vec::new(),
-        };
-        let listed = match layout.is_hls() {
-            true => {
-                playlists.iter().map(|name| manifest::read_playlist(&read(name)?)).collect::<Result<Vec<_>, _>>()?
-            }
-            false => manifest::read_dash(&read(layout.manifest())?)?,
-        };
-        if listed.len() != muxed().count() {
-            return Err(format!("the manifest has {} of {} streams", listed.len(), muxed().count()));
+        let layout = &done.layout;
+        let listed = self.listed(done)?;
+        let measured = self.measured(done, &listed, go_on)?;
+        let seconds = listed[0].segments.iter().map(|segment| segment.seconds).sum();
+        let texts = self.prove_texts(done, seconds, go_on)?;
+        if layout.is_hls() {
+            self.write_hls(done, &measured, &texts, seconds)?;
+        } else {
+            let text = manifest::with_measured(&self.read(layout.manifest())?, &measured);
+            self.write_file(layout.manifest(), &manifest::with_texts(&text, &texts))?;
         }
-        aligned(&listed.iter().zip(muxed().map(|(laid, _)| laid)).collect::<Vec<_>>())?;
-        let (mut variants, mut sounds, mut all) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, (listed, (laid, known))) in listed.iter().zip(muxed()).enumerate() {
+        let muxed = done.muxed().map(|(laid, _)| layout.playlist(&laid.name));
+        let playlists = muxed.chain(texts.iter().map(|text| text.playlist.clone())).filter(|_| layout.is_hls());
+        let segments = listed.into_iter().flat_map(Listed::names);
+        let files = texts.iter().map(|text| text.file.clone()).chain(segments).chain(playlists);
+        let bytes = |place: &Place| match place {
+            Place::Segments(number) => measured[*number].bytes,
+            Place::Text(number) => done.texts[*number].bytes,
+        };
+        Ok(Proven {
+            files: files.chain([layout.manifest().to_owned()]).collect(),
+            stream_bytes: done.places.iter().map(bytes).collect(),
+        })
+    }
+
+    /// The files of every stream that libavformat's muxer wrote, as its manifest lists them.
+    fn listed(&self, done: &Done) -> Result<Vec<Listed>, String> {
+        let layout = &done.layout;
+        let listed = if layout.is_hls() {
+            let playlist = |laid: &LaidOut| manifest::read_playlist(&self.read(&layout.playlist(&laid.name))?);
+            done.muxed().map(|(laid, _)| playlist(laid)).collect::<Result<Vec<_>, _>>()?
+        } else {
+            manifest::read_dash(&self.read(layout.manifest())?)?
+        };
+        if listed.len() != done.muxed().count() {
+            return Err(format!("the manifest has {} of {} streams", listed.len(), done.muxed().count()));
+        }
+        aligned(&listed.iter().zip(done.muxed().map(|(laid, _)| laid)).collect::<Vec<_>>())?;
+        Ok(listed)
+    }
+
+    /// Measures these streams and reads them back.
+    fn measured(&self, done: &Done, listed: &[Listed], go_on: &dyn Fn() -> bool) -> Result<Vec<Measured>, String> {
+        let one = |(number, (listed, (laid, _))): (usize, (&Listed, (&LaidOut, &Known)))| {
             let named = |why: String| format!("{}: {why}", laid.name);
-            let measured = manifest::measure(listed, folder).map_err(named)?;
+            let measured = manifest::measure(listed, self.temporary.path()).map_err(named)?;
             let list = self.list(listed).map_err(|error| named(error.to_string()))?;
             verify::verify_segments(&list, &done.segments.tallies[number], go_on).map_err(named)?;
-            all.push(measured.clone());
+            Ok(measured)
+        };
+        listed.iter().zip(done.muxed()).enumerate().map(one).collect()
+    }
+
+    /// Writes the master playlist in place of libavformat's, and those of the subtitles.
+    fn write_hls(&self, done: &Done, measured: &[Measured], texts: &[Text], seconds: f64) -> Result<(), String> {
+        let layout = &done.layout;
+        let (mut variants, mut sounds) = (Vec::new(), Vec::new());
+        for (measured, (laid, known)) in measured.iter().cloned().zip(done.muxed()) {
             let playlist = layout.playlist(&laid.name);
             if laid.kind == StreamKind::Video {
                 variants.push(Variant { playlist, measured, size: known.size, frame_rate: known.frame_rate });
@@ -215,30 +249,18 @@ impl PackageSink {
                 sounds.push(Sound { playlist, name: laid.name.clone(), language: known.language.clone(), measured });
             }
         }
-        let seconds = listed[0].segments.iter().map(|segment| segment.seconds).sum();
-        let texts = self.prove_texts(done, seconds, go_on)?;
-        let text = match layout.is_hls() {
-            true => manifest::master(&variants, &sounds, &texts),
-            false => manifest::with_texts(&manifest::with_measured(&read(layout.manifest())?, &all), &texts),
-        };
-        if layout.is_hls() {
-            for text in &texts {
-                let playlist = manifest::text_playlist(&text.file, seconds);
-                fs::write(folder.join(&text.playlist), playlist).map_err(|error| error.to_string())?;
-                playlists.push(text.playlist.clone());
-            }
+        for text in texts {
+            self.write_file(&text.playlist, &manifest::text_playlist(&text.file, seconds))?;
         }
-        fs::write(folder.join(layout.manifest()), text).map_err(|error| error.to_string())?;
-        let segments = listed.into_iter().flat_map(Listed::names);
-        let files = texts.iter().map(|text| text.file.clone()).chain(segments).chain(playlists);
-        let bytes = |place: &Place| match place {
-            Place::Segments(number) => all[*number].bytes,
-            Place::Text(number) => done.texts[*number].bytes,
-        };
-        Ok(Proven {
-            files: files.chain([layout.manifest().to_owned()]).collect(),
-            stream_bytes: done.places.iter().map(bytes).collect(),
-        })
+        self.write_file(layout.manifest(), &manifest::master(&variants, &sounds, texts))
+    }
+
+    fn read(&self, name: &str) -> Result<String, String> {
+        fs::read_to_string(self.temporary.path().join(name)).map_err(|error| format!("{name}: {error}"))
+    }
+
+    fn write_file(&self, name: &str, text: &str) -> Result<(), String> {
+        fs::write(self.temporary.path().join(name), text).map_err(|error| format!("{name}: {error}"))
     }
 
     /// Reads back the subtitles.
@@ -326,11 +348,11 @@ impl Sink for PackageSink {
         written
     }
 
-    fn seal(&mut self, moved: &dyn Fn()) -> Result<(), Error> {
+    fn seal(&mut self, moved: &(dyn Fn() + Sync)) -> Result<(), Error> {
         let State::Writing(writers) = std::mem::replace(&mut self.state, State::Broken) else {
             return Err(self.out_of_order("nothing was written"));
         };
-        let done = writers.finish()?;
+        let done = writers.finish(moved)?;
         let go_on = || {
             moved();
             !self.cancel.is_stopped()
@@ -375,15 +397,20 @@ impl Writers {
         }
     }
 
-    fn finish(self) -> Result<Done, Error> {
+    fn finish(self, moved: &(dyn Fn() + Sync)) -> Result<Done, Error> {
         let Writers { layout, known, places, segments, texts } = self;
-        let segments = segments.finish()?;
-        let texts = texts.into_iter().map(Muxer::finish).collect::<Result<_, _>>()?;
+        let segments = segments.finish(moved)?;
+        let texts = texts.into_iter().map(|text| text.finish(moved)).collect::<Result<_, _>>()?;
         Ok(Done { layout, known, places, segments, texts })
     }
 }
 
 impl Done {
+    /// The streams that libavformat's muxer of packages wrote.
+    fn muxed(&self) -> impl Iterator<Item = (&LaidOut, &Known)> {
+        self.of(|place| matches!(place, Place::Segments(_)))
+    }
+
     /// The streams whose place is such a one.
     fn of(&self, wanted: impl Fn(&Place) -> bool) -> impl Iterator<Item = (&LaidOut, &Known)> {
         let all = self.layout.streams().iter().zip(&self.known).zip(&self.places);

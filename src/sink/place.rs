@@ -11,7 +11,7 @@ use tempfile::{Builder, NamedTempFile, TempDir};
 
 use crate::error::{Error, Refusal};
 
-/// The name to rename to: links followed, and nothing but a regular file replaced.
+/// The name to rename to: links to a file followed, and nothing but a regular file, or a link that leads nowhere, replaced.
 pub(super) fn final_name(path: &Path, overwrite: bool) -> Result<PathBuf, Refusal> {
     let shown = || path.display().to_string();
     let name = match fs::metadata(path) {
@@ -20,6 +20,7 @@ pub(super) fn final_name(path: &Path, overwrite: bool) -> Result<PathBuf, Refusa
         }
         Ok(_) if !overwrite => return Err(Refusal::Exists { path: shown() }),
         Ok(_) => fs::canonicalize(path).map_err(|why| Refusal::Output { path: shown(), why: why.to_string() })?,
+        Err(_) if !overwrite && fs::symlink_metadata(path).is_ok() => return Err(Refusal::Exists { path: shown() }),
         Err(_) => path.to_owned(),
     };
     if name.file_name().is_none() {

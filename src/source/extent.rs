@@ -5,19 +5,24 @@
 //! header says of time; and where every box ends inside the file, a wrong length in seconds is only a wrong length.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
+
+use crate::error::Error;
+use crate::event::Cancel;
 
 /// How many bytes the file's own boxes promise beyond its end; 0 for whole files, for formats that promise nothing (raw
 /// streams, live Matroska) and for what is no regular file.
 pub(super) fn missing_bytes(path: &Path) -> u64 {
-    let Ok(mut file) = File::open(path) else { return 0 };
-    let Ok(metadata) = file.metadata() else { return 0 };
-    if !metadata.is_file() {
-        return 0;
-    }
-    let end = promised_end(&mut file, metadata.len()).ok().flatten();
-    end.map_or(0, |end| end.saturating_sub(metadata.len()))
+    let Ok(Some((mut file, length))) = regular(path) else { return 0 };
+    let end = promised_end(&mut file, length).ok().flatten();
+    end.map_or(0, |end| end.saturating_sub(length))
+}
+
+/// A regular file and its bytes; `None` for what is none: opening a pipe would wait for somebody to write.
+fn regular(path: &Path) -> io::Result<Option<(File, u64)>> {
+    let metadata = path.metadata()?;
+    if metadata.is_file() { Ok(Some((File::open(path)?, metadata.len()))) } else { Ok(None) }
 }
 
 /// Where the outermost box ends that the file begins, and perhaps does not hold, last.
@@ -80,28 +85,36 @@ fn matroska(file: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
 
 /// Whether the bytes of a Matroska file, up to its end, are not the elements that they should be. libavformat then looks for
 /// the next cluster, or takes that for the end of the file, and says so only in its log.
-pub(super) fn is_torn(path: &Path) -> bool {
-    let Ok(mut file) = File::open(path) else { return false };
-    file.metadata().is_ok_and(|metadata| metadata.is_file() && torn(&mut file, metadata.len()).unwrap_or(false))
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub(super) fn is_torn(path: &Path, cancel: &Cancel) -> Result<bool, Error> {
+    let walked = || {
+        let Some((file, length)) = regular(path)? else { return Ok(false) };
+        torn(BufReader::new(file), length, &|| !cancel.is_stopped())
+    };
+    // What cannot be read has been counted by who tried to.
+    let torn = walked().unwrap_or(false);
+    if cancel.is_stopped() { Err(Error::Interrupted) } else { Ok(torn) }
 }
 
-/// Walks the segment's elements and those of its clusters by their headers alone.
-fn torn(file: &mut (impl Read + Seek), length: u64) -> io::Result<bool> {
+/// Walks the segment's elements and those of its clusters by their headers alone, while it may `go_on`.
+fn torn(mut file: impl Read + Seek, length: u64, go_on: &dyn Fn() -> bool) -> io::Result<bool> {
     let mut start = [0; 4];
     if file.read_exact(&mut start).is_err() || start != EBML {
         return Ok(false);
     }
-    let Some((body, Some(size))) = ebml_size(file, 4)? else { return Ok(false) };
-    let Some(segment) = element(file, body.saturating_add(size), length)?.filter(|segment| segment.id == SEGMENT_ID)
-    else {
+    let Some((body, Some(size))) = ebml_size(&mut file, 4)? else { return Ok(false) };
+    let mut elements = Elements { at: file.stream_position()?, file, length };
+    let Some(segment) = elements.at(body.saturating_add(size))?.filter(|segment| segment.id == SEGMENT_ID) else {
         return Ok(false);
     };
     // A size that is wrong is another damage, and told apart.
     let end = segment.end.unwrap_or(length).min(length);
     let mut at = segment.body;
     let mut cluster_end = 0;
-    while at < end {
-        let Some(found) = element(file, at, length)? else { return Ok(true) };
+    while at < end && go_on() {
+        let Some(found) = elements.at(at)? else { return Ok(true) };
         let inside = at < cluster_end;
         let fits = found.end.is_some_and(|end| !inside || end <= cluster_end);
         at = match (found.id, found.end) {
@@ -117,6 +130,14 @@ fn torn(file: &mut (impl Read + Seek), length: u64) -> io::Result<bool> {
     Ok(false)
 }
 
+/// The elements of a Matroska file.
+struct Elements<F> {
+    file: F,
+    /// Where the file is.
+    at: u64,
+    length: u64,
+}
+
 struct Element {
     id: u32,
     body: u64,
@@ -124,23 +145,27 @@ struct Element {
     end: Option<u64>,
 }
 
-/// The element at `at`; `None` where there is none, or only a part of its header.
-fn element(file: &mut (impl Read + Seek), at: u64, length: u64) -> io::Result<Option<Element>> {
-    let mut header = [0; 12];
-    let read = length.saturating_sub(at).min(12) as usize;
-    file.seek(SeekFrom::Start(at))?;
-    file.read_exact(&mut header[..read])?;
-    let id_bytes = header[0].leading_zeros() as usize + 1;
-    let size_bytes = header[id_bytes.min(11)].leading_zeros() as usize + 1;
-    if id_bytes > 4 || size_bytes > 8 || id_bytes + size_bytes > read {
-        return Ok(None);
+impl<F: Read + Seek> Elements<F> {
+    /// The element at `at`; `None` where there is none, or only a part of its header.
+    fn at(&mut self, at: u64) -> io::Result<Option<Element>> {
+        let mut header = [0; 12];
+        let read = self.length.saturating_sub(at).min(12) as usize;
+        // Relative, so that what is buffered stays.
+        self.file.seek_relative(at.wrapping_sub(self.at) as i64)?;
+        self.file.read_exact(&mut header[..read])?;
+        self.at = at + read as u64;
+        let id_bytes = header[0].leading_zeros() as usize + 1;
+        let size_bytes = header[id_bytes.min(11)].leading_zeros() as usize + 1;
+        if id_bytes > 4 || size_bytes > 8 || id_bytes + size_bytes > read {
+            return Ok(None);
+        }
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let all = (1 << (7 * size_bytes)) - 1;
+        let size = number(&header[id_bytes..id_bytes + size_bytes]) & all;
+        let body = at + (id_bytes + size_bytes) as u64;
+        let end = (size != all).then(|| body.saturating_add(size));
+        Ok(Some(Element { id: number(&header[..id_bytes]) as u32, body, end }))
     }
-    let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
-    let all = (1 << (7 * size_bytes)) - 1;
-    let size = number(&header[id_bytes..id_bytes + size_bytes]) & all;
-    let body = at + (id_bytes + size_bytes) as u64;
-    let end = (size != all).then(|| body.saturating_add(size));
-    Ok(Some(Element { id: number(&header[..id_bytes]) as u32, body, end }))
 }
 
 /// Where the content begins whose size is written at `at`, and that size; `None` inside for an unknown size.
@@ -257,7 +282,7 @@ mod tests {
 
     #[test]
     fn matroska_is_walked_to_its_end() {
-        let torn = |bytes: &[u8]| torn(&mut io::Cursor::new(bytes), bytes.len() as u64).unwrap();
+        let torn = |bytes: &[u8]| torn(io::Cursor::new(bytes), bytes.len() as u64, &|| true).unwrap();
         let segment =
             |body: &[u8]| [b"\x1a\x45\xdf\xa3\x81x\x18\x53\x80\x67", &[0x80 | body.len() as u8][..], body].concat();
         // A void, a cluster of a time and two blocks, one of unknown size, cues.
@@ -282,7 +307,7 @@ mod tests {
                 (seed >> 56) as u8
             }));
             missing(&bytes);
-            let _ = torn(&mut io::Cursor::new(&bytes), bytes.len() as u64);
+            let _ = torn(io::Cursor::new(&bytes), bytes.len() as u64, &|| true);
         }
     }
 }

@@ -68,8 +68,9 @@ impl Fingerprint {
     /// `None` for what is no file, or cannot be read.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
+        // Asked first, for opening a pipe would wait for somebody to write.
+        let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
         let mut file = File::open(path).ok()?;
-        let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
         let bytes = metadata.len();
         let mut hash = Xxh3::new();
         for start in [0, bytes.saturating_sub(END)] {

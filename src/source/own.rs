@@ -2,16 +2,15 @@
 //!
 //! Invariant: frame `n` is shown at `n` divided by the frame rate, and every frame has the shape that was announced.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use crate::av::Received;
 use crate::av::filter::{FilterInput, FilterOutput, VideoFilter};
 use crate::av::frame::Frame;
 use crate::error::Error;
 use crate::frames::FrameSource;
 use crate::media::{Rational, SourceInfo, StreamInfo, StreamKind, VideoInfo};
 use crate::plan::Hdr10Data;
+use crate::source::step::InStep;
 use crate::source::{Graph, Preview};
 
 /// What frames of the caller's own look like.
@@ -88,8 +87,7 @@ pub struct OwnFrames {
     /// `None` until the plan is made.
     graph: Option<Graph>,
     filter: Option<VideoFilter>,
-    /// For each branch, frames that came out of the filters.
-    ready: Vec<VecDeque<Frame>>,
+    filtered: InStep,
     threads: Option<u16>,
 }
 
@@ -113,7 +111,7 @@ impl OwnFrames {
             ended: false,
             graph: None,
             filter: None,
-            ready: Vec::new(),
+            filtered: InStep::default(),
             threads: None,
         }
     }
@@ -125,7 +123,7 @@ impl OwnFrames {
 
     /// Decides what the frames go through. Before this, [`FrameSource::next`] gives nothing.
     pub(crate) fn set_graph(&mut self, graph: Graph, threads: Option<u16>) {
-        self.ready = graph.branches.iter().map(|_| VecDeque::new()).collect();
+        self.filtered = InStep::of(graph.branches.len());
         self.graph = Some(graph);
         self.threads = threads;
     }
@@ -139,22 +137,25 @@ impl OwnFrames {
     /// One step: a frame through the filters, or their end.
     fn advance(&mut self) -> Result<(), Error> {
         let index = self.next;
-        match (self.draw)(index).map_err(|source| Error::Frames { index, source })? {
-            Some(mut frame) => {
-                self.check(&frame)?;
-                frame.set_pts(index as i64);
-                frame.set_duration(1);
-                self.next += 1;
-                self.filter_for(&frame)?.push(frame)?;
-            }
-            None => {
-                if let Some(filter) = &mut self.filter {
-                    filter.push_end()?;
-                }
-                self.ended = true;
-            }
-        }
-        self.collect()
+        let drawn = (self.draw)(index).map_err(|source| Error::Frames { index, source })?;
+        let Some(mut frame) = drawn else {
+            self.ended = true;
+            return match (&mut self.filter, &self.graph) {
+                (Some(filter), Some(graph)) => self.filtered.end(filter, graph),
+                _ => Ok(()),
+            };
+        };
+        self.check(&frame)?;
+        frame.set_pts(index as i64);
+        frame.set_duration(1);
+        self.next += 1;
+        let (input, Some(graph)) = (self.filter_input(), &self.graph) else { return Err(Error::Stopped) };
+        let filter = match &mut self.filter {
+            Some(filter) => filter,
+            none => none.insert(graph.open(&frame, &input, self.threads)?),
+        };
+        filter.push(frame)?;
+        self.filtered.collect(filter, graph)
     }
 
     fn check(&self, frame: &Frame) -> Result<(), Error> {
@@ -167,37 +168,11 @@ impl OwnFrames {
         Err(Error::Frames { index: self.next, source })
     }
 
-    fn filter_for(&mut self, first: &Frame) -> Result<&mut VideoFilter, Error> {
-        let filter = match (self.filter.take(), &self.graph) {
-            (Some(filter), _) => filter,
-            (None, None) => return Err(Error::Stopped),
-            (None, Some(graph)) => {
-                VideoFilter::open(first, &self.filter_input(), &graph.describe(), graph.branches.len(), self.threads)?
-            }
-        };
-        Ok(self.filter.insert(filter))
-    }
-
-    /// Takes what the filters have ready.
-    fn collect(&mut self) -> Result<(), Error> {
-        let (index, Some(filter)) = (self.next, &mut self.filter) else { return Ok(()) };
-        for (branch, ready) in self.ready.iter_mut().enumerate() {
-            loop {
-                let mut frame = Frame::new().map_err(|source| Error::Frames { index, source: source.into() })?;
-                match filter.pull(branch, &mut frame)? {
-                    Received::Ready => ready.push_back(frame),
-                    Received::NeedInput | Received::Done => break,
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn go_to(&mut self, index: u64) {
         self.next = index;
         self.ended = false;
         self.filter = None;
-        self.ready.iter_mut().for_each(VecDeque::clear);
+        self.filtered.clear();
     }
 }
 
@@ -210,9 +185,8 @@ impl Preview for OwnFrames {
         let Shape { width, height, pixel_format, .. } = &self.shape;
         let like = Frame::allocate(*width, *height, pixel_format)
             .map_err(|source| Error::Frames { index: 0, source: Box::new(source) })?;
-        let branches = graph.branches.len();
-        let filter = VideoFilter::open(&like, &self.filter_input(), &graph.describe(), branches, self.threads)?;
-        Ok((0..branches).map(|number| filter.output(number)).collect())
+        let filter = graph.open(&like, &self.filter_input(), self.threads)?;
+        Ok(graph.outputs(&filter))
     }
 
     fn hdr10(&self, _graph: &Graph) -> Result<Option<Hdr10Data>, Error> {
@@ -226,15 +200,15 @@ impl Preview for OwnFrames {
 
 impl FrameSource for OwnFrames {
     fn next(&mut self) -> Result<Option<Vec<Frame>>, Error> {
-        Ok(self.prime()?.then(|| self.ready.iter_mut().filter_map(VecDeque::pop_front).collect()))
+        self.prime()?;
+        Ok(self.filtered.take())
     }
 
     fn prime(&mut self) -> Result<bool, Error> {
-        let lacks = |ready: &[VecDeque<Frame>]| ready.is_empty() || ready.iter().any(VecDeque::is_empty);
-        while lacks(&self.ready) && !self.ended && self.graph.is_some() {
+        while self.filtered.first().is_none() && !self.ended && self.graph.is_some() {
             self.advance()?;
         }
-        Ok(!lacks(&self.ready))
+        Ok(self.filtered.first().is_some())
     }
 
     fn rewind(&mut self) -> Result<(), Error> {
@@ -257,5 +231,40 @@ impl FrameSource for OwnFrames {
 
     fn sample_aspect_ratio(&self, branch: usize) -> Option<Rational> {
         self.filter.as_ref().and_then(|filter| filter.output(branch).sample_aspect_ratio)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Branch;
+
+    #[test]
+    fn own_frames_that_the_branches_give_at_different_times_are_refused() {
+        let shape =
+            Shape { width: 16, height: 16, pixel_format: "gray".to_owned(), rate: Rational::new(25, 1), frames: None };
+        let branch = |filters: Option<&str>| Branch {
+            size: None,
+            filters: filters.map(str::to_owned),
+            shape: None,
+            pixel_formats: Vec::new(),
+            colour_ranges: Vec::new(),
+        };
+        for (filters, whole) in
+            [(None, true), (Some("select=not(eq(n\\,3))"), false), (Some("trim=end_frame=5"), false)]
+        {
+            let draw = |number| (number < 9).then(|| Frame::allocate(16, 16, "gray")).transpose();
+            let mut frames = OwnFrames::new(shape.clone(), draw);
+            let graph = Graph { rotation: 0, trunk: None, branches: vec![branch(None), branch(filters)] };
+            frames.set_graph(graph, Some(1));
+            let mut count = 0;
+            let ended = loop {
+                match frames.next() {
+                    Ok(Some(_)) => count += 1,
+                    ended => break ended,
+                }
+            };
+            assert_eq!((ended.is_ok(), whole && count == 9), (whole, whole), "{filters:?}: {count}");
+        }
     }
 }

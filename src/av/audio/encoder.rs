@@ -10,6 +10,8 @@ use crate::av::filter::AudioTarget;
 use crate::av::frame::{Frame, channel_layout_name, sample_format_name};
 use crate::av::log::LogMark;
 use crate::av::muxer::EncodedStream;
+#[cfg(ffmpeg_7_1)]
+use crate::av::option::supported as listed;
 use crate::av::packet::Packet;
 use crate::av::source::StreamParameters;
 use crate::av::{AvError, OUT_OF_MEMORY, Received, c_string, check, initialise, received};
@@ -44,8 +46,7 @@ impl AudioEncoder {
     fn try_open(stream: &StreamParameters, spec: &AudioSpec, global_header: bool) -> Result<Self, AvError> {
         let codec =
             spec.encoders().iter().find_map(|name| find(name)).ok_or(AvError(ffi::AVERROR_ENCODER_NOT_FOUND))?;
-        // SAFETY: the stream owns its parameters.
-        let source = unsafe { &*stream.codec_parameters() };
+        let source = stream.codec_parameters().get();
         // SAFETY: allocates for a static codec; null is out of memory.
         let context = NonNull::new(unsafe { ffi::avcodec_alloc_context3(codec) }).ok_or(OUT_OF_MEMORY)?;
         let mut encoder = AudioEncoder { context, takes: AudioTarget::default(), ended: false };
@@ -247,21 +248,15 @@ fn supported(context: *const ffi::AVCodecContext, codec: *const ffi::AVCodec) ->
     use ffi::AVCodecConfig::{
         AV_CODEC_CONFIG_CHANNEL_LAYOUT, AV_CODEC_CONFIG_SAMPLE_FORMAT, AV_CODEC_CONFIG_SAMPLE_RATE,
     };
-    let list = |config| {
-        let (mut values, mut count): (*const std::ffi::c_void, c_int) = (ptr::null(), 0);
-        // SAFETY: the context is live and the codec static; the lists are static.
-        let code =
-            unsafe { ffi::avcodec_get_supported_config(context, codec, config, 0, &raw mut values, &raw mut count) };
-        (values, if code < 0 || values.is_null() { 0 } else { count.max(0) as usize })
-    };
-    let ((formats, f), (rates, r), (layouts, l)) =
-        (list(AV_CODEC_CONFIG_SAMPLE_FORMAT), list(AV_CODEC_CONFIG_SAMPLE_RATE), list(AV_CODEC_CONFIG_CHANNEL_LAYOUT));
-    // SAFETY: each list has that many values of its type, as libavcodec documents them for the configuration asked for.
+    // SAFETY: the context is live, and each list's values are of the type that libavcodec documents for the configuration.
     unsafe {
         (
-            (0..f).map(|n| *formats.cast::<ffi::AVSampleFormat>().add(n)).collect(),
-            (0..r).map(|n| *rates.cast::<c_int>().add(n)).collect(),
-            (0..l).map(|n| channel_layout_name(layouts.cast::<ffi::AVChannelLayout>().add(n))).collect(),
+            listed(context, codec, AV_CODEC_CONFIG_SAMPLE_FORMAT).to_vec(),
+            listed(context, codec, AV_CODEC_CONFIG_SAMPLE_RATE).to_vec(),
+            listed::<ffi::AVChannelLayout>(context, codec, AV_CODEC_CONFIG_CHANNEL_LAYOUT)
+                .iter()
+                .map(|layout| channel_layout_name(layout))
+                .collect(),
         )
     }
 }

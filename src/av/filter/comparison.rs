@@ -8,6 +8,8 @@ use std::ptr::NonNull;
 use ffmpeg_sys_next as ffi;
 
 use super::{FilterInput, GraphOwner, PUSH, Shape, VIDEO, video_parameters};
+#[cfg(ffmpeg_7_0)]
+use crate::av::colour::Colours;
 use crate::av::frame::Frame;
 use crate::av::log::LogMark;
 use crate::av::{AvError, Received, c_string, check, initialise, received};
@@ -155,8 +157,8 @@ impl Shape {
     /// Gives a frame the colours of this shape, so that FFmpeg 7 and later do not convert between two spellings of "unknown".
     #[cfg(ffmpeg_7_0)]
     fn paint(&self, frame: &mut Frame) {
-        let raw = frame.raw_mut();
-        (raw.colorspace, raw.color_range) = self.colours;
+        let (matrix, range) = self.colours;
+        Colours::repaint(frame.raw_mut(), matrix, range);
     }
 
     #[cfg(not(ffmpeg_7_0))]

@@ -134,7 +134,8 @@ impl Container {
         }
     }
 
-    /// A tag that the container gives this codec, or `None` where any tag may stay as it is.
+    /// The tag that a copied stream keeps: its own where the container has it for this codec, has none for it, or has no
+    /// tags at all; else 0, which lets the container choose.
     pub(super) fn tag_for(&self, parameters: &ffi::AVCodecParameters) -> u32 {
         let tags = self.0.codec_tag;
         let kept = parameters.codec_tag;

@@ -1,20 +1,21 @@
 //! What an encoder says of its stream, as a copy that outlives it.
 
-use std::ptr::NonNull;
 use std::slice;
 
 use ffmpeg_sys_next as ffi;
 
+use crate::av::codec_parameters::{CodecParameters, kind_of};
+use crate::av::colour::Colours;
 use crate::av::frame::Frame;
-use crate::av::muxer::{codec_name, kind_of};
+use crate::av::muxer::codec_name;
 use crate::av::side_data;
 use crate::av::source::{SideData, StreamParameters};
-use crate::av::{AvError, OUT_OF_MEMORY, c_string, check, text};
+use crate::av::{AvError, OUT_OF_MEMORY, c_string, check, positive, text};
 use crate::media::{Rational, StreamKind};
 
 /// What an open encoder says about its stream: an owned copy that outlives the encoder and may go to another thread.
 pub struct EncodedStream {
-    parameters: Parameters,
+    parameters: CodecParameters,
     side_data: Vec<SideData>,
     encoder: String,
     time_base: Rational,
@@ -28,7 +29,7 @@ impl EncodedStream {
     /// # Safety
     /// `context` is a live, open encoder that nobody changes meanwhile.
     pub(crate) unsafe fn from_context(context: *const ffi::AVCodecContext) -> Result<Self, AvError> {
-        let mut parameters = Parameters::new()?;
+        let mut parameters = CodecParameters::new()?;
         // SAFETY: both are live; everything is copied.
         check(unsafe { ffi::avcodec_parameters_from_context(parameters.as_mut_ptr(), context) })?;
         // SAFETY: live, as the caller promises.
@@ -63,16 +64,12 @@ impl EncodedStream {
         let name = c_string(codec)?;
         // SAFETY: a look-up by a terminated string; descriptors are static tables.
         let descriptor = unsafe { ffi::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref() };
-        let mut parameters = Parameters::new()?;
+        let mut parameters = CodecParameters::new()?;
         let (own, of) = (parameters.get_mut(), frame.raw());
         own.codec_id = descriptor.ok_or(AvError::invalid())?.id;
         own.codec_type = ffi::AVMediaType::AVMEDIA_TYPE_VIDEO;
         (own.width, own.height, own.format) = (of.width, of.height, of.format);
-        own.color_range = of.color_range;
-        own.color_primaries = of.color_primaries;
-        own.color_trc = of.color_trc;
-        own.color_space = of.colorspace;
-        own.chroma_location = of.chroma_location;
+        Colours::of_frame(of).tell_stream(own);
         own.field_order = frame.field_order();
         own.sample_aspect_ratio = sample_aspect_ratio.map_or(of.sample_aspect_ratio, Into::into);
         let size = headers.len() + ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize;
@@ -106,17 +103,13 @@ impl EncodedStream {
     #[must_use]
     pub fn with_light_of(mut self, frame: &Frame) -> Self {
         use ffi::{AVFrameSideDataType as OfFrame, AVPacketSideDataType as OfStream};
-        let transfer = self.parameters.get().color_trc as u32;
-        let hdr = [
-            ffi::AVColorTransferCharacteristic::AVCOL_TRC_SMPTE2084 as u32,
-            ffi::AVColorTransferCharacteristic::AVCOL_TRC_ARIB_STD_B67 as u32,
-        ];
+        let hdr = Colours::of_stream(self.parameters.get()).is_hdr();
         // For both kinds, streams keep the same structure as frames.
         for (from, to) in [
             (OfFrame::AV_FRAME_DATA_MASTERING_DISPLAY_METADATA, OfStream::AV_PKT_DATA_MASTERING_DISPLAY_METADATA),
             (OfFrame::AV_FRAME_DATA_CONTENT_LIGHT_LEVEL, OfStream::AV_PKT_DATA_CONTENT_LIGHT_LEVEL),
         ] {
-            let missing = hdr.contains(&transfer) && !self.side_data.iter().any(|own| own.kind == to as i32);
+            let missing = hdr && !self.side_data.iter().any(|own| own.kind == to as i32);
             // SAFETY: the frame is live; the result is null or belongs to it.
             let found = unsafe { ffi::av_frame_get_side_data(frame.as_ptr(), from).as_ref() };
             if let Some(found) = found.filter(|_| missing) {
@@ -172,10 +165,9 @@ impl EncodedStream {
 
     /// Side data of the source's stream that holds for this one too, and that the encoder did not give itself.
     pub(super) fn inherited<'a>(&'a self, like: &'a StreamParameters) -> impl Iterator<Item = &'a SideData> {
-        // SAFETY: the parameters live as long as `like`.
-        let source = unsafe { &*like.codec_parameters() };
         // A tone map changes the transfer; what described the old picture would then be false.
-        let same_light = self.parameters.get().color_trc as u32 == source.color_trc as u32;
+        let transfer = |codec: &CodecParameters| Colours::of_stream(codec.get()).transfer;
+        let same_light = transfer(&self.parameters) == transfer(like.codec_parameters());
         like.side_data.iter().filter(move |entry| {
             let own = self.side_data.iter().any(|own| own.kind == entry.kind);
             let holds = ABOUT_THE_SCENE.contains(&entry.name.as_str())
@@ -187,12 +179,7 @@ impl EncodedStream {
     /// The codec's headers, where the encoder keeps them apart from the packets; empty otherwise.
     #[must_use]
     pub fn extradata(&self) -> &[u8] {
-        let parameters = self.parameters.get();
-        if parameters.extradata.is_null() || parameters.extradata_size <= 0 {
-            return &[];
-        }
-        // SAFETY: the parameters own that many bytes.
-        unsafe { slice::from_raw_parts(parameters.extradata, parameters.extradata_size as usize) }
+        self.parameters.extradata()
     }
 
     pub(super) fn parameters(&self) -> *const ffi::AVCodecParameters {
@@ -202,51 +189,6 @@ impl EncodedStream {
     pub(super) fn side_data(&self) -> &[SideData] {
         &self.side_data
     }
-}
-
-/// Codec parameters of our own.
-struct Parameters(NonNull<ffi::AVCodecParameters>);
-
-// SAFETY: plain data with one owner.
-unsafe impl Send for Parameters {}
-// SAFETY: through `&Parameters` the data is only read.
-unsafe impl Sync for Parameters {}
-
-impl Parameters {
-    fn new() -> Result<Self, AvError> {
-        // SAFETY: allocates; null is out of memory.
-        NonNull::new(unsafe { ffi::avcodec_parameters_alloc() }).map(Parameters).ok_or(OUT_OF_MEMORY)
-    }
-
-    fn get(&self) -> &ffi::AVCodecParameters {
-        // SAFETY: owned and non-null.
-        unsafe { self.0.as_ref() }
-    }
-
-    fn get_mut(&mut self) -> &mut ffi::AVCodecParameters {
-        // SAFETY: owned and non-null, and borrowed mutably.
-        unsafe { self.0.as_mut() }
-    }
-
-    fn as_ptr(&self) -> *const ffi::AVCodecParameters {
-        self.0.as_ptr()
-    }
-
-    fn as_mut_ptr(&mut self) -> *mut ffi::AVCodecParameters {
-        self.0.as_ptr()
-    }
-}
-
-impl Drop for Parameters {
-    fn drop(&mut self) {
-        let mut parameters = self.0.as_ptr();
-        // SAFETY: owned, freed once.
-        unsafe { ffi::avcodec_parameters_free(&raw mut parameters) };
-    }
-}
-
-fn positive(rational: ffi::AVRational) -> Option<Rational> {
-    (rational.num > 0 && rational.den > 0).then(|| rational.into())
 }
 
 /// Side data (by libavcodec's name) that says what is seen or heard, whatever the codec.

@@ -30,6 +30,8 @@ unsafe impl Send for Writer {}
 
 /// What the callbacks see.
 struct Target {
+    /// Told of every write, while somebody waits.
+    moved: Option<NonNull<dyn Fn() + Sync>>,
     /// `None` once handed back.
     media: Option<Box<dyn Media>>,
     /// The first error, kept for whoever asks.
@@ -41,7 +43,7 @@ struct Target {
 impl Writer {
     /// A context that writes to `media` through a buffer of its own.
     pub(super) fn new(media: Box<dyn Media>) -> Result<Self, AvError> {
-        let target = Box::new(Target { media: Some(media), error: None, position: 0, size: 0 });
+        let target = Box::new(Target { moved: None, media: Some(media), error: None, position: 0, size: 0 });
         // SAFETY: allocates; the context takes the buffer over.
         let buffer = unsafe { ffi::av_malloc(BUFFER_BYTES) };
         if buffer.is_null() {
@@ -76,6 +78,17 @@ impl Writer {
         unsafe { ffi::avio_flush(self.context.as_ptr()) };
     }
 
+    /// Does it, and calls `moved` after every write meanwhile.
+    pub(super) fn telling<T>(&mut self, moved: &(dyn Fn() + Sync), act: impl FnOnce() -> T) -> T {
+        let told = Told(self.target);
+        // SAFETY: no callback runs now. The reference is forgotten before it ends, by `told`, also where `act` panics.
+        unsafe {
+            (*told.0.as_ptr()).moved =
+                Some(std::mem::transmute::<NonNull<dyn Fn() + Sync + '_>, NonNull<_>>(NonNull::from(moved)))
+        };
+        act()
+    }
+
     /// The writer's first error, as often as it is asked for.
     pub(super) fn error(&self) -> Option<io::Error> {
         self.target().error.as_ref().map(again)
@@ -95,6 +108,16 @@ impl Writer {
     fn target(&self) -> &Target {
         // SAFETY: owned by this value, and no callback runs now.
         unsafe { self.target.as_ref() }
+    }
+}
+
+/// Forgets whom a target tells.
+struct Told(NonNull<Target>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // SAFETY: made of a live writer's target, which outlives this; no callback runs now.
+        unsafe { (*self.0.as_ptr()).moved = None };
     }
 }
 
@@ -126,7 +149,14 @@ unsafe extern "C" fn write(opaque: *mut c_void, bytes: Bytes, length: c_int) -> 
     }
     // SAFETY: libavformat passes `length` readable bytes.
     let bytes = unsafe { std::slice::from_raw_parts(bytes, length as usize) };
-    match target.attempt(|media| media.write_all(bytes)) {
+    let moved = target.moved;
+    let write = |media: &mut dyn Media| {
+        media.write_all(bytes)?;
+        // SAFETY: set only while the reference that it was made of lives.
+        moved.iter().for_each(|moved| unsafe { moved.as_ref() }());
+        Ok(())
+    };
+    match target.attempt(write) {
         Some(()) => {
             target.position += bytes.len() as u64;
             target.size = target.size.max(target.position);

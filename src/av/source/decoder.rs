@@ -56,7 +56,7 @@ impl Decoder {
     /// libavcodec has no decoder for it, or the decoder refuses the stream's parameters.
     pub fn open(stream: &StreamParameters, threads: Option<u16>) -> Result<Self, AvError> {
         initialise();
-        let parameters = stream.codec_parameters();
+        let parameters = stream.codec_parameters().as_ptr();
         // SAFETY: the parameters live as long as the stream; decoders are static.
         let codec = unsafe { ffi::avcodec_find_decoder((*parameters).codec_id) };
         if codec.is_null() {

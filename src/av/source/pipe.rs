@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ffmpeg_sys_next as ffi;
 
 use crate::av::{AvError, OUT_OF_MEMORY};
+use crate::cache::nameless;
 use crate::event::Cancel;
 
 /// A pipe, and what was read from it so far. Shared by all who read it.
@@ -39,16 +40,16 @@ struct Filling {
 }
 
 impl Spool {
-    /// The pipe at `path`; `None` where there is none, and libav can do without us.
-    pub(super) fn at(path: &Path) -> Result<Option<Self>, AvError> {
+    /// The pipe at `path`, kept in a file of `folder`; `None` where there is none, and libav can do without us.
+    pub(super) fn at(path: &Path, folder: &Path) -> Result<Option<Self>, AvError> {
         let failed = |error: io::Error| AvError(code(&error));
         let Some(input) = Input::at(path).map_err(failed)? else { return Ok(None) };
-        let file = tempfile::tempfile().map_err(failed)?;
-        // It has no name, but whoever may look into /proc could open it.
-        #[cfg(unix)]
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(failed)?;
+        Ok(Some(Spool::over(input, nameless(folder).map_err(failed)?)))
+    }
+
+    fn over(input: Input, file: File) -> Self {
         let (bytes, keeps) = (AtomicU64::new(0), AtomicBool::new(true));
-        Ok(Some(Spool(Arc::new(Shared { input, file, bytes, keeps, filling: Mutex::default() }))))
+        Spool(Arc::new(Shared { input, file, bytes, keeps, filling: Mutex::default() }))
     }
 
     /// Keeps nothing more: the one who reads it now is the last.
@@ -76,6 +77,10 @@ impl Spool {
         }
         // A reader that panicked has stored nothing by halves: the count comes last.
         let mut filling = shared.filling.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was read and could not be kept is lost: nothing may follow it.
+        if let Some(kind) = filling.failed {
+            return Err(kind.into());
+        }
         if filling.ended {
             return Ok(Some(0));
         }
@@ -253,3 +258,24 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// How long a stop may go unheard: a tenth of a second.
 #[cfg(unix)]
 const PATIENCE_NANOSECONDS: i64 = 100_000_000;
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::io::{Seek, Write};
+
+    use super::*;
+
+    #[test]
+    fn nothing_follows_bytes_that_could_not_be_kept() {
+        let mut from = tempfile::NamedTempFile::new().unwrap();
+        from.write_all(&[7; 100]).unwrap();
+        let read_only = || File::open(from.path()).unwrap();
+        let (mut taken, mut buffer) = (read_only(), [0; 10]);
+        let spool = Spool::over(Input::Named(taken.try_clone().unwrap()), read_only());
+        for _ in 0..2 {
+            assert!(spool.read(0, &mut buffer).is_err());
+            assert!(spool.failed().is_some());
+        }
+        assert_eq!(taken.stream_position().unwrap(), 10, "nothing more is taken from the pipe");
+    }
+}

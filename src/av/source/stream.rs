@@ -5,10 +5,12 @@ use std::ptr::NonNull;
 
 use ffmpeg_sys_next as ffi;
 
+use crate::av::codec_parameters::{CodecParameters, kind_of};
+use crate::av::colour::Colours;
 use crate::av::frame::pixel_format_name;
 use crate::av::option::entries;
 use crate::av::packet::known;
-use crate::av::{AvError, OUT_OF_MEMORY, check, text};
+use crate::av::{AvError, positive, side_data, text};
 use crate::media::{Rational, StreamInfo, StreamKind};
 
 /// All that a source says of one stream. Owned: it outlives the demuxer and goes to any thread.
@@ -75,9 +77,8 @@ impl StreamParameters {
             disposition: raw.disposition,
             // SAFETY: the dictionary belongs to the stream and is only read.
             metadata: unsafe { entries(raw.metadata) },
+            side_data: side_data::of_stream(raw),
             // SAFETY: as the caller promises, here and below.
-            side_data: unsafe { side_data(stream) },
-            // SAFETY: as above.
             frame_rate: unsafe { frame_rate(context, stream) },
             average_rate: facts.average_rate,
             base_rate: positive(raw.r_frame_rate),
@@ -89,20 +90,14 @@ impl StreamParameters {
     /// libavcodec's name of the codec; where it knows none, the container's four characters.
     #[must_use]
     pub fn codec(&self) -> String {
-        // SAFETY: owned and non-null.
-        unsafe { codec_name(self.codec.0.as_ref()) }
+        // SAFETY: owned and only read.
+        unsafe { codec_name(self.codec.get()) }
     }
 
     /// What the codec needs before its first packet: parameter sets and headers.
     #[must_use]
     pub fn extradata(&self) -> &[u8] {
-        // SAFETY: owned and non-null.
-        let raw = unsafe { self.codec.0.as_ref() };
-        if raw.extradata.is_null() || raw.extradata_size <= 0 {
-            return &[];
-        }
-        // SAFETY: libav guarantees so many readable bytes for as long as the parameters live.
-        unsafe { std::slice::from_raw_parts(raw.extradata, raw.extradata_size as usize) }
+        self.codec.extradata()
     }
 
     /// Clockwise rotation that the display needs, in degrees: 0, 90, 180 or 270.
@@ -111,8 +106,8 @@ impl StreamParameters {
         self.side_data.iter().find_map(SideData::rotation).unwrap_or(0)
     }
 
-    pub(crate) fn codec_parameters(&self) -> *const ffi::AVCodecParameters {
-        self.codec.0.as_ptr()
+    pub(crate) fn codec_parameters(&self) -> &CodecParameters {
+        &self.codec
     }
 }
 
@@ -172,12 +167,11 @@ impl Facts {
     pub(super) unsafe fn of(stream: NonNull<ffi::AVStream>) -> Self {
         // SAFETY: as the caller promises; a stream has codec parameters.
         let (raw, codec) = unsafe { (stream.as_ref(), &*stream.as_ref().codecpar) };
-        let kind = kind(codec, raw.disposition);
+        let kind = kind_of(codec, raw.disposition);
         // SAFETY: the codec parameters are live; decoders are static.
         let decoder = unsafe { ffi::avcodec_find_decoder(codec.codec_id) };
         let sound = kind == StreamKind::Audio;
         let count = |number: c_int| u32::try_from(number).ok().filter(|number| sound && *number > 0);
-        let transfer = codec.color_trc as u32;
         let info = StreamInfo {
             index: raw.index.max(0) as usize,
             kind,
@@ -203,22 +197,8 @@ impl Facts {
             time_base: raw.time_base.into(),
             average_rate: positive(raw.avg_frame_rate),
             frames: u64::try_from(raw.nb_frames).ok().filter(|frames| *frames > 0),
-            hdr: transfer == ffi::AVColorTransferCharacteristic::AVCOL_TRC_SMPTE2084 as u32
-                || transfer == ffi::AVColorTransferCharacteristic::AVCOL_TRC_ARIB_STD_B67 as u32,
+            hdr: Colours::of_stream(codec).is_hdr(),
         }
-    }
-}
-
-fn kind(codec: &ffi::AVCodecParameters, disposition: c_int) -> StreamKind {
-    match codec.codec_type {
-        ffi::AVMediaType::AVMEDIA_TYPE_VIDEO if disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0 => {
-            StreamKind::Cover
-        }
-        ffi::AVMediaType::AVMEDIA_TYPE_VIDEO => StreamKind::Video,
-        ffi::AVMediaType::AVMEDIA_TYPE_AUDIO => StreamKind::Audio,
-        ffi::AVMediaType::AVMEDIA_TYPE_SUBTITLE => StreamKind::Subtitle,
-        ffi::AVMediaType::AVMEDIA_TYPE_ATTACHMENT => StreamKind::Attachment,
-        _ => StreamKind::Data,
     }
 }
 
@@ -258,62 +238,4 @@ pub(super) unsafe fn sample_aspect_ratio(
 ) -> Option<Rational> {
     // SAFETY: as the caller promises; without a frame only stream fields are read.
     positive(unsafe { ffi::av_guess_sample_aspect_ratio(context.as_ptr(), stream.as_ptr(), std::ptr::null_mut()) })
-}
-
-/// # Safety
-/// As above.
-pub(super) unsafe fn side_data(stream: NonNull<ffi::AVStream>) -> Vec<SideData> {
-    // SAFETY: as the caller promises; a stream has codec parameters.
-    #[cfg(ffmpeg_6_1)]
-    let (first, count) = unsafe {
-        let codec = &*stream.as_ref().codecpar;
-        (codec.coded_side_data, codec.nb_coded_side_data)
-    };
-    // SAFETY: as the caller promises.
-    #[cfg(not(ffmpeg_6_1))]
-    let (first, count) = unsafe { (stream.as_ref().side_data, stream.as_ref().nb_side_data) };
-    (0..count.max(0) as usize)
-        .map(|n| {
-            // SAFETY: libav keeps `count` entries there, each with `size` readable bytes; names are static or null.
-            unsafe {
-                let entry = &*first.add(n);
-                let bytes = if entry.data.is_null() { &[] } else { std::slice::from_raw_parts(entry.data, entry.size) };
-                let name = text(ffi::av_packet_side_data_name(entry.type_)).unwrap_or_default();
-                SideData { kind: entry.type_ as i32, name, bytes: bytes.to_vec() }
-            }
-        })
-        .collect()
-}
-
-/// Owns a copy of AVCodecParameters.
-struct CodecParameters(NonNull<ffi::AVCodecParameters>);
-
-// SAFETY: plain data with one owner, never changed after the copy.
-unsafe impl Send for CodecParameters {}
-// SAFETY: as above: only read.
-unsafe impl Sync for CodecParameters {}
-
-impl CodecParameters {
-    /// # Safety
-    /// `from` is live and not changed during the call.
-    unsafe fn copy(from: *const ffi::AVCodecParameters) -> Result<Self, AvError> {
-        // SAFETY: allocates; null is out of memory.
-        let copy = unsafe { ffi::avcodec_parameters_alloc() };
-        let copy = NonNull::new(copy).map(CodecParameters).ok_or(OUT_OF_MEMORY)?;
-        // SAFETY: both are live; everything inside is copied.
-        check(unsafe { ffi::avcodec_parameters_copy(copy.0.as_ptr(), from) })?;
-        Ok(copy)
-    }
-}
-
-impl Drop for CodecParameters {
-    fn drop(&mut self) {
-        let mut codec = self.0.as_ptr();
-        // SAFETY: owned, freed once.
-        unsafe { ffi::avcodec_parameters_free(&raw mut codec) };
-    }
-}
-
-fn positive(ratio: ffi::AVRational) -> Option<Rational> {
-    (ratio.num > 0 && ratio.den > 0).then(|| ratio.into())
 }
