@@ -7,7 +7,7 @@ mod media;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use media::{clip, text, within};
+use media::{clip, ffmpeg, has_encoder, text, within};
 use repass::adapter;
 use repass::bench::journal::{Existing, NAME};
 use repass::bench::quality::Metric;
@@ -72,6 +72,33 @@ fn a_bench_measures_every_cell_and_compares_it() {
         assert!(comparison.gains.iter().all(|gain| gain.bd_rate.is_some()), "{:?}", comparison.gains);
         assert!(comparison.verdict.starts_with("A second pass costs"), "{}", comparison.verdict);
         assert!(!folder.path().join("report/encodes").exists());
+    });
+}
+
+#[test]
+fn encoders_of_different_pixel_formats_share_a_bench() {
+    within(300, || {
+        let folder = tempfile::tempdir().unwrap();
+        let clip = folder.path().join("clip.mkv");
+        ffmpeg(&[
+            "-f", "lavfi", "-i", "testsrc2=size=320x192:rate=24:duration=0.5,format=yuv422p", "-c:v", "ffv1", text(&clip),
+        ]);
+        // x264 takes 4:2:2 as it comes; SVT-AV1 does not.
+        if !has_encoder("libsvtav1") {
+            return println!("skipped: libsvtav1 is not here");
+        }
+        let request = BenchRequest {
+            encoders: ["libx264", "libsvtav1"].map(|name| adapter::named(name).unwrap()).to_vec(),
+            presets: vec!["ultrafast".to_owned()],
+            rates: vec![BitRate(200_000)],
+            modes: vec![Mode::OnePass],
+            metrics: vec![Metric::Psnr],
+            runs: 1,
+            ..request(&clip, folder.path())
+        };
+        let results = benched(&request);
+        assert_eq!(results.cells.len(), 2);
+        assert!(results.cells.iter().all(|result| result.frame_bytes.len() == 12), "{:?}", results.cells);
     });
 }
 
