@@ -255,6 +255,28 @@ fn times_that_make_no_sense_lose_no_frame() {
     });
 }
 
+#[test]
+fn a_pause_behind_the_first_frame_does_not_move_decoding_times() {
+    within(60, || {
+        let place = Place::empty();
+        place.make(
+            "in.mkv",
+            "-f lavfi -i testsrc2=s=96x64:r=25:d=2 -f lavfi -i sine=d=12 -vf setpts=if(gt(N\\,0)\\,PTS+10.013/TB\\,PTS) \
+             -fps_mode passthrough -enc_time_base 1/1000 -c:v mpeg4 -q:v 3 -c:a aac",
+        );
+        for target in ["--crf 40", "-b 50k"] {
+            let ended = place.run(&format!("encode in.mkv -o out.mp4 -y -c libx264 {target} --preset medium"));
+            assert_eq!(ended.code, 0, "{ended}");
+            let entries = ["-select_streams", "v", "-show_entries", "packet=dts_time", "-of", "csv=p=0"];
+            let told = media::ffprobe(&[&entries[..], &[media::text(&place.path("out.mp4"))]].concat());
+            let times: Vec<f64> = told.lines().map(|line| line.trim_end_matches(',').parse().unwrap()).collect();
+            assert_eq!(times.len(), 50);
+            assert!(times[0] > -0.5, "{target}: {times:?}");
+            assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{target}: {times:?}");
+        }
+    });
+}
+
 // --- few frames, no frames, many streams, wild sizes -----------------------------------------------------------------------
 
 #[test]
