@@ -427,12 +427,7 @@ impl Plan {
     /// Seconds of output; `None` where the source does not say how long it is.
     #[must_use]
     pub fn seconds(&self) -> Option<f64> {
-        let after_start = self.source.seconds.map(|all| all - self.input.start.map_or(0.0, |start| start.0));
-        match (after_start, self.input.length) {
-            (Some(rest), Some(length)) => Some(rest.min(length.0)),
-            (rest, None) => rest,
-            (None, Some(length)) => Some(length.0),
-        }
+        self.input.seconds_of(&self.source)
     }
 
     /// Frames of output, as far as the container's word goes.

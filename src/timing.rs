@@ -21,23 +21,31 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Decides from what the container says: the nominal rate where it is plausible, else the average.
+    /// Decides from what the container says: the nominal rate where it is plausible, else the average. Where neither is a
+    /// frame rate, the exact times are kept, and rate control is told the commonest: 25 frames per second.
     #[must_use]
     pub fn of(video: &VideoInfo) -> Self {
+        Timing::told(video).unwrap_or(Timing { rate: Rational::new(25, 1), regular: false })
+    }
+
+    /// The same; `None` where the container tells nothing that is a frame rate.
+    pub(crate) fn told(video: &VideoInfo) -> Option<Self> {
         let nominal = video.frame_rate;
-        let plausible = nominal.num > 0 && nominal.den > 0 && nominal.value() <= FASTEST;
-        let average = video.average_rate.filter(|average| average.num > 0 && average.den > 0);
+        let is_rate = |rate: &Rational| rate.num > 0 && rate.den > 0;
+        let plausible = is_rate(&nominal) && nominal.value() <= FASTEST;
+        let average = video.average_rate.filter(is_rate);
+        let near = |average: Rational| (nominal.value() / average.value() - 1.0).abs() < NEAR;
+        // A still picture of one tick has such a rate too.
+        let counted = video.frames.is_none_or(|frames| frames >= COUNTED);
+        if is_rate(&nominal) && nominal.value() <= FASTEST_AGREED && counted && average.is_some_and(near) {
+            return Some(Timing { rate: nominal, regular: true });
+        }
         match average.filter(|average| average.value() <= FASTEST) {
             Some(average) if !plausible || nominal.value() > average.value() * FAR => {
-                Timing { rate: simple(average), regular: false }
+                Some(Timing { rate: simple(average), regular: false })
             }
-            Some(average) => {
-                let regular = (nominal.value() / average.value() - 1.0).abs() < NEAR;
-                Timing { rate: nominal, regular }
-            }
-            None if plausible => Timing { rate: nominal, regular: true },
-            // Neither is a frame rate; the exact times are kept, and rate control is told the commonest.
-            None => Timing { rate: Rational::new(25, 1), regular: false },
+            Some(average) => Some(Timing { rate: nominal, regular: near(average) }),
+            None => plausible.then_some(Timing { rate: nominal, regular: true }),
         }
     }
 }
@@ -233,8 +241,12 @@ fn simple(rate: Rational) -> Rational {
 
 /// mp4 keeps time bases in 32 bits and multiplies small ones.
 const FINEST: i32 = 100_000_000;
-/// Above this a nominal rate is a time base, not a frame rate.
+/// Above this a nominal rate is a time base, not a frame rate, unless the average agrees.
 const FASTEST: f64 = 480.0;
+/// Above this both are: no camera's file is played that fast.
+const FASTEST_AGREED: f64 = 10_000.0;
+/// From so many frames on an average says something.
+const COUNTED: u64 = 24;
 /// A nominal rate this many times the average is a time base, a field rate or the rate of the shortest gap.
 const FAR: f64 = 1.5;
 /// Rates this near are one: the last frame's length, a millisecond's rounding.
@@ -304,10 +316,18 @@ mod tests {
         assert_eq!((screen.rate, screen.regular), (Rational::new(7221, 1000), false));
         let film = Timing::of(&video((24000, 1001), Some((24000, 1001))));
         assert_eq!((film.rate, film.regular), (Rational::new(24000, 1001), true));
-        let nothing = Timing::of(&video((600, 1), Some((600, 1))));
-        assert_eq!((nothing.rate, nothing.regular), (Rational::new(25, 1), false));
+        let still = VideoInfo { frames: Some(1), ..video((600, 1), Some((600, 1))) };
+        for nothing in [still, video((90_000, 1), Some((90_000, 1))), video((600, 1), None)] {
+            assert_eq!((Timing::told(&nothing), Timing::of(&nothing).rate), (None, Rational::new(25, 1)));
+        }
         let phone = Timing::of(&video((30, 1), Some((2752, 100))));
         assert_eq!((phone.rate, phone.regular), (Rational::new(30, 1), false));
+    }
+
+    #[test]
+    fn a_fast_rate_that_the_average_bears_out_is_one() {
+        let slow_motion = VideoInfo { frames: Some(960), ..video((960, 1), Some((960, 1))) };
+        assert_eq!(Timing::of(&slow_motion), Timing { rate: Rational::new(960, 1), regular: true });
     }
 
     #[test]

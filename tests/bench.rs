@@ -81,7 +81,13 @@ fn encoders_of_different_pixel_formats_share_a_bench() {
         let folder = tempfile::tempdir().unwrap();
         let clip = folder.path().join("clip.mkv");
         ffmpeg(&[
-            "-f", "lavfi", "-i", "testsrc2=size=320x192:rate=24:duration=0.5,format=yuv422p", "-c:v", "ffv1", text(&clip),
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=320x192:rate=24:duration=0.5,format=yuv422p",
+            "-c:v",
+            "ffv1",
+            text(&clip),
         ]);
         // x264 takes 4:2:2 as it comes; SVT-AV1 does not.
         if !has_encoder("libsvtav1") {

@@ -277,6 +277,22 @@ fn a_pause_behind_the_first_frame_does_not_move_decoding_times() {
     });
 }
 
+#[test]
+fn a_rate_far_above_cinema_is_told_to_the_encoder_or_said_to_be_unknown() {
+    within(60, || {
+        let place = Place::empty();
+        place.make("fast.mp4", "-f lavfi -i testsrc2=s=320x180:r=960:d=1 -c:v libx264 -preset ultrafast");
+        let encode = |input: &str| place.run(&format!("encode {input} -o out.mp4 -y -c libx264 -b 400k --json"));
+        let ended = encode("fast.mp4");
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        let bps = report["renditions"][0]["video_bps"].as_f64().unwrap();
+        assert!((300e3..500e3).contains(&bps), "{bps} of 400000 b/s");
+        place.make("untold.y4m", "-f lavfi -i testsrc2=s=96x64:r=48000 -frames:v 30 -pix_fmt yuv420p");
+        let ended = encode("untold.y4m");
+        assert!(ended.code == 0 && ended.stderr.contains("tells no frame rate"), "{ended}");
+    });
+}
+
 // --- few frames, no frames, many streams, wild sizes -----------------------------------------------------------------------
 
 #[test]

@@ -7,8 +7,8 @@ use crate::cache::{CacheMode, CachePlan, FrameCache};
 use crate::error::{Error, Refusal};
 use crate::event::{Cancel, Event};
 use crate::frames::FrameList;
-use crate::job::{Picture, Plan};
 use crate::job::run::{Opened, Usage, run_over, terms};
+use crate::job::{Picture, Plan};
 use crate::media::{Rational, SourceInfo};
 use crate::pipeline;
 use crate::report::Report;
@@ -147,7 +147,10 @@ fn same_source(plan: &Plan, input: &Input, graph: &Graph) -> Result<(), Error> {
     if plan.input == *input && same_frames {
         return Ok(());
     }
-    Err(refused(plan, format!("is read or filtered otherwise than the frames that were kept of {}", input.path.display())))
+    Err(refused(
+        plan,
+        format!("is read or filtered otherwise than the frames that were kept of {}", input.path.display()),
+    ))
 }
 
 fn refused(plan: &Plan, why: String) -> Error {
