@@ -19,7 +19,7 @@ use crate::media::SourceInfo;
 use crate::plan::{EncoderPlan, PassStep, Request};
 use crate::rate::{BitRate, GopLength, Seconds};
 use crate::report::Report;
-use crate::sink::Sink;
+use crate::sink::{Sink, folder_of, known_as};
 use crate::source::{DecodedFile, Graph, Input, OwnFrames, Preview};
 use crate::stats::artefact::Unfinished;
 use crate::timing::Timing;
@@ -62,7 +62,8 @@ pub struct JobRequest {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
-    /// How long a stage may make no progress before the job is ended; `None`: for ever.
+    /// How long a stage may make no progress before the job is ended; `None`: for ever, but for a call of VideoToolbox's own
+    /// session, which gets 600 s.
     pub stall_timeout: Option<Seconds>,
     /// Whether renditions larger than the source are made; else they are left out, with a warning.
     pub enlarge: bool,
@@ -167,7 +168,8 @@ pub struct Plan {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
-    /// How long a stage may make no progress, in seconds; `None`: for ever.
+    /// How long a stage may make no progress, in seconds; `None`: for ever, but for a call of VideoToolbox's own session, which
+    /// gets 600 s.
     pub stall_timeout: Option<Seconds>,
     /// What becomes of finished first passes when the job ends without a result.
     pub resume: Resume,
@@ -374,7 +376,6 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     let choices: Vec<_> = fitting.iter().map(|(rendition, _)| &rendition.encoder.first_pass).collect();
     let said = first_pass::take_kept(&choices, &mut renditions)?;
     let packages = ladder.packages(&fitting, &renditions)?;
-    sessions_last(&mut renditions);
     distinct_outputs(&renditions, &packages)?;
     let source = subject.info().clone();
     let Built { timing, graph, pictures, mut warnings } = ladder.build(&mut renditions)?;
@@ -383,6 +384,7 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     let unfinished = resume::unfinished(request, &graph);
     warnings.extend(resume::take_up(request.resume, unfinished.as_ref(), &packages, &mut renditions));
     ladder::wait_for_each_other(&packages, &mut renditions);
+    sessions_last(&mut renditions);
     let runs = renditions.iter().map(RenditionPlan::last_run).max().unwrap_or(1);
     let rereads = runs > 1 || carries(&renditions);
     if rereads && !source.rereadable {
@@ -441,7 +443,7 @@ impl Plan {
     /// Bytes of all frames as the cache would keep them; `None` where their number is unknown.
     #[must_use]
     pub fn frame_bytes(&self) -> Option<u64> {
-        Some(self.frames()? * self.index_bytes())
+        Some(self.frames()?.saturating_mul(self.index_bytes()))
     }
 
     /// Bytes of one frame of every branch.
@@ -489,10 +491,10 @@ fn check_output(request: &RenditionRequest, container: Container, input: &Path) 
     if request.output.exists() && !request.overwrite {
         return Err(Refusal::Exists { path }.into());
     }
-    let mut folder = request.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut folder = folder_of(&request.output);
     if container.is_package() && !folder.exists() {
         // A package has a folder of its own mostly, which is made in the one around it.
-        folder = folder.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folder = folder_of(folder);
     }
     if !folder.is_dir() {
         return Err(Refusal::Output { path, why: format!("there is no folder {}", folder.display()) }.into());
@@ -534,13 +536,13 @@ fn distinct_outputs(renditions: &[RenditionPlan], packages: &[PackagePlan]) -> R
     let together = |one: usize, other: usize| {
         packages.iter().any(|package| package.renditions.contains(&one) && package.renditions.contains(&other))
     };
-    let mut seen: BTreeMap<&Path, usize> = BTreeMap::new();
+    let mut seen: BTreeMap<PathBuf, usize> = BTreeMap::new();
     for (index, rendition) in renditions.iter().enumerate() {
         let path = || rendition.output.display().to_string();
         if renditions[..index].iter().any(|other| other.name == rendition.name) {
             return Err(Refusal::Output { path: path(), why: format!("two renditions are named {}", rendition.name) });
         }
-        if let Some(other) = seen.insert(&rendition.output, index).filter(|other| !together(*other, index)) {
+        if let Some(other) = seen.insert(known_as(&rendition.output), index).filter(|other| !together(*other, index)) {
             let (one, other) = (&renditions[other].name, &rendition.name);
             return Err(Refusal::Output {
                 path: path(),

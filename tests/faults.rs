@@ -119,7 +119,7 @@ fn abandoned_stats(scratch: &Path) -> Vec<String> {
         let Ok(entries) = fs::read_dir(folder) else { continue };
         for path in entries.flatten().map(|entry| entry.path()) {
             let ours = path.file_name().unwrap().to_string_lossy().starts_with("repass-stats-");
-            if ours && File::open(path.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok()) {
+            if ours && File::open(&path).is_ok_and(|lock| lock.try_lock().is_ok()) {
                 abandoned.push(path.display().to_string());
             }
         }
