@@ -457,6 +457,26 @@ impl Plan {
         self.renditions.iter().position(is_session)
     }
 
+    /// Whether no rendition has a pass in this run.
+    pub(crate) fn is_idle(&self, run: u8) -> bool {
+        self.renditions.iter().all(|rendition| rendition.step_in(run).is_none())
+    }
+
+    /// The rendition that has the statistics which a rendition's second pass reads: itself, the one whose first pass made
+    /// them, or the first of those that read one file.
+    pub(crate) fn maker(&self, rendition: usize) -> usize {
+        let reader = &self.renditions[rendition];
+        let same_file = |other: &RenditionPlan| {
+            let same_frames = other.branch == reader.branch && std::ptr::eq(other.adapter, reader.adapter);
+            same_frames && other.first_pass == reader.first_pass
+        };
+        match reader.first_pass {
+            FirstPass::Own => rendition,
+            FirstPass::Another { rendition: leader } => leader,
+            FirstPass::Kept { .. } => self.renditions.iter().position(same_file).unwrap_or(rendition),
+        }
+    }
+
     /// Whether some encoder's bits would depend on what this process did before.
     pub(crate) fn reads_unwritten_memory(&self) -> bool {
         self.renditions.iter().any(|rendition| {

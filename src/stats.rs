@@ -3,12 +3,13 @@
 //! Invariant: what pass 2 reads is what pass 1 wrote, whole, for exactly as many frames as were fed; never in the working
 //! directory, never left behind, also not by a run that was killed (the next run collects it).
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::adapter::{Proof, Sidecar, StatsRoute, TwoRuns};
 use crate::error::Error;
@@ -61,19 +62,22 @@ impl StatsStore {
         match self {
             StatsStore::Memory => {
                 made.prove(text.as_bytes())?;
-                let bytes = text.len() as u64;
-                Ok(Stats { frames: made.frames, bytes, text: Some(text), directory: None, files: Vec::new() })
+                let (bytes, floor) = (text.len() as u64, made.floor(text.as_bytes()));
+                Ok(Stats { frames: made.frames, bytes, floor, text: Some(text), directory: None, files: Vec::new() })
             }
             StatsStore::Directory(directory) => {
                 let main = directory.file();
-                made.prove(&fs::read(&main).map_err(|error| made.wrong(format!("{}: {error}", file_name(&main))))?)?;
-                let files = made
-                    .expected_files(&main)
-                    .into_iter()
-                    .map(|path| SealedFile::of(&path).map_err(|why| made.wrong(format!("{}: {why}", file_name(&path)))))
-                    .collect::<Result<Vec<_>, _>>()?;
+                let wrong = |path: &Path, why: &dyn Display| made.wrong(format!("{}: {why}", file_name(path)));
+                let content = fs::read(&main).map_err(|error| wrong(&main, &error))?;
+                made.prove(&content)?;
+                let floor = made.floor(&content);
+                let bytes = content.len() as u64;
+                let mut files = vec![SealedFile { path: main.clone(), bytes, hash: xxh3_64(&content) }];
+                if let Some(sidecar) = made.sidecar(&main) {
+                    files.push(SealedFile::of(&sidecar).map_err(|why| wrong(&sidecar, &why))?);
+                }
                 let bytes = files.iter().map(|file| file.bytes).sum();
-                Ok(Stats { frames: made.frames, bytes, text: None, directory: Some(directory), files })
+                Ok(Stats { frames: made.frames, bytes, floor, text: None, directory: Some(directory), files })
             }
         }
     }
@@ -133,11 +137,16 @@ impl Made<'_> {
         }
     }
 
-    fn expected_files(&self, main: &Path) -> Vec<PathBuf> {
-        let beside = self.model.sidecar.map(|sidecar| beside(main, &sidecar));
-        // Presets and parameter strings switch the sidecar off in many ways, so one that nobody wrote is pass 2's to
-        // complain of.
-        [Some(main.to_owned()), beside.filter(|path| path.exists())].into_iter().flatten().collect()
+    /// The sidecar that the encoder wrote. Presets and parameter strings switch it off in many ways, so one that is missing is
+    /// pass 2's to complain of.
+    fn sidecar(&self, main: &Path) -> Option<PathBuf> {
+        self.part(main, 1).filter(|path| path.exists())
+    }
+
+    /// How far down a second pass can come, where the statistics tell.
+    fn floor(&self, content: &[u8]) -> Option<Floor> {
+        let (Some(how), Proof::Lines(frame)) = (&self.model.floor, self.model.proof) else { return None };
+        floor::of(std::str::from_utf8(content).ok()?, how, frame)
     }
 
     fn wrong(&self, why: String) -> Error {
@@ -156,6 +165,7 @@ fn beside(main: &Path, sidecar: &Sidecar) -> PathBuf {
 pub struct Stats {
     frames: u64,
     bytes: u64,
+    floor: Option<Floor>,
     text: Option<String>,
     directory: Option<StatsDirectory>,
     files: Vec<SealedFile>,
@@ -197,12 +207,8 @@ impl Stats {
     }
 
     /// How far down a second pass can come, where the encoder's statistics tell.
-    pub(crate) fn floor(&self, model: &TwoRuns) -> Option<Floor> {
-        let (Some(how), Proof::Lines(frame)) = (&model.floor, model.proof) else { return None };
-        let mut content = String::new();
-        // What cannot be read here is pass 2's to complain of.
-        self.parts().ok()?.into_iter().next()?.1.read_to_string(&mut content).ok()?;
-        floor::of(&content, how, frame)
+    pub(crate) fn floor(&self) -> Option<Floor> {
+        self.floor
     }
 
     /// The file for pass 2, checked to be the one that was sealed; `None` in memory.

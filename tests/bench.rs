@@ -15,8 +15,11 @@ use repass::bench::record::Mode;
 use repass::bench::results::Results;
 use repass::bench::{BenchRequest, Doing, run};
 use repass::cache::{CacheMode, CachePlan};
+use repass::error::{Error, Refusal};
 use repass::event::Cancel;
-use repass::rate::{BitRate, ByteSize};
+use repass::job::{Footage, Job, JobRequest, RenditionRequest};
+use repass::plan::Request;
+use repass::rate::{BitRate, ByteSize, Target};
 use repass::source::Input;
 
 fn request(clip: &Path, folder: &Path) -> BenchRequest {
@@ -105,6 +108,33 @@ fn encoders_of_different_pixel_formats_share_a_bench() {
         let results = benched(&request);
         assert_eq!(results.cells.len(), 2);
         assert!(results.cells.iter().all(|result| result.frame_bytes.len() == 12), "{:?}", results.cells);
+    });
+}
+
+#[test]
+fn a_footage_takes_no_plan_of_another_source_or_of_other_filters() {
+    within(60, || {
+        let folder = tempfile::tempdir().unwrap();
+        let clips = ["one.mkv", "other.mkv"].map(|name| clip(folder.path(), name, "128x96", "25", 5));
+        let plan = |clip: &Path, filters: Option<&str>| {
+            let encoder = Request::new(adapter::named("libx264").unwrap(), Target::Average(BitRate(100_000)));
+            let request = JobRequest {
+                filters: filters.map(str::to_owned),
+                renditions: vec![RenditionRequest::new("out", folder.path().join("out.mkv"), encoder)],
+                ..JobRequest::new(Input::file(clip))
+            };
+            Job::prepare(&request, &Cancel::new()).unwrap().into_plan()
+        };
+        let cache = || CachePlan { mode: CacheMode::Ram, budget: ByteSize(64 << 20), spill_dir: None };
+        let one = plan(&clips[0], None);
+        let mut footage = Footage::decode([&one].into_iter(), cache(), &Cancel::new(), |_| ()).unwrap();
+        for other in [plan(&clips[1], None), plan(&clips[0], Some("hflip"))] {
+            let refused = footage.run(&other, |_| ()).err();
+            assert!(matches!(refused, Some(Error::Plan(Refusal::Source { .. }))), "{refused:?}");
+            let both = Footage::decode([&one, &other].into_iter(), cache(), &Cancel::new(), |_| ()).err();
+            assert!(matches!(both, Some(Error::Plan(Refusal::Source { .. }))), "{both:?}");
+        }
+        assert_eq!(footage.run(&one, |_| ()).unwrap().frames, 5);
     });
 }
 

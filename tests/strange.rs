@@ -293,6 +293,20 @@ fn a_rate_far_above_cinema_is_told_to_the_encoder_or_said_to_be_unknown() {
     });
 }
 
+#[test]
+fn numbers_beyond_measure_are_refused_or_bounded() {
+    within(60, || {
+        let place = Place::empty();
+        place.make("in.mkv", "-f lavfi -i testsrc2=s=96x64:r=25:d=1 -c:v mpeg4");
+        let refused = place.run("encode in.mkv -o out.mkv -c libx264 -b 50k --stall-timeout 99999999999999999999");
+        assert!(refused.code == 2 && refused.stderr.contains("expected seconds"), "{refused}");
+        let planned =
+            place.run("plan in.mkv -o out.mkv -c libx264 -b 50k --passes session --segment 900000000s --gop 2s");
+        documented(&planned, "segments");
+        assert_eq!(planned.code, 0, "{planned}");
+    });
+}
+
 // --- few frames, no frames, many streams, wild sizes -----------------------------------------------------------------------
 
 #[test]
