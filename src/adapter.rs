@@ -342,8 +342,6 @@ pub enum Reuse {
 pub struct Sidecar {
     /// What is added to the name of the statistics file.
     pub suffix: &'static str,
-    /// Option, key and value with which it is not written (x264: `mbtree=0`), as the encoder spells it.
-    pub unless: &'static [Setting],
 }
 
 /// How statistics get from pass 1 to pass 2.
@@ -373,7 +371,7 @@ pub enum StatsRoute {
 pub enum Proof {
     /// Text: one line per frame, beginning with this.
     Lines(&'static str),
-    /// JSON lines: a header line, then at least one line per frame with this key.
+    /// JSON lines: a header line, then exactly one line per frame with this key.
     JsonLines(&'static str),
     /// Base64 of records of equal size: one per frame, and one for the whole.
     Records {

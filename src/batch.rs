@@ -11,6 +11,7 @@ use crate::job::{Job, JobRequest, Plan};
 use crate::pipeline;
 use crate::rate::ByteSize;
 use crate::report::Report;
+use crate::sink::known_as;
 use crate::source::Fingerprint;
 
 mod journal;
@@ -181,16 +182,4 @@ fn refuse_collisions(jobs: &[JobRequest]) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-/// The path with all links followed, as far as there is something there already.
-fn known_as(path: &Path) -> PathBuf {
-    if let Ok(known) = path.canonicalize() {
-        return known;
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (folder.canonicalize(), path.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
-    }
 }

@@ -19,7 +19,7 @@ use crate::media::SourceInfo;
 use crate::plan::{EncoderPlan, PassStep, Request};
 use crate::rate::{BitRate, GopLength, Seconds};
 use crate::report::Report;
-use crate::sink::Sink;
+use crate::sink::{Sink, folder_of, known_as};
 use crate::source::{DecodedFile, Graph, Input, OwnFrames, Preview};
 use crate::stats::artefact::Unfinished;
 use crate::timing::Timing;
@@ -62,7 +62,8 @@ pub struct JobRequest {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
-    /// How long a stage may make no progress before the job is ended; `None`: for ever.
+    /// How long a stage may make no progress before the job is ended; `None`: for ever, but for a call of VideoToolbox's own
+    /// session, which gets 600 s.
     pub stall_timeout: Option<Seconds>,
     /// Whether renditions larger than the source are made; else they are left out, with a warning.
     pub enlarge: bool,
@@ -167,7 +168,8 @@ pub struct Plan {
     pub keep_damaged: bool,
     /// Threads of the decoder and the filters; `None`: one per CPU.
     pub decoder_threads: Option<u16>,
-    /// How long a stage may make no progress, in seconds; `None`: for ever.
+    /// How long a stage may make no progress, in seconds; `None`: for ever, but for a call of VideoToolbox's own session, which
+    /// gets 600 s.
     pub stall_timeout: Option<Seconds>,
     /// What becomes of finished first passes when the job ends without a result.
     pub resume: Resume,
@@ -376,7 +378,6 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     let choices: Vec<_> = fitting.iter().map(|(rendition, _)| &rendition.encoder.first_pass).collect();
     let said = first_pass::take_kept(&choices, &mut renditions)?;
     let packages = ladder.packages(&fitting, &renditions)?;
-    sessions_last(&mut renditions);
     distinct_outputs(&renditions, &packages)?;
     let source = subject.info().clone();
     let Built { timing, graph, pictures, mut warnings } = ladder.build(&mut renditions)?;
@@ -385,6 +386,7 @@ fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     let unfinished = resume::unfinished(request, &graph);
     warnings.extend(resume::take_up(request.resume, unfinished.as_ref(), &packages, &mut renditions));
     ladder::wait_for_each_other(&packages, &mut renditions);
+    sessions_last(&mut renditions);
     let runs = renditions.iter().map(RenditionPlan::last_run).max().unwrap_or(1);
     let rereads = runs > 1 || carries(&renditions);
     if rereads && !source.rereadable {
@@ -429,12 +431,7 @@ impl Plan {
     /// Seconds of output; `None` where the source does not say how long it is.
     #[must_use]
     pub fn seconds(&self) -> Option<f64> {
-        let after_start = self.source.seconds.map(|all| all - self.input.start.map_or(0.0, |start| start.0));
-        match (after_start, self.input.length) {
-            (Some(rest), Some(length)) => Some(rest.min(length.0)),
-            (rest, None) => rest,
-            (None, Some(length)) => Some(length.0),
-        }
+        self.input.seconds_of(&self.source)
     }
 
     /// Frames of output, as far as the container's word goes.
@@ -448,7 +445,7 @@ impl Plan {
     /// Bytes of all frames as the cache would keep them; `None` where their number is unknown.
     #[must_use]
     pub fn frame_bytes(&self) -> Option<u64> {
-        Some(self.frames()? * self.index_bytes())
+        Some(self.frames()?.saturating_mul(self.index_bytes()))
     }
 
     /// Bytes of one frame of every branch.
@@ -460,6 +457,26 @@ impl Plan {
     pub(crate) fn session_in(&self, run: u8) -> Option<usize> {
         let is_session = |rendition: &RenditionPlan| rendition.encoder.is_session() && rendition.first_run == run;
         self.renditions.iter().position(is_session)
+    }
+
+    /// Whether no rendition has a pass in this run.
+    pub(crate) fn is_idle(&self, run: u8) -> bool {
+        self.renditions.iter().all(|rendition| rendition.step_in(run).is_none())
+    }
+
+    /// The rendition that has the statistics which a rendition's second pass reads: itself, the one whose first pass made
+    /// them, or the first of those that read one file.
+    pub(crate) fn maker(&self, rendition: usize) -> usize {
+        let reader = &self.renditions[rendition];
+        let same_file = |other: &RenditionPlan| {
+            let same_frames = other.branch == reader.branch && std::ptr::eq(other.adapter, reader.adapter);
+            same_frames && other.first_pass == reader.first_pass
+        };
+        match reader.first_pass {
+            FirstPass::Own => rendition,
+            FirstPass::Another { rendition: leader } => leader,
+            FirstPass::Kept { .. } => self.renditions.iter().position(same_file).unwrap_or(rendition),
+        }
     }
 
     /// Whether some encoder's bits would depend on what this process did before.
@@ -496,10 +513,10 @@ fn check_output(request: &RenditionRequest, container: Container, input: &Path) 
     if request.output.exists() && !request.overwrite {
         return Err(Refusal::Exists { path }.into());
     }
-    let mut folder = request.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut folder = folder_of(&request.output);
     if container.is_package() && !folder.exists() {
         // A package has a folder of its own mostly, which is made in the one around it.
-        folder = folder.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folder = folder_of(folder);
     }
     if !folder.is_dir() {
         return Err(Refusal::Output { path, why: format!("there is no folder {}", folder.display()) }.into());
@@ -541,13 +558,13 @@ fn distinct_outputs(renditions: &[RenditionPlan], packages: &[PackagePlan]) -> R
     let together = |one: usize, other: usize| {
         packages.iter().any(|package| package.renditions.contains(&one) && package.renditions.contains(&other))
     };
-    let mut seen: BTreeMap<&Path, usize> = BTreeMap::new();
+    let mut seen: BTreeMap<PathBuf, usize> = BTreeMap::new();
     for (index, rendition) in renditions.iter().enumerate() {
         let path = || rendition.output.display().to_string();
         if renditions[..index].iter().any(|other| other.name == rendition.name) {
             return Err(Refusal::Output { path: path(), why: format!("two renditions are named {}", rendition.name) });
         }
-        if let Some(other) = seen.insert(&rendition.output, index).filter(|other| !together(*other, index)) {
+        if let Some(other) = seen.insert(known_as(&rendition.output), index).filter(|other| !together(*other, index)) {
             let (one, other) = (&renditions[other].name, &rendition.name);
             return Err(Refusal::Output {
                 path: path(),

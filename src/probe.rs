@@ -86,13 +86,19 @@ pub enum OptionKind {
     Other,
 }
 
-/// What the linked libavcodec has of `adapter`, found once per process and encoder.
+/// What the linked libavcodec has of `adapter`, found once per process and row: rows of one encoder may differ in all but its
+/// name.
 #[must_use]
 pub fn capabilities(adapter: &'static Adapter) -> Capabilities {
-    static KNOWN: Mutex<BTreeMap<&'static str, Capabilities>> = Mutex::new(BTreeMap::new());
+    static KNOWN: Mutex<Vec<(&'static Adapter, Capabilities)>> = Mutex::new(Vec::new());
     // A probe that panicked has inserted nothing, so what is there is whole.
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.entry(adapter.name).or_insert_with(|| probe(adapter)).clone()
+    if let Some((_, found)) = known.iter().find(|(row, _)| std::ptr::eq(*row, adapter)) {
+        return found.clone();
+    }
+    let found = probe(adapter);
+    known.push((adapter, found.clone()));
+    found
 }
 
 fn probe(adapter: &'static Adapter) -> Capabilities {
@@ -216,3 +222,20 @@ fn failed(adapter: &Adapter, source: AvError) -> Error {
 const TRIAL_RATE: &str = "300000";
 /// A byte that is a legal sample at every depth: nearly black, and 257 of 1023 where samples are 10 bits wide.
 const SHADE: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::named;
+
+    #[test]
+    fn rows_of_one_encoder_are_probed_apart() {
+        let row: &'static Adapter = named("libx264").unwrap();
+        let plain: &'static Adapter =
+            Box::leak(Box::new(Adapter { vendor: Vendor::Nvidia, passes: Adapter::PLAIN.passes, ..row.clone() }));
+        let (two_runs, own) = (capabilities(row), capabilities(plain));
+        assert_eq!(own.present, two_runs.present);
+        assert!(own.route.is_none() && own.hardware && !two_runs.hardware, "{:?}", own.route);
+        assert_eq!(two_runs.route.is_some(), two_runs.present);
+    }
+}

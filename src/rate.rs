@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -100,10 +101,17 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// A point in time or a length, in seconds; never negative. Reads `90`, `1:30`, `0:01:30.5`, `1500ms`.
+/// A point in time or a length, in seconds; never negative, and at most a billion where it is read. Reads `90`, `1:30`, `0:01:30.5`, `1500ms`.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct Seconds(pub f64);
+
+impl Seconds {
+    /// The same as a length: none where it is below zero or no number, and at most [`LONGEST`].
+    pub(crate) fn duration(self) -> Duration {
+        Duration::try_from_secs_f64(self.0.clamp(0.0, LONGEST)).unwrap_or_default()
+    }
+}
 
 impl FromStr for Seconds {
     type Err = Error;
@@ -185,6 +193,10 @@ fn decimal(digits: &str) -> Option<f64> {
 }
 
 fn clock(text: &str) -> Option<f64> {
+    seconds(text).filter(|seconds| *seconds <= LONGEST)
+}
+
+fn seconds(text: &str) -> Option<f64> {
     if let Some(milliseconds) = text.strip_suffix("ms") {
         return decimal(milliseconds).map(|number| number / 1e3);
     }
@@ -196,6 +208,9 @@ fn clock(text: &str) -> Option<f64> {
     }
     Some(larger.iter().fold(0.0, |sum, part| (sum + part) * 60.0) + smaller)
 }
+
+/// Thirty years of seconds: what is more is a mistake, and would overflow where it is counted in something smaller.
+const LONGEST: f64 = 1e9;
 
 #[cfg(test)]
 mod tests {
@@ -224,9 +239,17 @@ mod tests {
         {
             assert_eq!(text.parse::<Seconds>().unwrap(), Seconds(seconds), "{text}");
         }
-        for text in ["", ":", "1:2:3:4", "1:75", "-3", "1:-3", "abc"] {
+        for text in ["", ":", "1:2:3:4", "1:75", "-3", "1:-3", "abc", "99999999999999999999", "300000:00:00"] {
             assert!(text.parse::<Seconds>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_length_that_is_none_does_not_panic() {
+        for (seconds, length) in [(-1.0, 0), (f64::NEG_INFINITY, 0), (2.0, 2), (f64::INFINITY, 1_000_000_000)] {
+            assert_eq!(Seconds(seconds).duration(), Duration::from_secs(length), "{seconds}");
+        }
+        assert_eq!(Seconds(f64::NAN).duration(), Duration::ZERO);
     }
 
     #[test]

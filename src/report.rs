@@ -209,6 +209,9 @@ pub struct AnalysisReport {
     /// The file with the statistics.
     #[serde(serialize_with = "crate::report::path_as_text")]
     pub output: PathBuf,
+    /// What was damaged in the input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Damage>,
     /// What they are of.
     pub analysed: Header,
     /// Bytes of the file.

@@ -29,7 +29,7 @@ pub use layout::Layout;
 pub(crate) use manifest::files as files_of_package;
 pub use package::PackageSink;
 pub use place::collect_leftovers;
-pub(crate) use place::{folder_of, hidden_beside};
+pub(crate) use place::{create_private_folder, folder_of, hidden_beside, known_as, remove_leftovers};
 pub(crate) use whole::WholeFile;
 
 /// Takes the packets of one rendition's final pass.

@@ -134,6 +134,16 @@ impl Input {
         info.start_seconds + self.start.map_or(0.0, |start| start.0)
     }
 
+    /// Seconds of output; `None` where neither the source nor the request says how many.
+    pub(crate) fn seconds_of(&self, info: &SourceInfo) -> Option<f64> {
+        let after_start = info.seconds.map(|all| all - self.start.map_or(0.0, |start| start.0));
+        match (after_start, self.length) {
+            (Some(rest), Some(length)) => Some(rest.min(length.0)),
+            (rest, None) => rest,
+            (None, Some(length)) => Some(length.0),
+        }
+    }
+
     /// Whether only a part of the file is wanted.
     #[must_use]
     pub fn is_part(&self) -> bool {

@@ -3,17 +3,18 @@
 //! Invariant: what pass 2 reads is what pass 1 wrote, whole, for exactly as many frames as were fed; never in the working
 //! directory, never left behind, also not by a run that was killed (the next run collects it).
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use tempfile::TempDir;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::adapter::{Proof, Setting, Sidecar, StatsRoute, TwoRuns};
+use crate::adapter::{Proof, Sidecar, StatsRoute, TwoRuns};
 use crate::error::Error;
 use crate::plan::{PassStep, StatsUse};
+use crate::sink::{create_private_folder, remove_leftovers};
 
 pub mod artefact;
 mod floor;
@@ -38,7 +39,7 @@ impl StatsStore {
         match route {
             StatsRoute::Context => Ok(StatsStore::Memory),
             StatsRoute::File { .. } | StatsRoute::Params { .. } => {
-                StatsDirectory::create(expected_bytes).map(StatsStore::Directory)
+                StatsDirectory::create(parents(), expected_bytes).map(StatsStore::Directory)
             }
         }
     }
@@ -61,19 +62,22 @@ impl StatsStore {
         match self {
             StatsStore::Memory => {
                 made.prove(text.as_bytes())?;
-                let bytes = text.len() as u64;
-                Ok(Stats { frames: made.frames, bytes, text: Some(text), directory: None, files: Vec::new() })
+                let (bytes, floor) = (text.len() as u64, made.floor(text.as_bytes()));
+                Ok(Stats { frames: made.frames, bytes, floor, text: Some(text), directory: None, files: Vec::new() })
             }
             StatsStore::Directory(directory) => {
                 let main = directory.file();
-                made.prove(&fs::read(&main).map_err(|error| made.wrong(format!("{}: {error}", file_name(&main))))?)?;
-                let files = made
-                    .expected_files(&main)
-                    .into_iter()
-                    .map(|path| SealedFile::of(&path).map_err(|why| made.wrong(format!("{}: {why}", file_name(&path)))))
-                    .collect::<Result<Vec<_>, _>>()?;
+                let wrong = |path: &Path, why: &dyn Display| made.wrong(format!("{}: {why}", file_name(path)));
+                let content = fs::read(&main).map_err(|error| wrong(&main, &error))?;
+                made.prove(&content)?;
+                let floor = made.floor(&content);
+                let bytes = content.len() as u64;
+                let mut files = vec![SealedFile { path: main.clone(), bytes, hash: xxh3_64(&content) }];
+                if let Some(sidecar) = made.sidecar(&main) {
+                    files.push(SealedFile::of(&sidecar).map_err(|why| wrong(&sidecar, &why))?);
+                }
                 let bytes = files.iter().map(|file| file.bytes).sum();
-                Ok(Stats { frames: made.frames, bytes, text: None, directory: Some(directory), files })
+                Ok(Stats { frames: made.frames, bytes, floor, text: None, directory: Some(directory), files })
             }
         }
     }
@@ -105,7 +109,7 @@ impl Made<'_> {
     pub(crate) fn expected_bytes(&self, width: u32, height: u32) -> u64 {
         let macroblocks = u64::from(width.div_ceil(16)) * u64::from(height.div_ceil(16));
         let (each, per_macroblock) = self.model.bytes_per_frame;
-        self.frames * (u64::from(each) + u64::from(per_macroblock) * macroblocks)
+        self.frames.saturating_mul(u64::from(each) + u64::from(per_macroblock) * macroblocks)
     }
 
     /// The file of a part: 0 is the statistics themselves, 1 the sidecar of encoders that write one.
@@ -133,21 +137,16 @@ impl Made<'_> {
         }
     }
 
-    fn expected_files(&self, main: &Path) -> Vec<PathBuf> {
-        let sidecar = self.model.sidecar.filter(|sidecar| !self.switched_off(sidecar));
-        let beside = sidecar.map(|sidecar| beside(main, &sidecar));
-        // A person's own preset or parameter string can switch the sidecar off in ways no row lists, so only one that was
-        // named as switched off is not expected, and one that nobody wrote is pass 2's to complain of.
-        [Some(main.to_owned()), beside.filter(|path| path.exists())].into_iter().flatten().collect()
+    /// The sidecar that the encoder wrote. Presets and parameter strings switch it off in many ways, so one that is missing is
+    /// pass 2's to complain of.
+    fn sidecar(&self, main: &Path) -> Option<PathBuf> {
+        self.part(main, 1).filter(|path| path.exists())
     }
 
-    fn switched_off(&self, sidecar: &Sidecar) -> bool {
-        let is_set = |unless: &Setting| {
-            self.step.settings.iter().any(|setting| {
-                setting.option == unless.option && setting.key.as_deref() == unless.key && setting.value == unless.value
-            })
-        };
-        sidecar.unless.iter().any(is_set)
+    /// How far down a second pass can come, where the statistics tell.
+    fn floor(&self, content: &[u8]) -> Option<Floor> {
+        let (Some(how), Proof::Lines(frame)) = (&self.model.floor, self.model.proof) else { return None };
+        floor::of(std::str::from_utf8(content).ok()?, how, frame)
     }
 
     fn wrong(&self, why: String) -> Error {
@@ -166,6 +165,7 @@ fn beside(main: &Path, sidecar: &Sidecar) -> PathBuf {
 pub struct Stats {
     frames: u64,
     bytes: u64,
+    floor: Option<Floor>,
     text: Option<String>,
     directory: Option<StatsDirectory>,
     files: Vec<SealedFile>,
@@ -207,12 +207,8 @@ impl Stats {
     }
 
     /// How far down a second pass can come, where the encoder's statistics tell.
-    pub(crate) fn floor(&self, model: &TwoRuns) -> Option<Floor> {
-        let (Some(how), Proof::Lines(frame)) = (&model.floor, model.proof) else { return None };
-        let mut content = String::new();
-        // What cannot be read here is pass 2's to complain of.
-        self.parts().ok()?.into_iter().next()?.1.read_to_string(&mut content).ok()?;
-        floor::of(&content, how, frame)
+    pub(crate) fn floor(&self) -> Option<Floor> {
+        self.floor
     }
 
     /// The file for pass 2, checked to be the one that was sealed; `None` in memory.
@@ -236,7 +232,7 @@ impl Stats {
 }
 
 /// One file of the statistics as it was when it was sealed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct SealedFile {
     path: PathBuf,
     bytes: u64,
@@ -270,24 +266,23 @@ impl SealedFile {
 #[derive(Debug)]
 pub struct StatsDirectory {
     directory: TempDir,
-    // Held open: the lock on it is what tells a living owner from a dead one.
-    _lock: File,
+    // Held open: the lock on it is what tells a living owner from a dead one. `None` where folders cannot be locked.
+    _lock: Option<File>,
 }
 
 impl StatsDirectory {
-    fn create(expected_bytes: u64) -> Result<Self, Error> {
-        let parents = parents();
-        let parent = parents
-            .iter()
-            .find(|parent| free_bytes(parent).is_none_or(|free| free / 2 > expected_bytes))
-            .or(parents.last())
-            .cloned()
-            .unwrap_or_else(std::env::temp_dir);
-        let failed = |source| Error::Scratch { what: "statistics", path: parent.clone(), source };
-        let directory = private(tempfile::Builder::new().prefix(PREFIX)).tempdir_in(&parent).map_err(failed)?;
-        let lock = File::create(directory.path().join(LOCK)).map_err(failed)?;
-        lock.try_lock().map_err(|error| failed(error.into()))?;
-        Ok(StatsDirectory { directory, _lock: lock })
+    /// In the first of these folders that has room and takes it, else in the last that takes it.
+    fn create(parents: Vec<PathBuf>, expected_bytes: u64) -> Result<Self, Error> {
+        let has_room = |parent: &PathBuf| free_bytes(parent).is_none_or(|free| free / 2 > expected_bytes);
+        let (roomy, full): (Vec<_>, Vec<_>) = parents.into_iter().partition(has_room);
+        let mut refused = Error::Stopped;
+        for parent in roomy.into_iter().chain(full.into_iter().rev()) {
+            match create_private_folder(&parent, PREFIX) {
+                Ok((directory, lock)) => return Ok(StatsDirectory { directory, _lock: lock }),
+                Err(source) => refused = Error::Scratch { what: "statistics", path: parent, source },
+            }
+        }
+        Err(refused)
     }
 
     fn file(&self) -> PathBuf {
@@ -311,13 +306,9 @@ pub(crate) fn in_memory(_path: &Path) -> Option<bool> {
 /// Folders for statistics, best first: RAM-backed ones, then the system's own.
 pub(crate) fn parents() -> Vec<PathBuf> {
     let candidates = [Some(PathBuf::from("/dev/shm")), std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)];
-    let mut parents: Vec<PathBuf> = candidates.into_iter().flatten().filter(|path| is_usable(path)).collect();
+    let mut parents: Vec<PathBuf> = candidates.into_iter().flatten().filter(|path| path.is_dir()).collect();
     parents.push(std::env::temp_dir());
     parents
-}
-
-fn is_usable(path: &Path) -> bool {
-    path.is_dir() && fs::metadata(path).is_ok_and(|metadata| !metadata.permissions().readonly())
 }
 
 /// Bytes free for us on the file system of `path`; `None` where that cannot be asked.
@@ -331,32 +322,10 @@ pub(crate) fn free_bytes(_path: &Path) -> Option<u64> {
     None
 }
 
-#[cfg(unix)]
-fn private<'b>(builder: &'b mut tempfile::Builder<'static, 'static>) -> &'b mut tempfile::Builder<'static, 'static> {
-    use std::os::unix::fs::PermissionsExt;
-    builder.permissions(fs::Permissions::from_mode(0o700))
-}
-
-#[cfg(not(unix))]
-fn private<'b>(builder: &'b mut tempfile::Builder<'static, 'static>) -> &'b mut tempfile::Builder<'static, 'static> {
-    builder
-}
-
 /// Removes statistics that killed runs left, wherever they may be.
 pub fn collect_leftovers() {
-    parents().iter().for_each(|parent| collect_leftovers_in(parent));
-}
-
-/// Directories of ours whose lock nobody holds.
-fn collect_leftovers_in(parent: &Path) {
-    let Ok(entries) = fs::read_dir(parent) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
-        // A directory without a lock file was made this very moment by a run that has not come to lock it yet.
-        let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
-        if lock.try_lock().is_ok() {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
+    // Where a folder cannot be read there is nothing to collect.
+    parents().iter().for_each(|parent| drop(remove_leftovers(parent, PREFIX)));
 }
 
 fn file_name(path: &Path) -> String {
@@ -433,7 +402,6 @@ fn base64(content: &[u8]) -> Option<Vec<u8>> {
 }
 
 const PREFIX: &str = "repass-stats-";
-const LOCK: &str = "lock";
 /// SVT-AV1 4.2 has the smallest records, of 56 bytes; libvpx and libaom keep 26 to 30 doubles.
 const SMALLEST_RECORD: u64 = 40;
 
@@ -474,14 +442,26 @@ mod tests {
     #[test]
     fn leftovers_of_a_dead_owner_are_collected_and_those_of_a_living_one_are_not() {
         let parent = tempfile::tempdir().unwrap();
-        let living = private(tempfile::Builder::new().prefix(PREFIX)).tempdir_in(parent.path()).unwrap();
-        let lock = File::create(living.path().join(LOCK)).unwrap();
-        lock.try_lock().unwrap();
-        let dead = parent.path().join(format!("{PREFIX}dead"));
+        let living = StatsDirectory::create(vec![parent.path().to_owned()], 0).unwrap();
+        let dead = parent.path().join(format!("{PREFIX}dead.part"));
         fs::create_dir(&dead).unwrap();
-        File::create(dead.join(LOCK)).unwrap();
-        collect_leftovers_in(parent.path());
-        assert!(living.path().exists());
+        remove_leftovers(parent.path(), PREFIX).unwrap();
+        assert!(living.directory.path().exists());
         assert!(!dead.exists());
+    }
+
+    #[test]
+    fn a_folder_that_takes_nothing_is_passed_over() {
+        let parent = tempfile::tempdir().unwrap();
+        let file = parent.path().join("file");
+        File::create(&file).unwrap();
+        for parents in [vec![file.clone(), parent.path().to_owned()], vec![parent.path().to_owned(), file.clone()]] {
+            for expected_bytes in [0, u64::MAX] {
+                let made = StatsDirectory::create(parents.clone(), expected_bytes).unwrap();
+                assert_eq!(made.directory.path().parent(), Some(parent.path()));
+            }
+        }
+        let refused = StatsDirectory::create(vec![file], 0).unwrap_err();
+        assert!(matches!(refused, Error::Scratch { what: "statistics", .. }), "{refused}");
     }
 }

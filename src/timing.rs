@@ -21,23 +21,31 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Decides from what the container says: the nominal rate where it is plausible, else the average.
+    /// Decides from what the container says: the nominal rate where it is plausible, else the average. Where neither is a
+    /// frame rate, the exact times are kept, and rate control is told the commonest: 25 frames per second.
     #[must_use]
     pub fn of(video: &VideoInfo) -> Self {
+        Timing::told(video).unwrap_or(Timing { rate: Rational::new(25, 1), regular: false })
+    }
+
+    /// The same; `None` where the container tells nothing that is a frame rate.
+    pub(crate) fn told(video: &VideoInfo) -> Option<Self> {
         let nominal = video.frame_rate;
-        let plausible = nominal.num > 0 && nominal.den > 0 && nominal.value() <= FASTEST;
-        let average = video.average_rate.filter(|average| average.num > 0 && average.den > 0);
+        let is_rate = |rate: &Rational| rate.num > 0 && rate.den > 0;
+        let plausible = is_rate(&nominal) && nominal.value() <= FASTEST;
+        let average = video.average_rate.filter(is_rate);
+        let near = |average: Rational| (nominal.value() / average.value() - 1.0).abs() < NEAR;
+        // A still picture of one tick has such a rate too.
+        let counted = video.frames.is_none_or(|frames| frames >= COUNTED);
+        if is_rate(&nominal) && nominal.value() <= FASTEST_AGREED && counted && average.is_some_and(near) {
+            return Some(Timing { rate: nominal, regular: true });
+        }
         match average.filter(|average| average.value() <= FASTEST) {
             Some(average) if !plausible || nominal.value() > average.value() * FAR => {
-                Timing { rate: simple(average), regular: false }
+                Some(Timing { rate: simple(average), regular: false })
             }
-            Some(average) => {
-                let regular = (nominal.value() / average.value() - 1.0).abs() < NEAR;
-                Timing { rate: nominal, regular }
-            }
-            None if plausible => Timing { rate: nominal, regular: true },
-            // Neither is a frame rate; the exact times are kept, and rate control is told the commonest.
-            None => Timing { rate: Rational::new(25, 1), regular: false },
+            Some(average) => Some(Timing { rate: nominal, regular: near(average) }),
+            None => plausible.then_some(Timing { rate: nominal, regular: true }),
         }
     }
 }
@@ -48,7 +56,7 @@ pub struct Clock {
     /// Seconds per tick of the exact times.
     time_base: Rational,
     rate: Rational,
-    /// Exact ticks at which the output begins.
+    /// Exact ticks at which the output begins: 0, and elsewhere behind a break that was closed.
     start: i64,
     last: Option<Moment>,
 }
@@ -63,16 +71,10 @@ pub struct Moment {
 }
 
 impl Clock {
-    /// A clock for timestamps of `time_base` seconds a tick, for an output that begins at `start_seconds`.
+    /// A clock for timestamps of `time_base` seconds a tick, counted from the start of the output.
     #[must_use]
-    pub fn new(time_base: Rational, rate: Rational, start_seconds: f64) -> Self {
-        Clock { time_base, rate, start: (start_seconds / time_base.value()).round() as i64, last: None }
-    }
-
-    /// The time of a timestamp in seconds from the start of the output, before any repair; `None` without a timestamp.
-    #[must_use]
-    pub fn seconds(&self, pts: Option<i64>) -> Option<f64> {
-        pts.map(|pts| (pts - self.start) as f64 * self.time_base.value())
+    pub fn new(time_base: Rational, rate: Rational) -> Self {
+        Clock { time_base, rate, start: 0, last: None }
     }
 
     /// The next frame's times. A missing timestamp follows the frame before; one that jumps back by more than a second is
@@ -198,8 +200,10 @@ impl Retime {
 
     /// The times of the packet that came with these grid times; `None` for one that no frame was sent for.
     pub fn received(&mut self, pts: i64, dts: i64) -> Option<PacketTimes> {
-        // The first packet is the first frame; that its decoding time lies n periods earlier means n frames of reordering.
-        let delay = *self.delay.get_or_insert((pts - dts).max(0));
+        let delay = match self.delay {
+            Some(delay) => delay,
+            None => *self.delay.insert(self.reordering(pts, dts)),
+        };
         let (exact, came) = self.frames.get_mut(&pts).filter(|(_, came)| !came)?;
         *came = true;
         let exact = *exact;
@@ -216,6 +220,18 @@ impl Retime {
         self.packets += 1;
         Some(PacketTimes { pts: exact, dts, duration })
     }
+
+    /// How many frames the encoder reorders over, by its first packet, which is the first frame. x264 and x265 put its
+    /// decoding time as far before it as the n-th frame lies behind it, which is further than n periods where there is a gap
+    /// between them; NVENC and QSV by n periods.
+    fn reordering(&self, pts: i64, dts: i64) -> i64 {
+        let earlier = pts.saturating_sub(dts).max(0);
+        let mirrored = pts.saturating_add(earlier);
+        match self.frames.contains_key(&mirrored) {
+            true => self.frames.range(pts..mirrored).count() as i64,
+            false => earlier,
+        }
+    }
 }
 
 /// An average rate like 57600000/7977121 as a small fraction that encoders' headers can hold.
@@ -225,8 +241,12 @@ fn simple(rate: Rational) -> Rational {
 
 /// mp4 keeps time bases in 32 bits and multiplies small ones.
 const FINEST: i32 = 100_000_000;
-/// Above this a nominal rate is a time base, not a frame rate.
+/// Above this a nominal rate is a time base, not a frame rate, unless the average agrees.
 const FASTEST: f64 = 480.0;
+/// Above this both are: no camera's file is played that fast.
+const FASTEST_AGREED: f64 = 10_000.0;
+/// From so many frames on an average says something.
+const COUNTED: u64 = 24;
 /// A nominal rate this many times the average is a time base, a field rate or the rate of the shortest gap.
 const FAR: f64 = 1.5;
 /// Rates this near are one: the last frame's length, a millisecond's rounding.
@@ -268,25 +288,25 @@ mod tests {
     #[test]
     fn the_milliseconds_of_matroska_fall_on_the_grid() {
         let rate = Rational::new(24000, 1001);
-        let mut clock = Clock::new(Rational::new(1, 1000), rate, 0.0);
+        let mut clock = Clock::new(Rational::new(1, 1000), rate);
         let grid: Vec<i64> = [0, 42, 83, 125, 167, 209].iter().map(|ms| clock.next(Some(*ms)).grid).collect();
         assert_eq!(grid, [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]
     fn a_gap_is_kept_and_a_burst_never_drops_a_frame() {
-        let mut clock = Clock::new(Rational::new(1, 1000), Rational::new(10, 1), 0.0);
+        let mut clock = Clock::new(Rational::new(1, 1000), Rational::new(10, 1));
         let grid: Vec<i64> = [0, 1, 2, 3, 1000].iter().map(|ms| clock.next(Some(*ms)).grid).collect();
         assert_eq!(grid, [0, 1, 2, 3, 10]);
     }
 
     #[test]
     fn a_missing_or_backward_timestamp_follows_the_frame_before() {
-        let mut clock = Clock::new(Rational::new(1, 1000), Rational::new(10, 1), 5.0);
-        let stamps = [Some(5000), None, Some(5200), Some(1000), Some(1100)];
+        let mut clock = Clock::new(Rational::new(1, 1000), Rational::new(10, 1));
+        let stamps = [Some(0), None, Some(200), Some(-4000), Some(-3900)];
         let moments: Vec<_> = stamps.iter().map(|pts| clock.next(*pts)).collect();
         let exact: Vec<i64> = moments.iter().map(|moment| moment.exact).collect();
-        assert_eq!(exact, [0, 100, 200, 300, 400], "the jump back to 1000 closes up");
+        assert_eq!(exact, [0, 100, 200, 300, 400], "the jump back closes up");
         assert!(moments.windows(2).all(|pair| pair[0].grid < pair[1].grid));
     }
 
@@ -296,17 +316,25 @@ mod tests {
         assert_eq!((screen.rate, screen.regular), (Rational::new(7221, 1000), false));
         let film = Timing::of(&video((24000, 1001), Some((24000, 1001))));
         assert_eq!((film.rate, film.regular), (Rational::new(24000, 1001), true));
-        let nothing = Timing::of(&video((600, 1), Some((600, 1))));
-        assert_eq!((nothing.rate, nothing.regular), (Rational::new(25, 1), false));
+        let still = VideoInfo { frames: Some(1), ..video((600, 1), Some((600, 1))) };
+        for nothing in [still, video((90_000, 1), Some((90_000, 1))), video((600, 1), None)] {
+            assert_eq!((Timing::told(&nothing), Timing::of(&nothing).rate), (None, Rational::new(25, 1)));
+        }
         let phone = Timing::of(&video((30, 1), Some((2752, 100))));
         assert_eq!((phone.rate, phone.regular), (Rational::new(30, 1), false));
+    }
+
+    #[test]
+    fn a_fast_rate_that_the_average_bears_out_is_one() {
+        let slow_motion = VideoInfo { frames: Some(960), ..video((960, 1), Some((960, 1))) };
+        assert_eq!(Timing::of(&slow_motion), Timing { rate: Rational::new(960, 1), regular: true });
     }
 
     #[test]
     fn the_output_has_the_grid_where_the_source_is_on_it_and_else_the_source() {
         // Matroska's milliseconds at 23.976 fps, then a frame 20 ms late, which the grid does not have.
         let rate = Rational::new(24000, 1001);
-        let (mut clock, mut times) = (Clock::new(Rational::new(1, 1000), rate, 0.0), None);
+        let (mut clock, mut times) = (Clock::new(Rational::new(1, 1000), rate), None);
         let times = times.get_or_insert_with(|| OutputTimes::new(Rational::new(1, 1000), rate).unwrap());
         assert_eq!(times.time_base, Rational::new(1, 24000));
         let out: Vec<i64> = [0, 42, 83, 145, 167].iter().map(|ms| times.of(clock.next(Some(*ms)))).collect();
@@ -328,10 +356,23 @@ mod tests {
         assert!(times.iter().all(|t| t.dts <= t.pts));
     }
 
+    #[test]
+    fn a_gap_among_the_first_frames_moves_no_decoding_time() {
+        // Ten seconds of nothing behind the first frame; x264 mirrors the third, NVENC counts two periods.
+        for first_dts in [-251, -2] {
+            let mut retime = Retime::new(10);
+            [0, 250, 251, 252, 253].iter().for_each(|grid| retime.sent(*grid, grid * 10));
+            let coded = [(0, first_dts), (252, -250), (251, 0), (250, 250), (253, 251)];
+            let times: Vec<_> = coded.iter().map(|(pts, dts)| retime.received(*pts, *dts).unwrap()).collect();
+            assert_eq!(times.iter().map(|t| t.dts).collect::<Vec<_>>(), [-20, -10, 0, 2500, 2510], "{first_dts}");
+            assert!(times.iter().all(|t| t.dts <= t.pts), "{first_dts}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn grid_positions_and_exact_times_rise_strictly(stamps in proptest::collection::vec(proptest::option::of(-5000i64..90_000), 1..60)) {
-            let mut clock = Clock::new(Rational::new(1, 1000), Rational::new(30000, 1001), 1.0);
+            let mut clock = Clock::new(Rational::new(1, 1000), Rational::new(30000, 1001));
             let moments: Vec<_> = stamps.into_iter().map(|pts| clock.next(pts)).collect();
             for pair in moments.windows(2) {
                 proptest::prop_assert!(pair[0].grid < pair[1].grid && pair[0].exact < pair[1].exact);

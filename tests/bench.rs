@@ -7,7 +7,7 @@ mod media;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use media::{clip, text, within};
+use media::{clip, ffmpeg, has_encoder, text, within};
 use repass::adapter;
 use repass::bench::journal::{Existing, NAME};
 use repass::bench::quality::Metric;
@@ -15,8 +15,11 @@ use repass::bench::record::Mode;
 use repass::bench::results::Results;
 use repass::bench::{BenchRequest, Doing, run};
 use repass::cache::{CacheMode, CachePlan};
+use repass::error::{Error, Refusal};
 use repass::event::Cancel;
-use repass::rate::{BitRate, ByteSize};
+use repass::job::{Footage, Job, JobRequest, RenditionRequest};
+use repass::plan::Request;
+use repass::rate::{BitRate, ByteSize, Target};
 use repass::source::Input;
 
 fn request(clip: &Path, folder: &Path) -> BenchRequest {
@@ -72,6 +75,66 @@ fn a_bench_measures_every_cell_and_compares_it() {
         assert!(comparison.gains.iter().all(|gain| gain.bd_rate.is_some()), "{:?}", comparison.gains);
         assert!(comparison.verdict.starts_with("A second pass costs"), "{}", comparison.verdict);
         assert!(!folder.path().join("report/encodes").exists());
+    });
+}
+
+#[test]
+fn encoders_of_different_pixel_formats_share_a_bench() {
+    within(300, || {
+        let folder = tempfile::tempdir().unwrap();
+        let clip = folder.path().join("clip.mkv");
+        ffmpeg(&[
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=320x192:rate=24:duration=0.5,format=yuv422p",
+            "-c:v",
+            "ffv1",
+            text(&clip),
+        ]);
+        // x264 takes 4:2:2 as it comes; SVT-AV1 does not.
+        if !has_encoder("libsvtav1") {
+            return println!("skipped: libsvtav1 is not here");
+        }
+        let request = BenchRequest {
+            encoders: ["libx264", "libsvtav1"].map(|name| adapter::named(name).unwrap()).to_vec(),
+            presets: vec!["ultrafast".to_owned()],
+            rates: vec![BitRate(200_000)],
+            modes: vec![Mode::OnePass],
+            metrics: vec![Metric::Psnr],
+            runs: 1,
+            ..request(&clip, folder.path())
+        };
+        let results = benched(&request);
+        assert_eq!(results.cells.len(), 2);
+        assert!(results.cells.iter().all(|result| result.frame_bytes.len() == 12), "{:?}", results.cells);
+    });
+}
+
+#[test]
+fn a_footage_takes_no_plan_of_another_source_or_of_other_filters() {
+    within(60, || {
+        let folder = tempfile::tempdir().unwrap();
+        let clips = ["one.mkv", "other.mkv"].map(|name| clip(folder.path(), name, "128x96", "25", 5));
+        let plan = |clip: &Path, filters: Option<&str>| {
+            let encoder = Request::new(adapter::named("libx264").unwrap(), Target::Average(BitRate(100_000)));
+            let request = JobRequest {
+                filters: filters.map(str::to_owned),
+                renditions: vec![RenditionRequest::new("out", folder.path().join("out.mkv"), encoder)],
+                ..JobRequest::new(Input::file(clip))
+            };
+            Job::prepare(&request, &Cancel::new()).unwrap().into_plan()
+        };
+        let cache = || CachePlan { mode: CacheMode::Ram, budget: ByteSize(64 << 20), spill_dir: None };
+        let one = plan(&clips[0], None);
+        let mut footage = Footage::decode([&one].into_iter(), cache(), &Cancel::new(), |_| ()).unwrap();
+        for other in [plan(&clips[1], None), plan(&clips[0], Some("hflip"))] {
+            let refused = footage.run(&other, |_| ()).err();
+            assert!(matches!(refused, Some(Error::Plan(Refusal::Source { .. }))), "{refused:?}");
+            let both = Footage::decode([&one, &other].into_iter(), cache(), &Cancel::new(), |_| ()).err();
+            assert!(matches!(both, Some(Error::Plan(Refusal::Source { .. }))), "{both:?}");
+        }
+        assert_eq!(footage.run(&one, |_| ()).unwrap().frames, 5);
     });
 }
 

@@ -118,8 +118,9 @@ fn abandoned_stats(scratch: &Path) -> Vec<String> {
     for folder in [Path::new("/dev/shm"), scratch] {
         let Ok(entries) = fs::read_dir(folder) else { continue };
         for path in entries.flatten().map(|entry| entry.path()) {
-            let ours = path.file_name().unwrap().to_string_lossy().starts_with("repass-stats-");
-            if ours && File::open(path.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok()) {
+            let name = path.file_name().unwrap().to_string_lossy();
+            let ours = name.starts_with("repass-stats-") && name.ends_with(".part");
+            if ours && File::open(&path).is_ok_and(|lock| lock.try_lock().is_ok()) {
                 abandoned.push(path.display().to_string());
             }
         }

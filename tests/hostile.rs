@@ -297,10 +297,10 @@ fn temporary_files_are_private_whatever_the_umask() {
             let Ok(target) = fs::read_link(file.path()) else { continue };
             let Ok(found) = fs::metadata(file.path()) else { continue };
             let target = target.display().to_string();
-            let kind = ["(deleted)", ".part", "repass-stats-"].iter().position(|kind| target.contains(kind));
+            let kind = ["(deleted)", "repass-stats-", ".part"].iter().position(|kind| target.contains(kind));
             let Some(kind) = kind.filter(|_| !target.starts_with("/memfd")) else { continue };
             let private = if found.is_dir() { 0o700 } else { 0o600 };
-            if kind == 2 {
+            if kind == 1 {
                 let folder = Path::new(&target).ancestors().find(|path| {
                     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("repass-stats-"))
                 });
@@ -310,8 +310,8 @@ fn temporary_files_are_private_whatever_the_umask() {
             }
             seen[kind] += 1;
         }
-        println!("deleted, part, statistics: {seen:?}");
-        assert!(seen[0] > 0 && seen[2] > 0, "{seen:?}");
+        println!("deleted, statistics, part: {seen:?}");
+        assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
         let ended = running.signal(rustix::process::Signal::INT).end();
         assert_eq!(ended.code, 130, "{ended}");
     });
@@ -334,7 +334,7 @@ fn links_that_lie_in_wait_lead_nowhere() {
         ] {
             symlink(target, place.path(name)).unwrap();
         }
-        symlink(&precious, place.scratch.path().join("repass-stats-evil")).unwrap();
+        symlink(&precious, place.scratch.path().join("repass-stats-evil.part")).unwrap();
         symlink(&kept, place.path(".repass-journal.jsonl")).unwrap();
         // A link that leads nowhere yet is no output either: it is replaced, and what it names is not made.
         symlink(precious.join("made"), place.path("out.mkv")).unwrap();

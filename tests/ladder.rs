@@ -102,6 +102,28 @@ fn every_rendition_has_the_bits_of_a_lone_encode() {
 }
 
 #[test]
+fn a_size_with_an_odd_side_is_refused_and_one_that_the_source_has_is_kept() {
+    within(60, || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("in.mkv");
+        let source = "color=s=642x362:r=24:d=0.5,format=yuv444p,crop=641:361,format=yuv420p";
+        ffmpeg(&["-f", "lavfi", "-i", source, "-c:v", "ffv1", text(&input)]);
+        let sized = |size: Size| {
+            let rung = RenditionRequest { size, ..rung(folder.path(), "libx264", "source", Target::Quality(30.0)) };
+            Job::prepare(&job(&input, vec![rung]), &Cancel::new()).map(Job::into_plan)
+        };
+        for size in [Size::Height(241), Size::Exact(321, 180), Size::Exact(320, 0)] {
+            let refused = sized(size).err().unwrap();
+            assert!(matches!(refused, Error::Usage { what: "size", .. }), "{size}: {refused}");
+        }
+        for size in [Size::Height(361), Size::Width(641), Size::Exact(641, 361)] {
+            let plan = sized(size).unwrap();
+            assert_eq!((plan.graph.branches[0].size, plan.pictures[0].width), (None, 640), "{size}");
+        }
+    });
+}
+
+#[test]
 fn sizes_keep_the_picture_and_are_even() {
     within(60, || {
         let folder = tempfile::tempdir().unwrap();
@@ -324,6 +346,16 @@ fn outputs_that_would_meet_are_refused() {
         other.output = one.output.clone();
         let refusal = Job::prepare(&job(&input, vec![one.clone(), other]), &Cancel::new()).err().unwrap();
         assert!(refusal.to_string().contains("would both be written there"), "{refusal}");
+        // The same folder by another spelling, and by a link.
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+        for other_folder in [folder.path().join("."), link] {
+            let mut other = rung(folder.path(), "libx264", "120p", Target::Quality(30.0));
+            other.output = other_folder.join(one.output.file_name().unwrap());
+            let refusal = Job::prepare(&job(&input, vec![one.clone(), other]), &Cancel::new()).err();
+            let words = refusal.map(|refusal| refusal.to_string()).unwrap_or_default();
+            assert!(words.contains("would both be written there"), "{}: {words}", other_folder.display());
+        }
         let refusal = Job::prepare(&job(&input, vec![one.clone(), one]), &Cancel::new()).err().unwrap();
         assert!(refusal.to_string().contains("two renditions are named"), "{refusal}");
     });

@@ -454,6 +454,20 @@ fn falling_back_is_never_silent() {
     }
 }
 
+#[test]
+fn a_quicker_first_pass_that_there_is_not_is_said() {
+    let says = |name: &str, passes| {
+        let request = Request { fast_first: true, passes, ..request(name) };
+        let plan = plan::compile(&request, &probe::capabilities(request.adapter)).unwrap();
+        plan.warnings.iter().any(|warning| warning.starts_with("--fast-first-pass changes nothing"))
+    };
+    assert!(says("libx264", Passes::One), "one pass");
+    assert!(says("libx264", Passes::Two), "x264's own first pass is quick by itself");
+    if probe::capabilities(adapter::named("libx265").unwrap()).present {
+        assert!(!says("libx265", Passes::Two));
+    }
+}
+
 // ---- command lines
 
 #[test]

@@ -12,6 +12,11 @@ use std::time::Duration;
 
 use media::{packets, within};
 use program::{Ended, Place, quick, software_encoders};
+use repass::event::{Cancel, Event};
+use repass::job::{Job, JobRequest, RenditionRequest, Resume};
+use repass::plan::{Passes, Request};
+use repass::rate::{BitRate, Target};
+use repass::source::Input;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -201,6 +206,40 @@ fn a_first_pass_that_cannot_be_kept_costs_nothing_but_a_warning() {
         assert_eq!(ended.code, 0, "{ended}");
         let report: Value = serde_json::from_str(&ended.stdout).unwrap();
         assert!(report["warnings"].to_string().contains("cannot be kept for --resume"), "{report}");
+    });
+}
+
+#[test]
+fn a_session_beside_a_resumed_first_pass_waits_for_nobody() {
+    within(120, || {
+        let place = with_clip("128x96", 2);
+        let adapter = repass::adapter::named("libx264").unwrap();
+        let encoder = |bps, passes| Request {
+            passes,
+            preset: Some("ultrafast".to_owned()),
+            ..Request::new(adapter, Target::Average(BitRate(bps)))
+        };
+        let rendition = |name: &str, encoder| RenditionRequest::new(name, place.path(&format!("{name}.mkv")), encoder);
+        let request = JobRequest {
+            renditions: vec![
+                rendition("two", encoder(200_000, Passes::Two)),
+                rendition("session", encoder(150_000, Passes::Session)),
+            ],
+            resume: Resume::TakeUp,
+            ..JobRequest::new(Input::file(place.path("in.mkv")))
+        };
+        let cancel = Cancel::new();
+        let stopped = Job::prepare(&request, &cancel).unwrap().run(|event| {
+            if matches!(event, Event::Run { run: 2, .. }) {
+                cancel.stop();
+            }
+        });
+        assert!(stopped.is_err());
+        let job = Job::prepare(&request, &Cancel::new()).unwrap();
+        assert_eq!(job.plan().runs, 2);
+        let report = job.run(|_| {}).unwrap();
+        assert_eq!(report.runs.len(), 2);
+        assert!(report.renditions.iter().all(|rendition| rendition.verified));
     });
 }
 

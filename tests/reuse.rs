@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use media::{clip, ffmpeg, has_encoder, packets, text, within};
-use repass::adapter;
+use repass::adapter::{self, PassModel, TwoRuns};
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
 use repass::event::Cancel;
@@ -318,6 +318,48 @@ fn there_is_nothing_to_keep_of_an_encoder_without_a_first_pass() {
         };
         let refused = Analysis::prepare(&quality, &Cancel::new()).err().unwrap();
         assert!(matches!(refused, Error::Plan(Refusal::QualityNeedsOnePass { .. })), "{refused}");
+    });
+}
+
+#[test]
+fn an_analysis_of_damaged_footage_says_so_and_one_of_no_frame_is_an_error() {
+    within(60, || {
+        let place = Place::with_clip("libx264", 48);
+        let cut = place.path("cut.mkv");
+        let whole = place.path("whole.mkv");
+        media::ffmpeg(&["-i", media::text(&place.input), "-c", "copy", media::text(&whole)]);
+        let bytes = fs::read(&whole).unwrap();
+        fs::write(&cut, &bytes[..bytes.len() * 2 / 3]).unwrap();
+        let damaged = AnalysisRequest {
+            input: Input::file(&cut),
+            keep_damaged: true,
+            overwrite: true,
+            ..place.analysis("libx264")
+        };
+        let report = Analysis::prepare(&damaged, &Cancel::new()).unwrap().run(|_| {}).unwrap();
+        assert!(report.damage.is_some_and(|damage| damage.any()), "{:?}", report.damage);
+        assert!(report.to_json().contains("missing_bytes"));
+        let none = AnalysisRequest {
+            filters: Some("trim=start=100".to_owned()),
+            overwrite: true,
+            ..place.analysis("libx264")
+        };
+        let error = Analysis::prepare(&none, &Cancel::new()).and_then(|analysis| analysis.run(|_| {})).unwrap_err();
+        assert!(matches!(&error, Error::Input { what, .. } if what == "holds no frame"), "{error}");
+    });
+}
+
+#[test]
+fn a_path_that_the_encoder_would_cut_short_is_refused_before_it_opens() {
+    within(60, || {
+        let place = Place::with_clip("libx264", 12);
+        let row = adapter::named("libx264").unwrap();
+        let PassModel::TwoRuns(model) = row.passes else { panic!("libx264 has two runs") };
+        let short =
+            adapter::Adapter { passes: PassModel::TwoRuns(TwoRuns { longest_path: 10, ..model }), ..row.clone() };
+        let encoder = Request { adapter: Box::leak(Box::new(short)), ..request("libx264", rate(100)) };
+        let refused = run(&job(&place.input, [(encoder, place.path("out.mkv"))])).unwrap_err();
+        assert!(matches!(refused, Error::Plan(Refusal::StatsPath { .. })), "{refused}");
     });
 }
 

@@ -8,7 +8,7 @@ mod program;
 use std::path::{Path, PathBuf};
 
 use media::{footage, has_encoder, within};
-use program::Place;
+use program::{Place, can_mount};
 use serde_json::Value;
 
 /// With its bytes per second of video and sound, small enough to be hard.
@@ -59,6 +59,35 @@ fn meets(place: &Place, encoder: &str, options: &str, input: &Path, size: u64) {
     println!("{encoder}, {}: {:+.2} % of {size}, asked for {passes:?} b/s", input.display(), miss * 100.0);
     assert!(miss.abs() <= 0.01, "{encoder}: {is} bytes of {size}: {report}");
     assert!((rendition["size_error"].as_f64().unwrap() - miss).abs() < 1e-6 && rendition["size_missed"].is_null());
+}
+
+#[test]
+fn what_came_nearest_is_kept_where_there_is_no_room_to_come_nearer() {
+    if !can_mount() || !has_encoder("libx265") {
+        return println!("skipped: no small file systems or no libx265");
+    }
+    within(120, || {
+        let place = Place::empty();
+        place.make(
+            "in.mkv",
+            "-f lavfi -i testsrc2=s=320x180:r=24:d=12 -f lavfi -i mandelbrot=s=320x180:r=24 -filter_complex \
+             [1]trim=duration=16,noise=alls=8:allf=t:all_seed=5[m];[0][m]concat=n=2[v] -map [v] -c:v mpeg4 -q:v 3",
+        );
+        // Room for one file and its first pass, and for no second file beside it.
+        let ended = place.shell_with_mounts(
+            "mkdir full; mount -t tmpfs -o size=800k tmpfs full; \
+             $repass encode in.mkv -o full/out.mkv -c libx265 --preset ultrafast --size 500k --json; stat -c %s full/out.mkv",
+        );
+        assert_eq!(ended.code, 0, "{ended}");
+        let (report, bytes) = ended.stdout.trim().rsplit_once('\n').unwrap();
+        let report: Value = serde_json::from_str(report).unwrap();
+        let rendition = &report["renditions"][0];
+        assert_eq!(rendition["bytes"].to_string(), bytes, "{ended}");
+        match rendition["size_missed"].is_null() {
+            true => println!("skipped: this libx265 meets the size at once"),
+            false => assert!(ended.stderr.contains("no further pass towards the size"), "{ended}"),
+        }
+    });
 }
 
 #[test]

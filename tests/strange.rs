@@ -255,6 +255,58 @@ fn times_that_make_no_sense_lose_no_frame() {
     });
 }
 
+#[test]
+fn a_pause_behind_the_first_frame_does_not_move_decoding_times() {
+    within(60, || {
+        let place = Place::empty();
+        place.make(
+            "in.mkv",
+            "-f lavfi -i testsrc2=s=96x64:r=25:d=2 -f lavfi -i sine=d=12 -vf setpts=if(gt(N\\,0)\\,PTS+10.013/TB\\,PTS) \
+             -fps_mode passthrough -enc_time_base 1/1000 -c:v mpeg4 -q:v 3 -c:a aac",
+        );
+        for target in ["--crf 40", "-b 50k"] {
+            let ended = place.run(&format!("encode in.mkv -o out.mp4 -y -c libx264 {target} --preset medium"));
+            assert_eq!(ended.code, 0, "{ended}");
+            let entries = ["-select_streams", "v", "-show_entries", "packet=dts_time", "-of", "csv=p=0"];
+            let told = media::ffprobe(&[&entries[..], &[media::text(&place.path("out.mp4"))]].concat());
+            let times: Vec<f64> = told.lines().map(|line| line.trim_end_matches(',').parse().unwrap()).collect();
+            assert_eq!(times.len(), 50);
+            assert!(times[0] > -0.5, "{target}: {times:?}");
+            assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{target}: {times:?}");
+        }
+    });
+}
+
+#[test]
+fn a_rate_far_above_cinema_is_told_to_the_encoder_or_said_to_be_unknown() {
+    within(60, || {
+        let place = Place::empty();
+        place.make("fast.mp4", "-f lavfi -i testsrc2=s=320x180:r=960:d=1 -c:v libx264 -preset ultrafast");
+        let encode = |input: &str| place.run(&format!("encode {input} -o out.mp4 -y -c libx264 -b 400k --json"));
+        let ended = encode("fast.mp4");
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        let bps = report["renditions"][0]["video_bps"].as_f64().unwrap();
+        assert!((300e3..500e3).contains(&bps), "{bps} of 400000 b/s");
+        place.make("untold.y4m", "-f lavfi -i testsrc2=s=96x64:r=48000 -frames:v 30 -pix_fmt yuv420p");
+        let ended = encode("untold.y4m");
+        assert!(ended.code == 0 && ended.stderr.contains("tells no frame rate"), "{ended}");
+    });
+}
+
+#[test]
+fn numbers_beyond_measure_are_refused_or_bounded() {
+    within(60, || {
+        let place = Place::empty();
+        place.make("in.mkv", "-f lavfi -i testsrc2=s=96x64:r=25:d=1 -c:v mpeg4");
+        let refused = place.run("encode in.mkv -o out.mkv -c libx264 -b 50k --stall-timeout 99999999999999999999");
+        assert!(refused.code == 2 && refused.stderr.contains("expected seconds"), "{refused}");
+        let planned =
+            place.run("plan in.mkv -o out.mkv -c libx264 -b 50k --passes session --segment 900000000s --gop 2s");
+        documented(&planned, "segments");
+        assert_eq!(planned.code, 0, "{planned}");
+    });
+}
+
 // --- few frames, no frames, many streams, wild sizes -----------------------------------------------------------------------
 
 #[test]

@@ -43,10 +43,7 @@ const X264: Adapter = Adapter {
         fast_first: &[],
         first: "x264's own quick first pass (fastfirstpass=1): one reference, no 8x8dct, subme 2 at most, no trellis",
         proof: Proof::Lines("in:"),
-        sidecar: Some(Sidecar {
-            suffix: ".mbtree",
-            unless: &[Setting::option("mbtree", "0"), Setting::param("x264-params", "mbtree", "0")],
-        }),
+        sidecar: Some(Sidecar { suffix: ".mbtree" }),
         bytes_per_frame: (111, 2),
         longest_path: PATH_MAX,
         without_route: "the linked libavcodec's libx264 has no option stats",
@@ -134,7 +131,7 @@ const X265: Adapter = Adapter {
         fast_first: &[Setting::param("x265-params", "slow-firstpass", "0")],
         first: "as slow as the second (slow-firstpass is x265's default)",
         proof: Proof::Lines("in:"),
-        sidecar: Some(Sidecar { suffix: ".cutree", unless: &[Setting::param("x265-params", "cutree", "0")] }),
+        sidecar: Some(Sidecar { suffix: ".cutree" }),
         bytes_per_frame: (131, 2),
         // x265 from 4.0 on copies the name into 256 bytes, also from the AVOption.
         longest_path: 255,

@@ -63,6 +63,9 @@ pub(crate) fn analysis(report: &AnalysisReport, with_warnings: bool) -> Page {
     page.path("stats", &report.output, &format!("{}, {frames}", ByteSize(report.bytes)));
     let picture = format!("{}x{} {}", analysed.width, analysed.height, analysed.pixel_format);
     page.row("encoder", &format!("{}, first pass of two, towards {}, {picture}", analysed.encoder, analysed.target));
+    if let Some(damage) = &report.damage {
+        page.row("damaged", &format!("{damage}; kept because --keep-damaged was given"));
+    }
     let mut total = lasting(report.wall_seconds);
     if let Some(cpu) = report.cpu_seconds {
         total.push_str(&format!(", {} of CPU", lasting(cpu)));

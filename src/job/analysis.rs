@@ -18,7 +18,6 @@ use crate::report::AnalysisReport;
 use crate::sink::WholeFile;
 use crate::source::Input;
 use crate::stats::artefact;
-use crate::stats::collect_leftovers;
 
 /// What is asked for: one source, one encoder, and where its statistics are to be kept.
 #[derive(Debug, Clone)]
@@ -81,21 +80,27 @@ impl Analysis {
     /// # Errors
     /// The first thing that went wrong, with its place; there is no file then.
     pub fn run(self, mut observe: impl FnMut(Event)) -> Result<AnalysisReport, Error> {
+        self.kept(&mut observe).map_err(Error::or_exhausted)
+    }
+
+    fn kept(self, observe: &mut dyn FnMut(Event)) -> Result<AnalysisReport, Error> {
         let Job { plan, mut source, cancel, .. } = self.0;
         let began = Usage::now();
-        collect_leftovers();
+        run::make_room(&plan)?;
         let rendition = &plan.renditions[0];
         let file = WholeFile::create(&rendition.output, rendition.overwrite)?;
-        source.prime()?;
+        run::prime(&plan, source.as_mut())?;
         let mut list = FrameList::default();
-        let stats = run::first_pass(&plan, source.as_mut(), &mut list, &cancel, &mut observe)?;
+        let stats = run::first_pass(&plan, source.as_mut(), &mut list, &cancel, observe)?;
         let header = first_pass::header(&plan, rendition, source.as_ref(), &list);
         let bytes = artefact::write(file, header.clone(), &list, &stats)?;
         let mut warnings = plan.warnings.clone();
         warnings.extend(source.warnings());
+        let damage = source.damage();
         Ok(AnalysisReport {
             versions: versions(),
             input: plan.input.path.clone(),
+            damage: damage.any().then_some(damage),
             output: rendition.output.clone(),
             analysed: header,
             bytes,

@@ -154,7 +154,7 @@ pub(super) fn check_source(plan: &Plan, file: &mut DecodedFile) -> Result<(), Er
         let Some(frames) = file.first_frames() else { return Ok(()) };
         let frame = &frames[rendition.branch];
         let artefact = Artefact::open(stats)?;
-        let mut clock = Clock::new(file.time_base(), file.frame_rate(), 0.0);
+        let mut clock = Clock::new(file.time_base(), file.frame_rate());
         let moment = clock.next(frames[0].pts());
         let hash = frame.hash().map_err(|source| Error::Filter { graph: String::new(), source, log: String::new() })?;
         let mut differences = artefact.source_differences(frame, file.frame_rate());

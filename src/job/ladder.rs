@@ -13,11 +13,11 @@ use crate::job::{
     Fate, FirstPass, JobRequest, PackagePlan, Picture, RenditionPlan, RenditionRequest, Size, StreamPlan, check_output,
     least_rate, size, streams,
 };
-use crate::media::{SourceInfo, StreamKind};
+use crate::media::{Rational, StreamKind};
 use crate::plan::{NotNative, Passes, Request, compile};
 use crate::probe::capabilities;
 use crate::rate::{BitRate, ByteSize, GopLength, Target};
-use crate::source::{Branch, Graph, Input, Preview};
+use crate::source::{Branch, Graph, Preview};
 use crate::timing::Timing;
 
 /// A job on its way from what is asked for to a plan.
@@ -50,12 +50,12 @@ impl<'j> Ladder<'j> {
     }
 
     /// The renditions that are not larger than the source, or all where that is allowed.
-    pub(super) fn fitting(&mut self) -> Result<Vec<(&'j RenditionRequest, Scaled)>, Refusal> {
+    pub(super) fn fitting(&mut self) -> Result<Vec<(&'j RenditionRequest, Scaled)>, Error> {
         let mut fitting = Vec::new();
         let mut above = Vec::new();
         for rendition in &self.request.renditions {
             let scaled = match &self.picture {
-                Some(picture) => rendition.size.of(picture, self.request.enlarge),
+                Some(picture) => rendition.size.of(picture, self.request.enlarge)?,
                 None => Some(Scaled { size: None, shape: None }),
             };
             match scaled {
@@ -67,7 +67,7 @@ impl<'j> Ladder<'j> {
         let source = format!("{}x{}", picture.width, picture.height);
         if fitting.is_empty() && !above.is_empty() {
             let names: Vec<&str> = above.iter().map(|rendition| rendition.name.as_str()).collect();
-            return Err(Refusal::Ladder { renditions: names.join(", "), picture: source });
+            return Err(Refusal::Ladder { renditions: names.join(", "), picture: source }.into());
         }
         let told = above.iter().map(|rendition| {
             let (name, size) = (&rendition.name, rendition.size);
@@ -82,46 +82,8 @@ impl<'j> Ladder<'j> {
         let container = Container::for_path(&request.output, request.container.as_deref())?;
         check_output(request, container, &self.request.input.path)?;
         let adapter = request.encoder.adapter;
-        let holds = |kind, codec: &str| container.holds(kind, codec);
-        let takes_text = |codec: &str| container.takes_text(codec);
-        let holder = streams::Holder { name: container.name(), holds: &holds, takes_text: &takes_text };
-        if !container.holds(StreamKind::Video, adapter.codec) {
-            return Err(Refusal::Container {
-                container: container.name().to_owned(),
-                what: format!("{} video", adapter.codec),
-                remedy: "choose .mkv, or another encoder".to_owned(),
-            }
-            .into());
-        }
-        let (streams, left_out) = streams::decide(self.file.info(), &request.audio, request.subtitles, &holder)?;
-        // Filters and scaling may or may not know of fields; whoever gives them says by them what the fields become.
-        let untouched = self.graph.trunk.is_none() && request.filters.is_none() && scaled.size.is_none();
-        let mut encoder_request = Request {
-            hdr10: self.file.hdr10(&self.filters_of(request))?,
-            interlaced: self.file.is_interlaced() && untouched,
-            gop_frames: self.gop_frames(request).or(request.encoder.gop_frames),
-            ..request.encoder.clone()
-        };
-        if let Target::Size(size) = encoder_request.target {
-            if container.is_package() {
-                return Err(Refusal::Target {
-                    encoder: adapter.name.to_owned(),
-                    why: "a size is one of a file, and a package has many: use a bit rate".to_owned(),
-                }
-                .into());
-            }
-            let rate =
-                provisional(size, &self.request.input, self.file.info(), &streams, &container, self.timing, adapter)?;
-            encoder_request.provisional = Some(rate);
-        }
-        if encoder_request.passes == Passes::Session {
-            if container.is_package() {
-                let why = "no session: segments of a package need key frames at equal distances in all renditions; use --passes 2".to_owned();
-                return Err(Refusal::Target { encoder: adapter.name.to_owned(), why }.into());
-            }
-            let asked = encoder_request.session.segment.map(|length| length.frames(self.frame_rate()));
-            encoder_request.session.segment = asked.or_else(|| self.segment_frames()).map(GopLength::Frames);
-        }
+        let (streams, left_out) = self.streams(request, &container)?;
+        let encoder_request = self.encoder_request(request, scaled, &container, &streams)?;
         let capabilities = capabilities(adapter);
         let mut encoder = compile(&encoder_request, &capabilities)?;
         if encoder.native.is_some() && request.encoder.session.segment.is_some() {
@@ -151,6 +113,94 @@ impl<'j> Ladder<'j> {
         })
     }
 
+    /// What becomes of each stream in this container, and what is to be said of those that are left out.
+    fn streams(
+        &self,
+        request: &RenditionRequest,
+        container: &Container,
+    ) -> Result<(Vec<StreamPlan>, Vec<String>), Error> {
+        let codec = request.encoder.adapter.codec;
+        if !container.holds(StreamKind::Video, codec) {
+            return Err(Refusal::Container {
+                container: container.name().to_owned(),
+                what: format!("{codec} video"),
+                remedy: "choose .mkv, or another encoder".to_owned(),
+            }
+            .into());
+        }
+        let holds = |kind, codec: &str| container.holds(kind, codec);
+        let takes_text = |codec: &str| container.takes_text(codec);
+        let holder = streams::Holder { name: container.name(), holds: &holds, takes_text: &takes_text };
+        Ok(streams::decide(self.file.info(), &request.audio, request.subtitles, &holder)?)
+    }
+
+    /// What is asked of the encoder, with everything that only the source, the filters and the container tell.
+    fn encoder_request(
+        &self,
+        request: &RenditionRequest,
+        scaled: Scaled,
+        container: &Container,
+        streams: &[StreamPlan],
+    ) -> Result<Request, Error> {
+        // Filters and scaling may or may not know of fields; whoever gives them says by them what the fields become.
+        let untouched = self.graph.trunk.is_none() && request.filters.is_none() && scaled.size.is_none();
+        let mut encoder = Request {
+            hdr10: self.file.hdr10(&self.filters_of(request))?,
+            interlaced: self.file.is_interlaced() && untouched,
+            gop_frames: self.gop_frames(request).or(request.encoder.gop_frames),
+            ..request.encoder.clone()
+        };
+        let refused = |why: &str| -> Result<Request, Error> {
+            Err(Refusal::Target { encoder: encoder.adapter.name.to_owned(), why: why.to_owned() }.into())
+        };
+        if let Target::Size(size) = encoder.target {
+            if container.is_package() {
+                return refused("a size is one of a file, and a package has many: use a bit rate");
+            }
+            encoder.provisional = Some(self.provisional(size, streams, container, encoder.adapter)?);
+        }
+        if encoder.passes == Passes::Session {
+            if container.is_package() {
+                return refused(
+                    "no session: segments of a package need key frames at equal distances in all renditions; use --passes 2",
+                );
+            }
+            let asked = encoder.session.segment.map(|length| length.frames(self.frame_rate()));
+            encoder.session.segment = asked.or_else(|| self.segment_frames()).map(GopLength::Frames);
+        }
+        Ok(encoder)
+    }
+
+    /// The video rate of a size target before anything is measured: from the length and rates that the container tells.
+    fn provisional(
+        &self,
+        size: ByteSize,
+        streams: &[StreamPlan],
+        container: &Container,
+        adapter: &Adapter,
+    ) -> Result<BitRate, Error> {
+        let (source, input) = (self.file.info(), &self.request.input);
+        let seconds = source.seconds.and_then(|_| input.seconds_of(source)).ok_or_else(|| Refusal::Source {
+            path: input.path.display().to_string(),
+            why: "a size target needs the length, which this container does not tell: use -b".to_owned(),
+        })?;
+        let others: f64 = streams
+            .iter()
+            .map(|plan| match &plan.fate {
+                Fate::Copy => plan.stream.bitrate.unwrap_or(0) as f64,
+                Fate::Transcode(spec) => {
+                    spec.bitrate(plan.stream.channels.unwrap_or(2)).map_or(0.0, |rate| rate.0 as f64)
+                }
+                _ => 0.0,
+            })
+            .sum();
+        let others = size::Others { packets: 0, bytes: (others * seconds / 8.0) as u64 };
+        let frames = (seconds * self.timing.rate.value()) as u64;
+        let overhead = size::Overhead::of(container.name());
+        let least = size::Least::of_any(least_rate(adapter));
+        Ok(size::video_rate(size, others, overhead, frames, seconds, least)?)
+    }
+
     /// The filters that a rendition's frames go through, without its scaling.
     fn filters_of(&self, request: &RenditionRequest) -> Graph {
         let branch = Branch { filters: request.filters.clone(), ..AS_IT_COMES };
@@ -174,9 +224,7 @@ impl<'j> Ladder<'j> {
     /// Frames of a session's segments where nobody says: enough segments to correct a few of them alone, and not more key
     /// frames than an encoder would have by itself.
     fn segment_frames(&self) -> Option<u32> {
-        let (source, input) = (self.file.info(), &self.request.input);
-        let rest = source.seconds? - input.start.map_or(0.0, |start| start.0);
-        let seconds = input.length.map_or(rest, |length| length.0.min(rest));
+        let seconds = self.request.input.seconds_of(self.file.info())?;
         let (shortest, longest) = SEGMENT_SECONDS;
         Some(((seconds / FEWEST_SEGMENTS).clamp(shortest, longest) * self.frame_rate()).round().max(1.0) as u32)
     }
@@ -220,6 +268,10 @@ impl<'j> Ladder<'j> {
             outputs = self.file.pictures(&self.graph)?;
         }
         in_step(&self.graph, &outputs)?;
+        let follows_rate = self.request.renditions.iter().any(|rendition| rendition.encoder.target.is_bitrate());
+        if follows_rate && !self.knows_rate(&outputs[0]) {
+            self.warnings.push(UNTOLD_RATE.to_owned());
+        }
         let mut pictures = Vec::new();
         if let [only] = outputs.as_slice() {
             pictures.push(picture(only));
@@ -242,6 +294,12 @@ impl<'j> Ladder<'j> {
         Ok(Built { timing: self.timing, graph: self.graph, pictures, warnings })
     }
 
+    /// Whether the frame rate is the container's or a filter's word.
+    fn knows_rate(&self, output: &FilterOutput) -> bool {
+        let filtered = |rate: Rational| rate != self.timing.rate || output.time_base == rate.inverse();
+        Timing::told(&self.file.info().video).is_some() || output.frame_rate.is_some_and(filtered)
+    }
+
     /// Where an encoder needs whole chroma samples and the picture has none for its last column or row, that is cut off and
     /// said. Says whether anything was.
     fn cut_odd_sides(&mut self, outputs: &[FilterOutput], renditions: &[RenditionPlan]) -> Result<bool, Refusal> {
@@ -260,11 +318,20 @@ impl<'j> Ladder<'j> {
                 let why = format!("does not take pictures of {odd}; --vf scale=… makes them larger");
                 return Err(Refusal::Target { encoder: encoder.to_owned(), why });
             }
+            let branch = &mut self.graph.branches[number];
+            let done = match &mut branch.size {
+                Some(size) => {
+                    *size = (width, height);
+                    "scaled"
+                }
+                None => {
+                    let crop = format!("crop={width}:{height}:0:0");
+                    branch.filters = Some(branch.filters.take().map_or(crop.clone(), |own| format!("{own},{crop}")));
+                    "cropped"
+                }
+            };
             self.warnings
-                .push(format!("{encoder} does not take pictures of {odd}: they are cropped to {width}x{height}"));
-            let own = self.graph.branches[number].filters.take();
-            let crop = format!("crop={width}:{height}:0:0");
-            self.graph.branches[number].filters = Some(own.map_or(crop.clone(), |own| format!("{own},{crop}")));
+                .push(format!("{encoder} does not take pictures of {odd}: they are {done} to {width}x{height}"));
             cut = true;
         }
         Ok(cut)
@@ -338,37 +405,6 @@ fn is_package(request: &RenditionRequest) -> bool {
     Container::for_path(&request.output, request.container.as_deref()).is_ok_and(|container| container.is_package())
 }
 
-/// The video rate of a size target before anything is measured: from the length and rates that the container tells.
-fn provisional(
-    size: ByteSize,
-    input: &Input,
-    source: &SourceInfo,
-    streams: &[StreamPlan],
-    container: &Container,
-    timing: Timing,
-    adapter: &Adapter,
-) -> Result<BitRate, Error> {
-    let unknown = || Refusal::Source {
-        path: input.path.display().to_string(),
-        why: "a size target needs the length, which this container does not tell: use -b".to_owned(),
-    };
-    let rest = source.seconds.ok_or_else(unknown)? - input.start.map_or(0.0, |start| start.0);
-    let seconds = input.length.map_or(rest, |length| length.0.min(rest));
-    let others: f64 = streams
-        .iter()
-        .map(|plan| match &plan.fate {
-            Fate::Copy => plan.stream.bitrate.unwrap_or(0) as f64,
-            Fate::Transcode(spec) => spec.bitrate(plan.stream.channels.unwrap_or(2)).map_or(0.0, |rate| rate.0 as f64),
-            _ => 0.0,
-        })
-        .sum();
-    let others = size::Others { packets: 0, bytes: (others * seconds / 8.0) as u64 };
-    let frames = (seconds * timing.rate.value()) as u64;
-    let overhead = size::Overhead::of(container.name());
-    let least = size::Least::of_any(least_rate(adapter));
-    Ok(size::video_rate(size, others, overhead, frames, seconds, least)?)
-}
-
 /// The length of a segment where nobody says: what HLS and DASH players are used to, and short enough to switch soon.
 const DEFAULT_SEGMENT: GopLength = GopLength::Seconds(2.0);
 
@@ -376,6 +412,10 @@ const DEFAULT_SEGMENT: GopLength = GopLength::Seconds(2.0);
 const SEGMENT_SECONDS: (f64, f64) = (2.0, 10.0);
 /// Segments that a session has at least, where they do not come out too short.
 const FEWEST_SEGMENTS: f64 = 6.0;
+
+/// Where libavformat's guesses are time bases.
+const UNTOLD_RATE: &str = "the source tells no frame rate: the encoder is told 25 frames per second, and the bit rate holds for \
+                           that, whatever the frames' real distances; --vf fps=… gives one";
 
 /// A branch that changes nothing.
 const AS_IT_COMES: Branch =

@@ -5,18 +5,20 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::av::frame::Frame;
 use crate::av::muxer::EncodedStream;
 use crate::error::Error;
 use crate::event::{Cancel, Event, Stage};
-use crate::job::Plan;
 use crate::job::run::{Opened, duration, terms};
 use crate::job::session::{Kept, Made, report, timed};
+use crate::job::{Plan, RenditionPlan};
 use crate::pipeline::feed::Feeding;
 use crate::pipeline::watch::Pulse;
 use crate::pipeline::{Output, deliver};
-use crate::plan::NativePlan;
+use crate::plan::{EncoderPlan, NativePlan};
+use crate::rate::Seconds;
 use crate::report::PassReport;
-use crate::session::videotoolbox::{CompressionSession, Outbox, Setup, Status, encode};
+use crate::session::videotoolbox::{CompressionSession, Encoded, Outbox, Setup, Status, encode};
 use crate::session::{RangeSet, Replay, SessionError, Silo, SourceFrame, TimeRange};
 
 /// Runs the session that `open` opens, and writes its output.
@@ -33,36 +35,12 @@ pub(super) fn run(
 ) -> Result<Made, Error> {
     let rendition = &plan.renditions[index];
     let encoder = rendition.encoder.encoder;
-    let Opened { source, cache, list } = opened;
-    let source = source.as_mut();
+    let Came { encoded, silo, passes, feeding, first } =
+        encoded(plan, index, own, opened, cancel, &mut *observe, open)?;
+    let Opened { source, list, .. } = opened;
+    let source = source.as_ref();
     let seconds = duration(list, source);
     let (rate, shape) = (source.frame_rate(), source.sample_aspect_ratio(rendition.branch));
-    let pulse = Pulse::new(Stage::Feed);
-    let mut kept = Kept {
-        source: &mut *source,
-        cache,
-        list,
-        branch: rendition.branch,
-        at: None,
-        cancel,
-        pulse: &pulse,
-        feeding: Feeding::default(),
-    };
-    let first = kept.frame(0)?;
-    let setup = Setup::new(own, &first, rate.inverse(), rate, shape).map_err(|why| why.of(encoder))?;
-
-    let silo = Silo::new();
-    let patience = plan.stall_timeout.map_or(PATIENCE, |seconds| Duration::from_secs_f64(seconds.0));
-    let told = RefCell::new(Told { rendition: index, passes: Vec::new(), observe });
-    let mut frames = Watched { kept, told: &told, total: list.len() as u64 };
-    let mut begin = |_, _: &RangeSet| told.borrow_mut().begin(&silo);
-    let passes = NonZeroU32::from(own.most_passes);
-    let encoded = encode(&setup, open, &silo, &mut frames, passes, cancel, patience, &mut begin);
-    let encoded = encoded.map_err(|error| error.of(encoder))?;
-    let feeding = frames.kept.feeding;
-    told.borrow_mut().end(&silo);
-    let Told { passes, observe, .. } = told.into_inner();
-
     let no_stream =
         |source| Error::Encode { encoder: encoder.to_owned(), pass: 1, frame: 0, source, log: String::new() };
     let codec = rendition.adapter.codec;
@@ -73,17 +51,59 @@ pub(super) fn run(
     let output = deliver(stream, packets, output, &terms(plan, Vec::new(), &[], cancel), observe)?;
     let target_bps = super::run::target_bps(&rendition.encoder.steps[0], None);
     let pass = |(number, pass): (u8, Pass)| pass.report(number, in_stream, target_bps, seconds);
+    let not_taken =
+        encoded.left_out.iter().map(|name| format!("the encoder at hand does not take the property {name}"));
     Ok(Made {
         output,
         passes: (1..).zip(passes).map(pass).collect(),
         report: report(&encoded.outcome, &[], list, 0),
         feeding,
-        warnings: encoded
-            .left_out
-            .iter()
-            .map(|name| format!("the encoder at hand does not take the property {name}"))
-            .collect(),
+        warnings: not_taken.collect(),
     })
+}
+
+/// What comes out of the passes.
+struct Came {
+    encoded: Encoded,
+    silo: Silo,
+    passes: Vec<Pass>,
+    feeding: Feeding,
+    /// The first frame, which the stream is described by.
+    first: Frame,
+}
+
+/// Runs the passes of the session over the kept frames.
+fn encoded(
+    plan: &Plan,
+    index: usize,
+    own: &NativePlan,
+    opened: &mut Opened,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+    open: impl FnOnce(&Setup, Arc<Outbox>) -> Result<Box<dyn CompressionSession>, Status>,
+) -> Result<Came, Error> {
+    let RenditionPlan { branch, encoder: EncoderPlan { encoder, .. }, .. } = plan.renditions[index];
+    let Opened { source, cache, list } = opened;
+    let source = source.as_mut();
+    let (rate, shape) = (source.frame_rate(), source.sample_aspect_ratio(branch));
+    let pulse = Pulse::new(Stage::Feed);
+    let feeding = Feeding::default();
+    let mut kept = Kept { source, cache, list, branch, at: None, cancel, pulse: &pulse, feeding };
+    let first = kept.frame(0)?;
+    let setup = Setup::new(own, &first, rate.inverse(), rate, shape).map_err(|why| why.of(encoder))?;
+
+    let silo = Silo::new();
+    let patience = plan.stall_timeout.map_or(PATIENCE, Seconds::duration);
+    let told = RefCell::new(Told { rendition: index, passes: Vec::new(), observe });
+    let mut frames = Watched { kept, told: &told, total: list.len() as u64 };
+    let mut begin = |_, _: &RangeSet| told.borrow_mut().begin(&silo);
+    let passes = NonZeroU32::from(own.most_passes);
+    let encoded = encode(&setup, open, &silo, &mut frames, passes, cancel, patience, &mut begin);
+    let encoded = encoded.map_err(|error| error.of(encoder))?;
+    let feeding = frames.kept.feeding;
+    told.borrow_mut().end(&silo);
+    let passes = told.into_inner().passes;
+    Ok(Came { encoded, silo, passes, feeding, first })
 }
 
 /// What is told of a session, and what its report will say.

@@ -1,6 +1,6 @@
 //! Doing what a plan says: runs, lanes, proofs, the report. Makes no choice of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::adapter::{PassModel, StatsRoute, TwoRuns};
@@ -20,7 +20,7 @@ use crate::pipeline::mux::MuxStage;
 use crate::pipeline::other::{OtherStage, Tally};
 use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, between_runs, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
-use crate::rate::{self, BitRate, ByteSize};
+use crate::rate::{self, BitRate, ByteSize, Seconds};
 use crate::report::{PassReport, RenditionReport, Report, RunReport, SessionReport};
 use crate::session::Stopped;
 use crate::sink::{FileSink, PackageSink, Sink};
@@ -44,12 +44,16 @@ struct Progress {
     rate: Option<BitRate>,
     /// What second passes towards it came to.
     tried: Vec<Tried>,
+    /// What came nearest to it so far, while a pass that should come nearer is run.
+    nearest: Option<Nearest>,
     session: Option<SessionReport>,
 }
 
 /// What of an output is a rendition's.
 struct Made {
     bytes: u64,
+    /// Which of its passes made it, counted from 0.
+    pass: usize,
     verified: bool,
 }
 
@@ -64,6 +68,13 @@ pub(super) struct Target {
     sink: Option<Box<dyn Sink>>,
 }
 
+/// A complete output that is not seen yet.
+struct Nearest {
+    output: OutputResult,
+    /// Which of its rendition's passes made it, counted from 0.
+    pass: usize,
+}
+
 pub(super) fn run(
     plan: &Plan,
     source: Box<dyn FrameSource>,
@@ -73,13 +84,27 @@ pub(super) fn run(
     observe: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let began = Usage::now().with(preparing);
+    make_room(plan)?;
+    let mut opened = Opened { source, cache: FrameCache::new(plan.cache.clone()), list: FrameList::default() };
+    run_over(plan, &mut opened, sinks, &|run| wanted_after(plan, run), &began, cancel, observe)
+}
+
+/// Sees that there is memory for a job beside its cache, and that what killed runs left takes none.
+pub(super) fn make_room(plan: &Plan) -> Result<(), Error> {
     let needed = needed_beside(plan.index_bytes());
     if !has_room(needed) {
         return Err(Error::Exhausted { doing: format!("a job like this takes {} beside its cache", ByteSize(needed)) });
     }
     collect_leftovers();
-    let mut opened = Opened { source, cache: FrameCache::new(plan.cache.clone()), list: FrameList::default() };
-    run_over(plan, &mut opened, sinks, &|run| wanted_after(plan, run), &began, cancel, observe)
+    Ok(())
+}
+
+/// Makes the first frame ready.
+pub(super) fn prime(plan: &Plan, source: &mut dyn FrameSource) -> Result<(), Error> {
+    match source.prime()? {
+        true => Ok(()),
+        false => Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None }),
+    }
 }
 
 /// An open source, and what is kept of its frames.
@@ -124,8 +149,8 @@ fn every_pass(
     let targets = targets(plan, sinks, cancel)?;
     let mut progress: Vec<Progress> = plan.renditions.iter().map(|_| Progress::default()).collect();
     // A footage has its list, and its source is at its end.
-    if opened.list.is_empty() && !opened.source.prime()? {
-        return Err(Error::Input { path: plan.input.path.clone(), what: "holds no frame".to_owned(), source: None });
+    if opened.list.is_empty() {
+        prime(plan, opened.source.as_mut())?;
     }
     let analysed = open_kept(plan, opened.source.as_ref(), &opened.list, &mut progress)?;
     let mut under_way = UnderWay {
@@ -142,12 +167,8 @@ fn every_pass(
     for number in 1..=plan.runs {
         match plan.session_in(number) {
             Some(index) => under_way.session(number, index, opened, observe)?,
-            None => {
-                let mut left: Vec<usize> = (0..plan.renditions.len()).collect();
-                while !left.is_empty() {
-                    left = under_way.passes(number, &left, keep(number), opened, observe)?;
-                }
-            }
+            None if plan.is_idle(number) && !opened.list.is_empty() => {}
+            None => under_way.passes_until_near(number, keep, opened, observe)?,
         }
     }
     let UnderWay { progress, runs, warnings, .. } = under_way;
@@ -169,6 +190,58 @@ struct UnderWay<'j> {
 }
 
 impl UnderWay<'_> {
+    /// All passes of a run, and again those whose output missed its size.
+    fn passes_until_near(
+        &mut self,
+        number: u8,
+        keep: &dyn Fn(u8) -> Vec<bool>,
+        opened: &mut Opened,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<(), Error> {
+        let all: Vec<usize> = (0..self.plan.renditions.len()).collect();
+        let mut missed = self.passes(number, &all, keep(number), opened, observe)?;
+        while !missed.is_empty() {
+            missed = match self.again(number, &missed, keep(number), opened, observe) {
+                Err(error) if self.has_all(&missed) && is_of_space(&error) => {
+                    self.settle(&missed, &error, observe)?;
+                    Vec::new()
+                }
+                missed => missed?,
+            };
+        }
+        Ok(())
+    }
+
+    /// The last pass of renditions that missed their sizes, towards the bit rates that should meet them.
+    fn again(
+        &mut self,
+        number: u8,
+        missed: &[usize],
+        keep: Vec<bool>,
+        opened: &mut Opened,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Vec<usize>, Error> {
+        for index in missed {
+            self.targets.push(target(self.plan, *index, None, self.cancel)?);
+        }
+        self.passes(number, missed, keep, opened, observe)
+    }
+
+    fn has_all(&self, renditions: &[usize]) -> bool {
+        renditions.iter().all(|index| self.progress[*index].nearest.is_some())
+    }
+
+    /// Lets what came nearest be seen, where there was no room to come nearer.
+    fn settle(&mut self, missed: &[usize], why: &Error, observe: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        for index in missed {
+            let name = &self.plan.renditions[*index].name;
+            warn(&mut self.warnings, format!("{name}: no further pass towards the size could be run: {why}"), observe);
+            let Some(nearest) = self.progress[*index].nearest.take() else { continue };
+            publish(nearest.output, Some(nearest.pass), &mut self.progress)?;
+        }
+        Ok(())
+    }
+
     /// All passes of a run, side by side, of the renditions that are left; gives those whose output missed its size, and
     /// which are to be run again.
     fn passes(
@@ -197,14 +270,19 @@ impl UnderWay<'_> {
         let mut missed = Vec::new();
         for output in result.outputs {
             let index = output.renditions[0];
-            match nearer(&self.plan.renditions[index], &output, self.files[index], &mut self.progress[index]) {
+            let (rendition, progress) = (&self.plan.renditions[index], &mut self.progress[index]);
+            let Some(size) = size_to_meet(rendition).filter(|_| self.files[index]) else {
+                publish(output, None, &mut self.progress)?;
+                continue;
+            };
+            let rate = nearer(size, rendition, &output, progress);
+            let nearest = nearest_of(size, progress, output);
+            match rate {
                 Some(rate) => {
-                    self.progress[index].rate = Some(rate);
-                    drop(output);
-                    self.targets.push(target(self.plan, index, None, self.cancel)?);
+                    (progress.rate, progress.nearest) = (Some(rate), Some(nearest));
                     missed.push(index);
                 }
-                None => publish(output, &mut self.progress)?,
+                None => publish(nearest.output, Some(nearest.pass), &mut self.progress)?,
             }
         }
         Ok(missed)
@@ -226,7 +304,7 @@ impl UnderWay<'_> {
         not_met.into_iter().chain(made.warnings).for_each(|warning| warn(&mut self.warnings, warning, observe));
         self.progress[index].passes = made.passes;
         self.progress[index].session = Some(made.report);
-        publish(made.output, &mut self.progress)
+        publish(made.output, None, &mut self.progress)
     }
 
     /// The outputs that a run writes, once it is sure that the source is still the same.
@@ -257,7 +335,7 @@ impl UnderWay<'_> {
         let others = progress.others.map(|tally| tally.others).unwrap_or_default();
         // However slow a disk may be, as long as it moves.
         let more = Duration::from_secs(stats.bytes() / SLOWEST_DISK);
-        let limit = plan.stall_timeout.map(|limit| Duration::from_secs_f64(limit.0) + more);
+        let limit = plan.stall_timeout.map(|limit| limit.duration() + more);
         let work = move || journals.keep(plan, &plan.renditions[index], source, list, stats, others);
         if let Err(error) = between_runs(Stage::Keep(index), limit, self.cancel, work, observe)? {
             warn(&mut self.warnings, format!("the first pass cannot be kept for --resume: {error}"), observe);
@@ -284,27 +362,44 @@ fn not_met(rendition: &RenditionPlan, made: &session::Made) -> Option<String> {
     Some(format!("{}: the target is not met: the session {why}: {is} of {wanted}", rendition.name))
 }
 
-/// The bit rate with which a second pass is run again, because the output missed its size by more than is promised; only
-/// where the output is a file of ours.
-fn nearer(rendition: &RenditionPlan, output: &OutputResult, is_file: bool, progress: &mut Progress) -> Option<BitRate> {
-    let (rate::Target::Size(size), true) = (rendition.encoder.target, may_miss(rendition) && is_file) else {
-        return None;
-    };
+/// The bit rate with which a second pass is run again, because the output missed its size by more than is promised.
+fn nearer(
+    size: ByteSize,
+    rendition: &RenditionPlan,
+    output: &OutputResult,
+    progress: &mut Progress,
+) -> Option<BitRate> {
     let (rate, video) = (progress.rate?, progress.passes.last()?.bytes);
     progress.tried.push(Tried { rate, video, made: output.sink.sealed_bytes()? });
     size::corrected(size, &progress.tried).filter(|rate| *rate >= least_rate(rendition.adapter))
 }
 
+/// Of an output and what is held of the passes before it, the one that is nearer to the size.
+fn nearest_of(size: ByteSize, progress: &mut Progress, output: OutputResult) -> Nearest {
+    let made = Nearest { output, pass: progress.passes.len().saturating_sub(1) };
+    let miss = |one: &Nearest| one.output.sink.sealed_bytes().map(|bytes| size::miss(size, bytes).abs());
+    match progress.nearest.take() {
+        Some(held) if miss(&held) < miss(&made) => held,
+        _ => made,
+    }
+}
+
+/// Whether there was no room on a disk or in memory.
+fn is_of_space(error: &Error) -> bool {
+    matches!(error, Error::Write { .. } | Error::Scratch { .. } | Error::Exhausted { .. })
+}
+
 /// Bytes per second.
 const SLOWEST_DISK: u64 = 10_000_000;
 
-/// Lets an output be seen.
-fn publish(output: OutputResult, progress: &mut [Progress]) -> Result<(), Error> {
+/// Lets an output be seen that was made in this one of its rendition's passes, counted from 0; `None`: the last.
+fn publish(output: OutputResult, pass: Option<usize>, progress: &mut [Progress]) -> Result<(), Error> {
     let finished = output.sink.finish()?;
     for (number, rendition) in output.renditions.into_iter().enumerate() {
         let progress = &mut progress[rendition];
         let bytes = finished.stream_bytes.get(number).copied().unwrap_or(finished.bytes);
-        progress.made = Some(Made { bytes, verified: finished.path.is_some() });
+        let pass = pass.unwrap_or(progress.passes.len().saturating_sub(1));
+        progress.made = Some(Made { bytes, pass, verified: finished.path.is_some() });
         progress.others = output.tally.or(progress.others.take());
     }
     Ok(())
@@ -335,7 +430,7 @@ pub(super) fn terms<'r>(plan: &'r Plan, keep: Vec<bool>, analysed: &'r [Analysed
         keep,
         analysed,
         refuses_damage: (!plan.keep_damaged).then_some(plan.input.path.as_path()),
-        stall: plan.stall_timeout.map(|seconds| Duration::from_secs_f64(seconds.0)),
+        stall: plan.stall_timeout.map(Seconds::duration),
         cancel,
     }
 }
@@ -348,27 +443,29 @@ fn open_kept(
     progress: &mut [Progress],
 ) -> Result<Vec<Analysed>, Error> {
     let mut analysed = Vec::new();
-    for (rendition, progress) in plan.renditions.iter().zip(progress) {
+    for (index, rendition) in plan.renditions.iter().enumerate().filter(|(index, _)| plan.maker(*index) == *index) {
         let (FirstPass::Kept { stats, checksum, resumed }, PassModel::TwoRuns(model)) =
             (&rendition.first_pass, &rendition.adapter.passes)
         else {
             continue;
         };
-        let artefact = Artefact::open(stats)?;
-        artefact.is_still(checksum)?;
         if !list.is_empty() {
             let why = "frames that were decoded before cannot be held to it".to_owned();
             return Err(Refusal::OtherStats { path: stats.clone(), differences: vec![why] }.into());
         }
         let step = rendition.encoder.steps.first().ok_or(Error::Stopped)?;
-        progress.stats = Some(artefact.unpack(model, step)?);
+        let (artefact, unpacked) = Artefact::unpack(stats, model, step)?;
+        artefact.is_still(checksum)?;
         let same_ticks = artefact.header().time_base == source.time_base();
         let times = OutputTimes::new(source.time_base(), source.frame_rate());
-        progress.on_grid = same_ticks && times.is_none_or(|times| artefact.frames().is_on_grid(&times));
-        if let (true, Some(then)) = (*resumed, &artefact.header().unfinished) {
-            let others = Others { packets: then.other_packets, bytes: then.other_bytes };
-            progress.rate = rate_for_size(rendition, others, progress.stats.as_ref(), artefact.frames(), source)?;
+        progress[index].on_grid = same_ticks && times.is_none_or(|times| artefact.frames().is_on_grid(&times));
+        let then = artefact.header().unfinished.as_ref().filter(|_| *resumed);
+        let others = then.map(|then| Others { packets: then.other_packets, bytes: then.other_bytes });
+        for reader in (0..plan.renditions.len()).filter(|reader| plan.maker(*reader) == index) {
+            let (Some(others), rendition) = (others, &plan.renditions[reader]) else { break };
+            progress[reader].rate = rate_for_size(rendition, others, Some(&unpacked), artefact.frames(), source)?;
         }
+        progress[index].stats = Some(unpacked);
         // A job keeps the frames of all its branches together.
         let branch = (!resumed).then_some(rendition.branch);
         analysed.push(Analysed { branch, same_ticks, artefact });
@@ -396,15 +493,19 @@ fn lanes(
 
 /// For each branch of the graph, whether a later run encodes it.
 fn wanted_after(plan: &Plan, run: u8) -> Vec<bool> {
-    let later =
-        |rendition: &RenditionPlan| rendition.last_run() > run || rendition.last_run() == run && may_miss(rendition);
+    let later = |rendition: &RenditionPlan| {
+        rendition.last_run() > run || rendition.last_run() == run && size_to_meet(rendition).is_some()
+    };
     let wanted = |branch| plan.renditions.iter().any(|rendition| rendition.branch == branch && later(rendition));
     (0..plan.graph.branches.len()).map(wanted).collect()
 }
 
-/// Whether its last pass may be run again, to come nearer to a size.
-fn may_miss(rendition: &RenditionPlan) -> bool {
-    matches!(rendition.encoder.target, rate::Target::Size(_)) && rendition.encoder.two_pass()
+/// The size for which its last pass may be run again.
+fn size_to_meet(rendition: &RenditionPlan) -> Option<ByteSize> {
+    match rendition.encoder.target {
+        rate::Target::Size(size) if rendition.encoder.two_pass() => Some(size),
+        _ => None,
+    }
 }
 
 /// All files and packages of a plan, and what the caller takes instead of a file.
@@ -473,34 +574,14 @@ fn lane(
 ) -> Result<Lane, Error> {
     let rendition = &plan.renditions[index];
     let store = store(plan, rendition, step)?;
-    // Each second pass reads them with its own handle, or has its own copy.
-    let stats = match rendition.first_pass {
-        FirstPass::Another { rendition: leader } => progress[leader].stats.as_ref(),
-        FirstPass::Own | FirstPass::Kept { .. } => progress[index].stats.as_ref(),
-    };
-    let stats_path = match (&store, stats, step.stats) {
-        (Some((_, store)), _, _) => store.path(),
-        (None, Some(stats), StatsUse::Read(_)) => stats.path(rendition.encoder.encoder)?,
-        _ => None,
-    };
-    let reads_text = matches!(step.stats, StatsUse::Read(StatsRoute::Context));
-    let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
-    let rate = source.frame_rate();
-    let on_grid = |times: &OutputTimes| progress[index].on_grid || list.is_on_grid(times);
-    let times = OutputTimes::new(source.time_base(), rate).filter(|times| !on_grid(times));
+    let maker = &progress[plan.maker(index)];
+    let stats = maker.stats.as_ref();
+    let on_grid = |times: &OutputTimes| maker.on_grid || list.is_on_grid(times);
+    let times = OutputTimes::new(source.time_base(), source.frame_rate()).filter(|times| !on_grid(times));
     let mut step = step.clone();
     aim(&mut step, progress[index].rate);
-    let setup = EncoderSetup {
-        encoder: rendition.encoder.encoder.to_owned(),
-        pass: step.number,
-        flag: step.flag,
-        options: step.options(stats_path.as_deref().map(Path::to_string_lossy).as_deref()),
-        stats: stats.filter(|_| reads_text).and_then(|stats| stats.text().map(str::to_owned)),
-        time_base: rate.inverse(),
-        frame_rate: rate,
-        sample_aspect_ratio: source.sample_aspect_ratio(rendition.branch),
-        global_header: step.output && container.global_header(),
-    };
+    let container = Container::for_path(&rendition.output, Some(&rendition.container))?;
+    let setup = encoder_setup(rendition, &step, &container, store.as_ref().map(|(_, store)| store), stats, source)?;
     let kept = matches!(rendition.first_pass, FirstPass::Kept { .. }).then(|| stats.map(Stats::frames)).flatten();
     let expected = (!list.is_empty()).then_some(list.len() as u64).or(kept);
     let measures = !step.output && matches!(rendition.encoder.target, rate::Target::Size(_));
@@ -513,6 +594,37 @@ fn lane(
         forced_keyframes: rendition.encoder.forced_keyframes,
         encode: EncodeStage { setup, step, stats: store, expected, total: expected.or(plan.frames()), times },
         measure,
+    })
+}
+
+/// How the encoder of a pass is opened: with a place for its statistics, or with those that it reads. Each second pass reads
+/// them with its own handle, or has its own copy.
+fn encoder_setup(
+    rendition: &RenditionPlan,
+    step: &PassStep,
+    container: &Container,
+    store: Option<&StatsStore>,
+    stats: Option<&Stats>,
+    source: &dyn FrameSource,
+) -> Result<EncoderSetup, Error> {
+    let stats_path = match (store, stats, step.stats) {
+        (Some(store), _, _) => store.path(),
+        (None, Some(stats), StatsUse::Read(_)) => stats.path(rendition.encoder.encoder)?,
+        _ => None,
+    };
+    let stats_path = stats_path.as_deref().map(|path| rendition.adapter.stats_file(path)).transpose()?;
+    let reads_text = matches!(step.stats, StatsUse::Read(StatsRoute::Context));
+    let rate = source.frame_rate();
+    Ok(EncoderSetup {
+        encoder: rendition.encoder.encoder.to_owned(),
+        pass: step.number,
+        flag: step.flag,
+        options: step.options(stats_path),
+        stats: stats.filter(|_| reads_text).and_then(|stats| stats.text().map(str::to_owned)),
+        time_base: rate.inverse(),
+        frame_rate: rate,
+        sample_aspect_ratio: source.sample_aspect_ratio(rendition.branch),
+        global_header: step.output && container.global_header(),
     })
 }
 
@@ -577,9 +689,7 @@ fn take(
 
 /// A bit rate that the encoder would refuse when its second pass opens, by what its first pass took.
 fn refuse_starving(plan: &Plan, made_by: usize, stats: Option<&Stats>, seconds: f64) -> Result<(), Error> {
-    let maker = &plan.renditions[made_by];
-    let (Some(stats), PassModel::TwoRuns(model)) = (stats, &maker.adapter.passes) else { return Ok(()) };
-    let Some(floor) = stats.floor(model) else { return Ok(()) };
+    let Some(floor) = stats.and_then(Stats::floor) else { return Ok(()) };
     let least = BitRate((floor.refused_below / seconds.max(1e-3)).ceil() as u64);
     let served = FirstPass::Another { rendition: made_by };
     let reads = |index: usize, other: &RenditionPlan| index == made_by || other.first_pass == served;
@@ -610,10 +720,7 @@ fn rate_for_size(
     let rate::Target::Size(size) = rendition.encoder.target else { return Ok(None) };
     let seconds = duration(list, source);
     let overhead = Overhead::of(&rendition.container);
-    let floor = match &rendition.adapter.passes {
-        PassModel::TwoRuns(model) => stats.and_then(|stats| stats.floor(model)),
-        _ => None,
-    };
+    let floor = stats.and_then(Stats::floor);
     let least = Least::of_any(least_rate(rendition.adapter));
     let least = least.or_estimated(floor.map(|floor| floor.reachable), seconds);
     Ok(Some(size::video_rate(size, others, overhead, list.len() as u64, seconds, least)?))
@@ -687,9 +794,10 @@ pub(super) fn duration(list: &FrameList, source: &dyn FrameSource) -> f64 {
 
 fn rendition_report(rendition: &RenditionPlan, progress: Progress, seconds: f64) -> Result<RenditionReport, Error> {
     let made = progress.made.ok_or(Error::Stopped)?;
-    let video_bytes = progress.passes.last().map_or(0, |pass| pass.bytes);
+    let pass = progress.passes.get(made.pass);
+    let video_bytes = pass.map_or(0, |pass| pass.bytes);
     let video_bps = video_bytes as f64 * 8.0 / seconds.max(1e-9);
-    let aimed = progress.passes.last().and_then(|pass| pass.target_bps);
+    let aimed = pass.and_then(|pass| pass.target_bps);
     let share = |is: f64, aimed: f64| is / aimed - 1.0;
     let size = match rendition.encoder.target {
         rate::Target::Size(size) => Some(size),
@@ -784,4 +892,64 @@ fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::av::packet::Packet;
+    use crate::media::Rational;
+    use crate::sink::{Finished, Streams};
+
+    /// Sealed, with so many bytes.
+    struct Sealed(u64);
+
+    impl Sink for Sealed {
+        fn start(&mut self, _: &Streams) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn write(&mut self, _: Packet, _: usize, _: Rational) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn sealed_bytes(&self) -> Option<u64> {
+            Some(self.0)
+        }
+
+        fn finish(self: Box<Self>) -> Result<Finished, Error> {
+            Ok(Finished { bytes: self.0, ..Finished::of(Vec::new()) })
+        }
+    }
+
+    fn pass_of(bytes: u64) -> PassReport {
+        PassReport {
+            number: 2,
+            frames: 1,
+            packets: 1,
+            bytes,
+            stats_bytes: None,
+            target_bps: None,
+            bps: None,
+            wall_seconds: 0.0,
+            starved_seconds: 0.0,
+            blocked_seconds: 0.0,
+        }
+    }
+
+    #[test]
+    fn of_several_tries_the_nearest_is_seen_and_not_the_last() {
+        for (tries, nearest) in [([900, 980, 1050], 1), ([980, 900, 1050], 0), ([1200, 900, 1001], 2)] {
+            let mut progress = vec![Progress::default()];
+            for bytes in tries {
+                progress[0].passes.push(pass_of(bytes));
+                let output = OutputResult { renditions: vec![0], sink: Box::new(Sealed(bytes)), tally: None };
+                progress[0].nearest = Some(nearest_of(ByteSize(1000), &mut progress[0], output));
+            }
+            let Nearest { output, pass } = progress[0].nearest.take().unwrap();
+            publish(output, Some(pass), &mut progress).unwrap();
+            let made = progress[0].made.as_ref().unwrap();
+            assert_eq!((made.pass, made.bytes), (nearest, tries[nearest]), "{tries:?}");
+        }
+    }
 }

@@ -36,29 +36,38 @@ pub(super) struct Scaled {
 
 impl Size {
     /// What it comes to for `picture`; `None` where that is larger than the picture.
-    pub(super) fn of(self, picture: &FilterOutput, may_enlarge: bool) -> Option<Scaled> {
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for sides that no scaled picture has: odd, none, or beyond every codec.
+    pub(super) fn of(self, picture: &FilterOutput, may_enlarge: bool) -> Result<Option<Scaled>, Error> {
         let (width, height) = (picture.width, picture.height);
         let wanted = match self {
             Size::Source => (width, height),
+            // A side that the picture has already: nothing is scaled only to make the other one even.
+            Size::Height(rows) if rows == height => (width, height),
+            Size::Width(columns) if columns == width => (width, height),
             Size::Height(rows) => (even(f64::from(width) * f64::from(rows) / f64::from(height)), rows),
             Size::Width(columns) => (columns, even(f64::from(height) * f64::from(columns) / f64::from(width))),
             Size::Exact(columns, rows) => (columns, rows),
         };
-        let larger = match self {
-            Size::Source => false,
-            Size::Height(rows) => rows > height,
-            Size::Width(columns) => columns > width,
-            Size::Exact(columns, rows) => columns > width || rows > height,
+        if wanted == (width, height) {
+            return Ok(Some(Scaled { size: None, shape: None }));
+        }
+        let (larger, even) = match self {
+            Size::Source => (false, true),
+            Size::Height(rows) => (rows > height, is_side(rows)),
+            Size::Width(columns) => (columns > width, is_side(columns)),
+            Size::Exact(columns, rows) => (columns > width || rows > height, is_side(columns) && is_side(rows)),
         };
+        if !even {
+            return Err(unusable(&self.to_string()));
+        }
         if larger && !may_enlarge {
-            return None;
+            return Ok(None);
         }
         let exact = u64::from(wanted.0) * u64::from(height) == u64::from(wanted.1) * u64::from(width);
         let keeps_shape = matches!(self, Size::Height(_) | Size::Width(_)) && !exact;
-        Some(match wanted == (width, height) {
-            true => Scaled { size: None, shape: None },
-            false => Scaled { size: Some(wanted), shape: picture.sample_aspect_ratio.filter(|_| keeps_shape) },
-        })
+        Ok(Some(Scaled { size: Some(wanted), shape: picture.sample_aspect_ratio.filter(|_| keeps_shape) }))
     }
 }
 
@@ -71,12 +80,14 @@ impl FromStr for Size {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        read(text).ok_or_else(|| Error::Usage {
-            what: "size",
-            text: text.to_owned(),
-            why: "expected 720p (height), w1280 (width), 1280x720 or source, with even numbers".to_owned(),
-        })
+        read(text).ok_or_else(|| unusable(text))
     }
+}
+
+fn unusable(text: &str) -> Error {
+    let why =
+        format!("expected 720p (height), w1280 (width), 1280x720 or source, with even numbers up to {LONGEST_SIDE}");
+    Error::Usage { what: "size", text: text.to_owned(), why }
 }
 
 fn read(text: &str) -> Option<Size> {
@@ -95,7 +106,11 @@ fn read(text: &str) -> Option<Size> {
 
 fn side(digits: &str) -> Option<u32> {
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|side| plain && (2..=LONGEST_SIDE).contains(side) && side % 2 == 0)
+    digits.parse().ok().filter(|side| plain && is_side(*side))
+}
+
+fn is_side(side: u32) -> bool {
+    (2..=LONGEST_SIDE).contains(&side) && side.is_multiple_of(2)
 }
 
 impl fmt::Display for Size {
@@ -141,13 +156,30 @@ mod tests {
     #[test]
     fn the_other_side_follows_and_is_even() {
         let of = |text: &str, width, height| {
-            text.parse::<Size>().unwrap().of(&picture(width, height, None), false).and_then(|scaled| scaled.size)
+            text.parse::<Size>()
+                .unwrap()
+                .of(&picture(width, height, None), false)
+                .unwrap()
+                .and_then(|scaled| scaled.size)
         };
         assert_eq!(of("480p", 1920, 1080), Some((854, 480)));
         assert_eq!(of("w640", 1920, 1080), Some((640, 360)));
         assert_eq!(of("480p", 1080, 1920), Some((270, 480)));
         assert_eq!(of("640x640", 1920, 1080), Some((640, 640)));
         assert_eq!(of("1080p", 1920, 1080), None, "nothing to scale");
+        assert_eq!(of("480p", 853, 480), None, "the other side is the encoder's affair");
+        assert_eq!(of("w854", 854, 481), None);
+    }
+
+    #[test]
+    fn sides_that_no_scaled_picture_has_are_refused() {
+        let odd = picture(853, 481, None);
+        for size in [Size::Height(361), Size::Width(641), Size::Exact(641, 360), Size::Height(0), Size::Exact(640, 0)] {
+            assert!(size.of(&odd, true).is_err(), "{size}");
+        }
+        for size in [Size::Height(481), Size::Width(853), Size::Exact(853, 481)] {
+            assert_eq!(size.of(&odd, false).unwrap(), Some(Scaled { size: None, shape: None }), "{size}");
+        }
     }
 
     #[test]
@@ -155,18 +187,19 @@ mod tests {
         let small = picture(854, 480, None);
         for text in ["720p", "w1280", "640x540"] {
             let size: Size = text.parse().unwrap();
-            assert_eq!(size.of(&small, false), None, "{text}");
-            assert!(size.of(&small, true).is_some(), "{text}");
+            assert_eq!(size.of(&small, false).unwrap(), None, "{text}");
+            assert!(size.of(&small, true).unwrap().is_some(), "{text}");
         }
-        assert!(Size::Source.of(&small, false).is_some());
+        assert!(Size::Source.of(&small, false).unwrap().is_some());
     }
 
     #[test]
     fn the_shape_of_pixels_is_kept_where_only_a_side_is_given() {
         let shape = Rational::new(64, 45);
         let wide = picture(720, 576, Some(shape));
-        assert_eq!(Size::Height(190).of(&wide, false).unwrap().shape, Some(shape));
-        assert_eq!(Size::Height(288).of(&wide, false).unwrap().shape, None, "scaling keeps it by itself");
-        assert_eq!(Size::Exact(640, 360).of(&wide, false).unwrap().shape, None);
+        let shape_of = |size: Size| size.of(&wide, false).unwrap().unwrap().shape;
+        assert_eq!(shape_of(Size::Height(190)), Some(shape));
+        assert_eq!(shape_of(Size::Height(288)), None, "scaling keeps it by itself");
+        assert_eq!(shape_of(Size::Exact(640, 360)), None);
     }
 }

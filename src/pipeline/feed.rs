@@ -93,7 +93,7 @@ impl FeedStage<'_> {
     fn first(&mut self, feeding: &mut Feeding) -> Result<(), Error> {
         let mut clock = None;
         while let Some(frames) = self.made(feeding, |stage| stage.source.next())? {
-            let clock = clock.get_or_insert_with(|| Clock::new(self.source.time_base(), self.source.frame_rate(), 0.0));
+            let clock = clock.get_or_insert_with(|| Clock::new(self.source.time_base(), self.source.frame_rate()));
             let pts = frames.first().and_then(Frame::pts);
             let hashes = self.made(feeding, |stage| hashes(&frames, stage.list.len()))?;
             let listed = Listed { pts, moment: clock.next(pts), hash: of_all(&hashes) };

@@ -155,19 +155,14 @@ impl<'a> Compiler<'a> {
     fn aim_at_quality(&mut self, level: f64) -> Result<Aim, Refusal> {
         let knob = self.knob()?;
         let value = self.level(knob, level)?;
-        let mut settings = self.present(knob.with, Origin::Target);
-        for option in [knob.option].iter().chain(knob.also).filter(|option| self.has(option)) {
-            settings.push(planned(option, None, &value, Origin::Target));
-        }
+        let mut settings = self.turned(knob, &value);
         settings.extend(self.capped(knob.cap)?);
         Ok(Aim { settings, analysis: knob.analysis })
     }
 
     /// Each segment has a level of constant quality; it is known when the session runs.
     fn aim_of_segments(&mut self) -> Result<Aim, Refusal> {
-        if self.adapter.sessions.is_none() {
-            return Err(Refusal::NoSession { encoder: self.name(), instead: with_sessions() });
-        }
+        self.sessions()?;
         match self.request.target {
             Target::Average(rate) => self.bitrate(rate)?,
             Target::Quality(_) => {
@@ -183,11 +178,20 @@ impl<'a> Compiler<'a> {
             return Err(self.no_session("it reads no statistics of a first pass"));
         }
         let knob = self.knob()?;
+        Ok(Aim { settings: self.turned(knob, LEVEL), analysis: &[] })
+    }
+
+    fn sessions(&self) -> Result<Sessions, Refusal> {
+        self.adapter.sessions.ok_or_else(|| Refusal::NoSession { encoder: self.name(), instead: with_sessions() })
+    }
+
+    /// A knob at this level, with everything that it needs.
+    fn turned(&mut self, knob: &Knob, level: &str) -> Vec<PlannedSetting> {
         let mut settings = self.present(knob.with, Origin::Target);
         for option in [knob.option].iter().chain(knob.also).filter(|option| self.has(option)) {
-            settings.push(planned(option, None, LEVEL, Origin::Target));
+            settings.push(planned(option, None, level, Origin::Target));
         }
-        Ok(Aim { settings, analysis: &[] })
+        settings
     }
 
     /// The first knob whose options, and the settings it needs, the linked libavcodec has.
@@ -322,8 +326,7 @@ impl<'a> Compiler<'a> {
 
     fn session(&self) -> Result<Course, Refusal> {
         let knob = self.knob()?;
-        let refusal = || Refusal::NoSession { encoder: self.name(), instead: with_sessions() };
-        let sessions = self.adapter.sessions.ok_or_else(refusal)?;
+        let sessions = self.sessions()?;
         let SessionRequest { most_passes, segment } = self.request.session;
         // Groups of a fixed length begin anew with each segment.
         let group = self.request.gop_frames.unwrap_or(1).max(1);
@@ -333,7 +336,7 @@ impl<'a> Compiler<'a> {
         let plan = SessionPlan {
             most_passes,
             tolerance: TOLERANCE,
-            segment_frames: frames.div_ceil(group) * group,
+            segment_frames: frames.div_ceil(group).checked_mul(group).unwrap_or(frames - frames % group),
             group_frames: group,
             side_by_side: self.request.threads.filter(|threads| *threads > 0),
             levels: Levels { least, greatest, step, usual: sessions.usual, halving: sessions.halving },
@@ -550,9 +553,18 @@ impl<'a> Compiler<'a> {
 
     fn steps(&mut self, course: &Course, shared: &Settings<'a>) -> Vec<PassStep> {
         let Course::Two(model, route) = course else {
+            if self.request.fast_first {
+                self.warn("--fast-first-pass changes nothing: there is no first pass".to_owned());
+            }
             return vec![only_step(shared.list.clone())];
         };
         let mut first = shared.clone();
+        if self.request.fast_first && model.fast_first.is_empty() {
+            self.warn(format!(
+                "--fast-first-pass changes nothing: {} has no quicker settings for it",
+                self.adapter.name
+            ));
+        }
         if self.request.fast_first {
             first.extend(self.present(model.fast_first, Origin::Pass));
         }
@@ -642,7 +654,7 @@ impl Settings<'_> {
     }
 
     fn put(&mut self, mut setting: PlannedSetting) {
-        let is_same = |other: &PlannedSetting| same_slot(other, &setting.option, setting.key.as_deref());
+        let is_same = |other: &PlannedSetting| other.is_at(&setting.option, setting.key.as_deref());
         if let Some(index) = self.list.iter().position(is_same) {
             let earlier = self.list.remove(index);
             let is_flags =
@@ -655,12 +667,8 @@ impl Settings<'_> {
     }
 
     fn value(&self, option: &str, key: Option<&str>) -> Option<&str> {
-        self.list.iter().find(|setting| same_slot(setting, option, key)).map(|setting| setting.value.as_str())
+        self.list.iter().find(|setting| setting.is_at(option, key)).map(|setting| setting.value.as_str())
     }
-}
-
-fn same_slot(setting: &PlannedSetting, option: &str, key: Option<&str>) -> bool {
-    setting.option == option && setting.key.as_deref().map(normal) == key.map(normal)
 }
 
 /// Two sets of flags as one: an absolute one first, for it wipes what is before it.

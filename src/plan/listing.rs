@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{EncoderPlan, Origin, PassFlag, PassStep, PlannedSetting, SessionPlan, StatsUse};
 use crate::adapter::StatsRoute;
+use crate::probe::value::normal;
 
 impl fmt::Display for EncoderPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,6 +108,11 @@ impl PassStep {
 }
 
 impl PlannedSetting {
+    /// Whether this is where it is set, by spellings that the encoder takes for one.
+    pub(super) fn is_at(&self, option: &str, key: Option<&str>) -> bool {
+        self.option == option && self.key.as_deref().map(normal) == key.map(normal)
+    }
+
     pub(super) fn name(&self) -> String {
         match &self.key {
             None => self.option.clone(),

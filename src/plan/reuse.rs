@@ -24,9 +24,8 @@ impl<'p> FirstPassOf<'p> {
 
     /// Whether the statistics depend on this setting, as far as is known.
     fn counts(&self, setting: &PlannedSetting) -> bool {
-        let is = |option: &str, key: Option<&str>| setting.option == option && setting.key.as_deref() == key;
-        let is_free = self.model.free.iter().any(|slot| is(slot.option, slot.key));
-        let is_quiet = self.adapter.quiet.iter().any(|quiet| is(quiet.option, quiet.key));
+        let is_free = self.model.free.iter().any(|slot| setting.is_at(slot.option, slot.key));
+        let is_quiet = self.adapter.quiet.iter().any(|quiet| setting.is_at(quiet.option, quiet.key));
         // Of a target only the kind must be the same, where the row says so.
         let is_target = setting.origin == Origin::Target && self.model.reuse != Reuse::No;
         !is_free && !is_quiet && !is_target && setting.value != STATS_PATH
@@ -39,7 +38,7 @@ pub(crate) fn differences(made: &[PlannedSetting], wanted: &FirstPassOf<'_>) -> 
     let counts = |setting: &&PlannedSetting| wanted.counts(setting);
     let mut all: Vec<&PlannedSetting> = made.iter().filter(counts).collect();
     for setting in wanted.step.settings.iter().filter(counts) {
-        if !all.iter().any(|known| same_slot(known, setting)) {
+        if !all.iter().any(|known| known.is_at(&setting.option, setting.key.as_deref())) {
             all.push(setting);
         }
     }
@@ -80,11 +79,8 @@ fn above(made: &[PlannedSetting], wanted: &[PlannedSetting]) -> Vec<String> {
 }
 
 fn value<'s>(settings: &'s [PlannedSetting], slot: &PlannedSetting) -> Option<&'s str> {
-    settings.iter().find(|setting| same_slot(setting, slot)).map(|setting| setting.value.as_str())
-}
-
-fn same_slot(one: &PlannedSetting, other: &PlannedSetting) -> bool {
-    one.option == other.option && one.key == other.key
+    let there = settings.iter().find(|setting| setting.is_at(&slot.option, slot.key.as_deref()));
+    there.map(|setting| setting.value.as_str())
 }
 
 #[cfg(test)]
@@ -135,6 +131,17 @@ mod tests {
         let speed = |value| setting("cpu-used", value, Origin::You);
         assert_eq!(between("libvpx-vp9", &[speed("5")], &[speed("1")]), [""; 0]);
         assert_eq!(between("libaom-av1", &[speed("5")], &[speed("1")]), ["cpu-used: 5 then, 1 now"]);
+    }
+
+    #[test]
+    fn keys_that_the_encoder_takes_for_one_are_one() {
+        let mode = |key: &str, value| PlannedSetting {
+            key: Some(key.to_owned()),
+            ..setting("x264-params", value, Origin::You)
+        };
+        assert_eq!(between("libx264", &[mode("aq_mode", "1")], &[mode("aq-mode", "1")]), [""; 0]);
+        let found = between("libx264", &[mode("aq_mode", "1")], &[mode("aq-mode", "2")]);
+        assert_eq!(found, ["x264-params:aq_mode: 1 then, 2 now"]);
     }
 
     #[test]

@@ -57,8 +57,21 @@ pub(super) fn prefix_of(path: &Path) -> String {
 
 /// A locked temporary folder. It is unlocked when the file is closed.
 pub(super) fn create_locked_folder(folder: &Path, prefix: &str) -> io::Result<(TempDir, Option<File>)> {
+    locked_folder(folder, Builder::new().prefix(prefix))
+}
+
+/// The same, for nobody but its owner (0700).
+pub(crate) fn create_private_folder(folder: &Path, prefix: &str) -> io::Result<(TempDir, Option<File>)> {
+    let mut builder = Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    locked_folder(folder, builder.prefix(prefix))
+}
+
+fn locked_folder(folder: &Path, builder: &mut Builder<'_, '_>) -> io::Result<(TempDir, Option<File>)> {
+    builder.suffix(SUFFIX);
     loop {
-        let temporary = Builder::new().prefix(prefix).suffix(SUFFIX).tempdir_in(folder)?;
+        let temporary = builder.tempdir_in(folder)?;
         // Where folders cannot be opened or locked, nobody can take this one for a leftover.
         let Ok(handle) = File::open(temporary.path()) else { return Ok((temporary, None)) };
         if lock(&handle) && same_file(&handle, temporary.path())? {
@@ -125,7 +138,7 @@ pub fn collect_leftovers(path: &Path) {
 }
 
 /// Removes temporary files and folders of this name whose writer is gone. One that cannot be opened or locked is left alone.
-pub(super) fn remove_leftovers(folder: &Path, prefix: &str) -> io::Result<()> {
+pub(crate) fn remove_leftovers(folder: &Path, prefix: &str) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -154,6 +167,17 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 pub(super) fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// The path with all links followed, as far as there is something there already.
+pub(crate) fn known_as(path: &Path) -> PathBuf {
+    if let Ok(known) = path.canonicalize() {
+        return known;
+    }
+    match (folder_of(path).canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
 }
 
 pub(crate) fn folder_of(path: &Path) -> &Path {

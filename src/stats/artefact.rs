@@ -137,10 +137,7 @@ impl Artefact {
             ("encoder library", said(&header.library), said(&plan.library)),
             ("forced key frames", every(header.forced_keyframes), every(plan.forced_keyframes)),
         ];
-        let differs = |(what, then, now): (&str, String, String)| {
-            (then != now).then(|| format!("{what}: {then} then, {now} now"))
-        };
-        let mut found: Vec<String> = pairs.into_iter().filter_map(differs).collect();
+        let mut found = differing(pairs);
         // The settings of another encoder are all different; that would only hide what matters.
         if header.encoder == plan.encoder {
             found.extend(differences(&header.settings, wanted));
@@ -154,11 +151,7 @@ impl Artefact {
         let size = |width: u32, height: u32, format: &str| format!("{width}x{height} {format}");
         let then = size(header.width, header.height, &header.pixel_format);
         let now = size(frame.width(), frame.height(), &frame.pixel_format());
-        let pairs = [("frames", then, now), ("frame rate", header.frame_rate.to_string(), rate.to_string())];
-        let differs = |(what, then, now): (&str, String, String)| {
-            (then != now).then(|| format!("{what}: {then} then, {now} now"))
-        };
-        pairs.into_iter().filter_map(differs).collect()
+        differing([("frames", then, now), ("frame rate", header.frame_rate.to_string(), rate.to_string())])
     }
 
     /// Whether frame `index` is the one that was analysed. Encoders see the grid alone, and the same frames may come from a
@@ -193,17 +186,22 @@ impl Artefact {
         Error::OtherFrames { path: self.path.clone(), why }
     }
 
-    /// The statistics, where an encoder can read them, proven as they were at first.
+    /// Reads a file to its end as [`Artefact::open`] does, and lays the statistics where an encoder can read them, proven as
+    /// they were at first.
     ///
     /// # Errors
-    /// [`Error::Artefact`] where the file has changed, [`Error::Stats`] where its content is not what the encoder writes.
-    pub fn unpack(&self, model: &TwoRuns, step: &PassStep) -> Result<Stats, Error> {
-        let made = Made { encoder: &self.header.encoder, model, step, frames: self.header.frames };
-        let store = StatsStore::for_route(made.route(), self.header.parts.iter().sum())?;
+    /// As for [`Artefact::open`]; [`Error::Stats`] where the content is not what the encoder writes.
+    pub fn unpack(path: &Path, model: &TwoRuns, step: &PassStep) -> Result<(Self, Stats), Error> {
+        // Not known to be whole yet; what it says is only which folder has room.
+        let said =
+            Reading::open(path).and_then(|mut reading| reading.begin()).map_err(|error| refused(path, &error))?;
+        let made = Made { encoder: &said.encoder, model, step, frames: said.frames };
+        let expected_bytes = said.parts.iter().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
+        let store = StatsStore::for_route(made.route(), expected_bytes)?;
         let mut text = String::new();
         let mut files = Files::default();
         let main = store.path();
-        let read = read(&self.path, |part, bytes| match &main {
+        let read = read(path, |part, bytes| match &main {
             Some(main) => files.append(made.part(main, part), bytes),
             None => append(&mut text, bytes),
         });
@@ -212,9 +210,17 @@ impl Artefact {
             path: main.unwrap_or_default(),
             source,
         })?;
-        read?.is_still(&self.checksum())?;
-        store.seal(&made, text)
+        let artefact = read?;
+        let made = Made { encoder: &artefact.header.encoder, frames: artefact.header.frames, ..made };
+        let stats = store.seal(&made, text)?;
+        Ok((artefact, stats))
     }
+}
+
+/// One line for each of what was and is not the same.
+fn differing<const N: usize>(pairs: [(&str, String, String); N]) -> Vec<String> {
+    let differ = pairs.into_iter().filter(|(_, then, now)| then != now);
+    differ.map(|(what, then, now)| format!("{what}: {then} then, {now} now")).collect()
 }
 
 /// Writes statistics and what they are of into one file, which appears whole or not at all. Returns its size in bytes.
@@ -281,17 +287,16 @@ fn fill(from: &mut dyn Read, whole: &mut [u8]) -> io::Result<usize> {
 
 /// Reads a file through to its checksum; `take` is given the parts, piece by piece.
 fn read(path: &Path, take: impl FnMut(usize, &[u8]) -> io::Result<()>) -> Result<Artefact, Error> {
-    let fault = |error: &io::Error| Error::Artefact { path: path.to_owned(), why: error.to_string() };
-    let file = File::open(path).map_err(|error| fault(&error))?;
-    let length = file.metadata().map_err(|error| fault(&error))?.len();
-    let input = Hashing { inner: BufReader::with_capacity(1 << 16, file), hash: Xxh3::new(), bytes: 0 };
-    Reading { input, length, plain: Vec::new(), packed: Vec::new() }.whole(take).map_or_else(
-        |error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Err(damaged(path, "ends too early")),
-            _ => Err(fault(&error)),
-        },
-        |(header, frames, checksum)| Ok(Artefact { path: path.to_owned(), header, frames, checksum }),
-    )
+    let (header, frames, checksum) =
+        Reading::open(path).and_then(|reading| reading.whole(take)).map_err(|error| refused(path, &error))?;
+    Ok(Artefact { path: path.to_owned(), header, frames, checksum })
+}
+
+fn refused(path: &Path, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => damaged(path, "ends too early"),
+        _ => damaged(path, &error.to_string()),
+    }
 }
 
 fn damaged(path: &Path, why: &str) -> Error {
@@ -306,14 +311,18 @@ struct Reading<R> {
     packed: Vec<u8>,
 }
 
+impl Reading<BufReader<File>> {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let input = Hashing { inner: BufReader::with_capacity(1 << 16, file), hash: Xxh3::new(), bytes: 0 };
+        Ok(Reading { input, length, plain: Vec::new(), packed: Vec::new() })
+    }
+}
+
 impl<R: Read> Reading<R> {
     fn whole(mut self, mut take: impl FnMut(usize, &[u8]) -> io::Result<()>) -> io::Result<(Header, FrameList, u128)> {
-        let mut magic = [0; MAGIC.len()];
-        self.input.read_exact(&mut magic)?;
-        if magic != *MAGIC {
-            return Err(invalid("not statistics of repass, or of another version of it"));
-        }
-        let header = self.header()?;
+        let header = self.begin()?;
         let frames = self.frames(header.frames)?;
         for (number, bytes) in header.parts.iter().enumerate() {
             self.part(*bytes, |piece| take(number, piece))?;
@@ -327,7 +336,12 @@ impl<R: Read> Reading<R> {
         Ok((header, frames, sum))
     }
 
-    fn header(&mut self) -> io::Result<Header> {
+    fn begin(&mut self) -> io::Result<Header> {
+        let mut magic = [0; MAGIC.len()];
+        self.input.read_exact(&mut magic)?;
+        if magic != *MAGIC {
+            return Err(invalid("not statistics of repass, or of another version of it"));
+        }
         let length = self.number()?;
         if length > LONGEST_HEADER {
             return Err(invalid("damaged: the header is too long"));
