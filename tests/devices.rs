@@ -12,8 +12,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use media::within;
-use program::{Ended, Place, names, shim};
+use media::{names, within};
+use program::{Ended, Place, shim};
 
 /// A folder with clips in every container in which sound and pictures lie differently.
 struct Bench {
