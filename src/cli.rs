@@ -80,9 +80,9 @@ impl Cli {
             Command::Encoders(args) => encoders::show(args, self.json)?,
             Command::Bench(args) => {
                 let around = Around { adapters: &args.adapters()?, outputs: &[], child: &child };
-                return around.apart_or_here(&args.isolation, || bench::run(args, self.json, &cancel));
+                return around.apart_or_here(&args.isolation, || bench::run(args, self, &cancel));
             }
-            Command::Measure(args) => measure::run(args, self.json, &cancel)?,
+            Command::Measure(args) => measure::run(args, self, &cancel)?,
             Command::Doctor => return doctor::show(self.json),
             Command::Completions { shell } => pages::completions(*shell, command())?,
             Command::Man { dir } => pages::manual(dir.as_deref(), command())?,

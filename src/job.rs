@@ -291,11 +291,7 @@ impl Job {
         // A job that stalls is stopped alone.
         let cancel = cancel.child();
         let mut file = DecodedFile::open(request.input.clone(), request.decoder_threads, &cancel)?;
-        let foreseen = file.foreseen();
-        if foreseen.any() && !request.keep_damaged {
-            return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });
-        }
-        let plan = plan(request, &file)?;
+        let plan = plan_over(request, &file)?;
         file.set_graph(plan.graph.clone());
         if !plan.keeps_input {
             file.forget();
@@ -364,6 +360,15 @@ impl Job {
 }
 
 /// Decides everything.
+/// Plans a job over its file, which several jobs may share.
+pub(crate) fn plan_over(request: &JobRequest, file: &DecodedFile) -> Result<Plan, Error> {
+    let foreseen = file.foreseen();
+    if foreseen.any() && !request.keep_damaged {
+        return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });
+    }
+    plan(request, file)
+}
+
 fn plan(request: &JobRequest, subject: &dyn Preview) -> Result<Plan, Error> {
     let mut ladder = Ladder::over(request, subject)?;
     let fitting = ladder.fitting()?;
