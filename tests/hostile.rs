@@ -152,6 +152,26 @@ fn a_name_is_never_an_option_a_protocol_or_a_pattern() {
 }
 
 #[test]
+fn the_lines_for_a_package_with_subtitles_take_any_name() {
+    within(60, || {
+        let place = Place::empty();
+        fs::write(place.path("text.srt"), "1\n00:00:00,000 --> 00:00:00,500\ntext\n").unwrap();
+        let text = place.path("text.srt");
+        let streams = format!("-f lavfi -i testsrc2=s=96x64:r=24:d=2 -i {} -c:v mpeg4 -c:s srt", text.display());
+        let name = "12:30 show.mkv";
+        place.make(name, &streams);
+        let job = ["-o", "m.m3u8", "-c", "libx264", "--crf", "40", "--argv"];
+        let planned = place.run_with(&[&["plan", name], &job[..]].concat());
+        let lines: Vec<&str> = planned.stdout.lines().filter(|line| line.starts_with("ffmpeg ")).collect();
+        assert!(lines.iter().any(|line| line.contains("webvtt")), "{planned}");
+        for line in lines {
+            let shown = place.shell(line);
+            assert_eq!(shown.code, 0, "{line}: {shown}");
+        }
+    });
+}
+
+#[test]
 fn a_template_stays_in_its_folder() {
     within(60, || {
         let place = Place::empty();
@@ -246,6 +266,9 @@ fn nothing_is_fetched_that_was_not_allowed() {
         }
         for input in [
             http.clone(),
+            // No patterns.
+            format!("{http}?part=1&name=*"),
+            "http://[::1]:1/x.ts".to_owned(),
             format!("tcp://{address}"),
             format!("async:{http}"),
             format!("cache:{http}"),
