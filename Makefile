@@ -109,7 +109,7 @@ pages: setup
 	ls target/pages target/pages/man
 
 # A static ffmpeg 9 with encoders that distributions leave out (libvvenc, AMF, libvmaf), as a Python package: only tests use
-# it, and those that would say that they were skipped. REPASS_STATIC_FFMPEG names another one.
+# it, and those that would say that they were skipped. REPASS_REFEREE names another one.
 REFEREE := imageio-ffmpeg==0.8.1
 referee:
 	@[ -e target/referee/ffmpeg ] || { set -e; \

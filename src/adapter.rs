@@ -555,6 +555,12 @@ impl Adapter {
         hdr10: None,
     };
 
+    /// What must be known of its library in this version.
+    pub fn known_of(&self, version: &str) -> impl Iterator<Item = &'static Known> {
+        let version = version.trim_start_matches('v').to_owned();
+        self.known.iter().filter(move |known| version.starts_with(known.version))
+    }
+
     /// Whether two runs with statistics are its model; whether they can happen here is for [`crate::probe`] to say.
     #[must_use]
     pub fn supports_two_pass(&self) -> bool {

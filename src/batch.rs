@@ -3,6 +3,7 @@
 //! Invariant: a job that fails stops no other; every job has an outcome, in the order in which the jobs were given.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Refusal};
@@ -96,13 +97,14 @@ pub fn run_by(
 ) -> Result<Vec<Outcome>, Error> {
     refuse_collisions(&request.jobs)?;
     let side_by_side = request.side_by_side.clamp(1, request.jobs.len().max(1));
-    let jobs: Vec<JobRequest> = request.jobs.iter().map(|job| part_of_budget(job, side_by_side)).collect();
-    let mut outcomes: Vec<Outcome> = jobs.iter().map(|_| Outcome::NotStarted).collect();
-    let each = |job: JobRequest, tell: &mut dyn FnMut(BatchEvent)| {
-        let outcome = one(&job, request.resume, cancel, &work, tell);
+    let parts = u16::try_from(side_by_side).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MAX);
+    let work = |job: &JobRequest, tell: &mut dyn FnMut(BatchEvent)| work(&part_of_budget(job, parts), tell);
+    let mut outcomes: Vec<Outcome> = request.jobs.iter().map(|_| Outcome::NotStarted).collect();
+    let each = |job: &JobRequest, tell: &mut dyn FnMut(BatchEvent)| {
+        let outcome = one(job, request.resume, cancel, &work, tell);
         tell(BatchEvent::Ended(outcome));
     };
-    pipeline::side_by_side(jobs, side_by_side, each, |index, event| {
+    pipeline::side_by_side(request.jobs.iter().collect(), side_by_side, each, |index, event| {
         observe(index, &event);
         if let BatchEvent::Ended(outcome) = event {
             outcomes[index] = outcome;
@@ -153,10 +155,10 @@ fn one(
 
 /// A job with its part of what all of them may take together.
 #[must_use]
-pub fn part_of_budget(job: &JobRequest, side_by_side: usize) -> JobRequest {
+pub fn part_of_budget(job: &JobRequest, side_by_side: NonZeroU16) -> JobRequest {
     let mut job = job.clone();
-    job.cache.budget = ByteSize(job.cache.budget.0 / side_by_side as u64);
-    let part = |threads: Option<u16>| threads.map(|threads| (threads / side_by_side as u16).max(1));
+    job.cache.budget = ByteSize(job.cache.budget.0 / u64::from(side_by_side.get()));
+    let part = |threads: Option<u16>| threads.map(|threads| (threads / side_by_side).max(1));
     job.decoder_threads = part(job.decoder_threads);
     for rendition in &mut job.renditions {
         rendition.encoder.threads = part(rendition.encoder.threads);
@@ -164,7 +166,11 @@ pub fn part_of_budget(job: &JobRequest, side_by_side: usize) -> JobRequest {
     job
 }
 
-fn refuse_collisions(jobs: &[JobRequest]) -> Result<(), Refusal> {
+/// Refuses jobs that are in each other's way, as [`run`] does before it begins.
+///
+/// # Errors
+/// [`Refusal::Output`] where two would write the same file, or one would write what another reads.
+pub fn refuse_collisions(jobs: &[JobRequest]) -> Result<(), Refusal> {
     let inputs: BTreeMap<PathBuf, &Path> =
         jobs.iter().map(|job| (known_as(&job.input.path), job.input.path.as_path())).collect();
     let mut outputs: BTreeMap<PathBuf, (usize, &Path)> = BTreeMap::new();

@@ -8,11 +8,10 @@
 //! Invariant: frames are decoded once and serve every encode and every metric, so no time here holds decoding. Everything
 //! measured is in the journal before the next thing begins.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::adapter::Adapter;
 use crate::av::frame::Frame;
-
 use crate::av::packet::Packet;
 use crate::bench::eta::Eta;
 use crate::bench::journal::{Existing, Journal};
@@ -23,10 +22,10 @@ use crate::bench::record::{Begun, Cell, ClipRecord, Entry, Mode, PassRecord, Qua
 use crate::bench::results::Results;
 use crate::cache::CachePlan;
 use crate::error::Error;
-use crate::event::{Cancel, Event};
+use crate::event::{Cancel, Event, Stage};
 use crate::frames::FrameSource;
 use crate::job::Footage;
-use crate::rate::BitRate;
+use crate::rate::{BitRate, Seconds};
 use crate::report::Report;
 use crate::source::{Branch, DecodedFile, Graph, Input};
 
@@ -75,11 +74,13 @@ pub struct BenchRequest {
     pub options: Vec<(String, String)>,
     /// Where decoded frames are kept.
     pub cache: CachePlan,
+    /// How long a stage may make no progress before the bench ends; `None`: for ever.
+    pub stall_timeout: Option<Seconds>,
     /// Where the report goes.
     pub folder: PathBuf,
     /// What to do with a bench that is there.
     pub existing: Existing,
-    /// Whether the encoded files are kept.
+    /// Whether the encoded files are kept, in `encodes` below the folder.
     pub keep_files: bool,
 }
 
@@ -105,6 +106,14 @@ pub enum Doing {
     Encoding(Cell, u16),
     /// What came out of a cell is being measured.
     Measuring(Cell),
+    /// A stage hangs inside a library, and [`run`] will not come back: whoever owns the process may end it. What was measured
+    /// is in the journal.
+    Stuck {
+        /// The stage.
+        stage: Stage,
+        /// Seconds since it last moved.
+        seconds: f64,
+    },
 }
 
 /// Runs the whole matrix, or what is left of it; `tell` is called on this thread.
@@ -118,9 +127,8 @@ pub fn run(request: &BenchRequest, cancel: &Cancel, tell: &mut dyn FnMut(Progres
             return Err(Error::Usage { what: "metric", text: metric.name().to_owned(), why });
         }
     }
-    let files = request.folder.join(FILES);
-    std::fs::create_dir_all(&files).map_err(|source| Error::Write { path: files.clone(), source })?;
-    let matrix = Matrix::plan(request, &files, cancel)?;
+    let encodes = Encodes::within(request)?;
+    let matrix = Matrix::plan(request, &encodes.folder, cancel)?;
     let mut journal = Journal::open(&request.folder, request.existing, &begun(request))?;
     for lack in matrix.unavailable {
         let entry = Entry::Unavailable(lack);
@@ -132,10 +140,6 @@ pub fn run(request: &BenchRequest, cancel: &Cancel, tell: &mut dyn FnMut(Progres
     let mut bench = Bench { request, cancel, journal, eta, tell };
     for clip in &matrix.clips {
         bench.clip(clip)?;
-    }
-    if !request.keep_files {
-        // Whatever is left there is ours; a report without its files is still a report.
-        let _ = std::fs::remove_dir_all(&files);
     }
     Ok(Results::of(bench.journal.entries()))
 }
@@ -150,6 +154,30 @@ fn begun(request: &BenchRequest) -> Begun {
             filters: request.filters.clone(),
             options: request.options.clone(),
         },
+    }
+}
+
+/// Folder of the encoded files: one of our own, which goes with the bench, unless they are to be kept.
+struct Encodes {
+    folder: PathBuf,
+    kept: bool,
+}
+
+impl Encodes {
+    fn within(request: &BenchRequest) -> Result<Self, Error> {
+        let kept = request.keep_files;
+        let folder = request.folder.join(if kept { KEPT } else { PRIVATE });
+        std::fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
+        Ok(Encodes { folder, kept })
+    }
+}
+
+impl Drop for Encodes {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Nobody else's files have this name; a report beside what is left of them is still a report.
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
     }
 }
 
@@ -188,7 +216,8 @@ impl Bench<'_> {
         self.say(Doing::Decoding(clip.name.clone()));
         let began = std::time::Instant::now();
         let plans = clip.squares.iter().map(|square| &square.plan);
-        let mut footage = Footage::decode(plans, self.request.cache.clone(), self.cancel, |_| ())?;
+        let (cache, cancel) = (self.request.cache.clone(), self.cancel);
+        let mut footage = Footage::decode(plans, cache, cancel, |event| self.hear_hang(&event))?;
         let first = &clip.squares[0].plan;
         let frame = footage.frame(0, first)?.ok_or(Error::Stopped)?;
         let rate = footage.frame_rate().value();
@@ -268,6 +297,7 @@ impl Bench<'_> {
         let passes = f64::from(square.plan.runs);
         let memory = MemoryPeak::begin();
         let report = footage.run(&square.plan, |event| {
+            self.hear_hang(&event);
             if let Event::Progress { pass, frames, total: Some(total), .. } = event {
                 let share = (f64::from(pass) - 1.0 + frames as f64 / total.max(1) as f64) / passes;
                 self.say_within(Doing::Encoding(square.cell.clone(), run), share);
@@ -286,6 +316,12 @@ impl Bench<'_> {
             peak_bytes,
             at: at.map_or(0, |since| since.as_secs()),
         })
+    }
+
+    fn hear_hang(&mut self, event: &Event) {
+        if let Event::Stuck { stage, seconds } = *event {
+            self.say(Doing::Stuck { stage, seconds });
+        }
     }
 
     fn say(&mut self, doing: Doing) {
@@ -314,7 +350,7 @@ fn in_turn(squares: &[Square], run: u16) -> Vec<&Square> {
     turn
 }
 
-fn output(square: &Square) -> &std::path::Path {
+fn output(square: &Square) -> &Path {
     &square.plan.renditions[0].output
 }
 
@@ -345,5 +381,8 @@ fn frame_bytes(input: &Input, cancel: &Cancel) -> Result<Vec<u32>, Error> {
     Ok(sizes.into_iter().map(|(_, bytes)| bytes).collect())
 }
 
-/// Folder of the encoded files, below the report's.
-const FILES: &str = "encodes";
+/// Where encoded files are kept, below the report's folder.
+const KEPT: &str = "encodes";
+
+/// Where they are while they are measured. The next bench there removes what one that was killed leaves.
+const PRIVATE: &str = ".repass-encodes";

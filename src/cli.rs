@@ -3,7 +3,7 @@
 //! Invariant: stdout carries the result alone (a summary, a plan, a table, JSON); everything else goes to stderr.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use repass::adapter::{self, Adapter};
 use repass::av;
-use repass::batch::part_of_budget;
+use repass::batch::{part_of_budget, refuse_collisions};
 use repass::error::Error;
 use repass::event::{Cancel, Event};
 use repass::job::{Analysis, AnalysisRequest, Job, JobRequest};
@@ -39,6 +39,7 @@ mod typed;
 
 pub(crate) use args::Cli;
 use args::{AnalyseArgs, Command, EncodeArgs, IsolationArgs, PlanArgs, ProgressChoice};
+use batch::Files;
 use progress::{Progress, Screen, Work};
 use text::{Page, complain, print_json, printable};
 
@@ -73,16 +74,17 @@ impl Cli {
             Command::Encode(args) => return self.encode(args, &child, &cancel),
             Command::Analyse(args) => {
                 let request = args.request(self.verbose > 0)?;
-                let around = Around { adapters: &[request.encoder.adapter], outputs: &[], child: &child };
+                let around =
+                    Around { adapters: &[request.encoder.adapter], outputs: &[], child: &child, cancel: &cancel };
                 return around.apart_or_here(&args.isolation, || self.analyse(args, &request, &cancel));
             }
             Command::Plan(args) => self.plan(args, &cancel)?,
             Command::Encoders(args) => encoders::show(args, self.json)?,
             Command::Bench(args) => {
-                let around = Around { adapters: &args.adapters()?, outputs: &[], child: &child };
-                return around.apart_or_here(&args.isolation, || bench::run(args, self.json, &cancel));
+                let around = Around { adapters: &args.adapters()?, outputs: &[], child: &child, cancel: &cancel };
+                return around.apart_or_here(&args.isolation, || bench::run(args, self, &cancel));
             }
-            Command::Measure(args) => measure::run(args, self.json, &cancel)?,
+            Command::Measure(args) => measure::run(args, self, &cancel)?,
             Command::Doctor => return doctor::show(self.json),
             Command::Completions { shell } => pages::completions(*shell, command())?,
             Command::Man { dir } => pages::manual(dir.as_deref(), command())?,
@@ -102,18 +104,19 @@ impl Cli {
     fn encode(&self, args: &EncodeArgs, child: &isolate::Child, cancel: &Cancel) -> Result<ExitCode> {
         let isolation = &args.output.isolation;
         let inputs = args.inputs()?;
-        match inputs.as_slice() {
-            [input] if !args.batch.resume || isolation.alone.is_some() => {
-                let mut request = args.request(input, self.verbose > 0)?;
+        let mut requests = args.requests(&inputs, self.verbose > 0)?;
+        match requests.len() {
+            1 if !args.batch.resume || isolation.alone.is_some() => {
+                let mut request = requests.remove(0)?;
                 if let Some(beside) = isolation.beside {
-                    request = part_of_budget(&request, usize::from(beside));
+                    request = part_of_budget(&request, beside);
                 }
                 let adapters: Vec<_> = request.renditions.iter().map(|rendition| rendition.encoder.adapter).collect();
                 let outputs: Vec<_> = request.renditions.iter().map(|rendition| rendition.output.clone()).collect();
-                let around = Around { adapters: &adapters, outputs: &outputs, child };
+                let around = Around { adapters: &adapters, outputs: &outputs, child, cancel };
                 around.apart_or_here(isolation, || self.encode_one(args, &request, cancel))
             }
-            several => batch::encode(args, several, self.screen(args.output.progress), self, cancel),
+            _ => batch::encode(args, Files::new(inputs, requests), self, cancel),
         }
     }
 
@@ -166,23 +169,24 @@ impl Cli {
 
     fn plan(&self, args: &PlanArgs, cancel: &Cancel) -> Result<()> {
         self.screen(args.job.output.progress);
-        args.job.inputs()?.iter().try_for_each(|input| self.plan_one(args, input, cancel))
-    }
-
-    fn plan_one(&self, args: &PlanArgs, input: &Path, cancel: &Cancel) -> Result<()> {
-        let job = Job::prepare(&args.job.request(input, self.verbose > 0)?, cancel)?;
-        let plan = job.plan();
-        if !self.json {
-            return Ok(plan::page(plan, args.argv).print()?);
+        let requests = args.job.requests(&args.job.inputs()?, self.verbose > 0)?;
+        let requests = requests.into_iter().collect::<Result<Vec<_>, _>>()?;
+        refuse_collisions(&requests).map_err(Error::from)?;
+        let mut values = Vec::new();
+        for request in &requests {
+            let plan = Job::prepare(request, cancel)?.into_plan();
+            if self.json {
+                let input = request.input.path.display().to_string();
+                values.push(json!({ "input": input, "plan": plan::value(&plan, args.argv)? }));
+            } else {
+                plan::page(&plan, args.argv).print()?;
+            }
         }
-        let mut value = serde_json::to_value(plan)?;
-        if args.argv {
-            let renditions = plan.renditions.iter();
-            value["argv"] = renditions.map(|rendition| plan::argv_of(plan, rendition)).collect();
-            let packages = plan.packages.iter();
-            value["package_argv"] = packages.map(|package| plan::argv_of_package(plan, package)).collect();
+        match values.as_slice() {
+            [] => Ok(()),
+            [only] => Ok(print_json(&only["plan"])?),
+            several => Ok(print_json(&json!({ "files": several }))?),
         }
-        Ok(print_json(&value)?)
     }
 
     /// The screen, with the log on it where it is wanted.
@@ -201,6 +205,7 @@ struct Around<'a> {
     /// Files that a child which dies may leave half made.
     outputs: &'a [PathBuf],
     child: &'a isolate::Child,
+    cancel: &'a Cancel,
 }
 
 impl Around<'_> {
@@ -209,7 +214,7 @@ impl Around<'_> {
         if isolation.in_child {
             isolate::begin();
         } else if let Some(adapter) = isolate::needed(self.adapters, isolation.isolate) {
-            return Ok(ExitCode::from(isolate::run(self.outputs, adapter, self.child)?));
+            return Ok(ExitCode::from(isolate::run(self.outputs, adapter, self.child, self.cancel)?));
         }
         here().map(|()| ExitCode::SUCCESS)
     }
@@ -309,6 +314,7 @@ fn cancel_on_signals(child: &isolate::Child) -> Result<Cancel> {
     let (asked, child) = (cancel.clone(), child.clone());
     let mut first: Option<Instant> = None;
     let on_signal = move || {
+        asked.stop();
         if child.stop() {
             return;
         }
@@ -316,7 +322,6 @@ fn cancel_on_signals(child: &isolate::Child) -> Result<Cancel> {
         if first.get_or_insert_with(Instant::now).elapsed() > SAME_SIGNAL {
             std::process::exit(i32::from(Error::Interrupted.exit_code()));
         }
-        asked.stop();
     };
     ctrlc::set_handler(on_signal).context("cannot listen for Ctrl-C")?;
     Ok(cancel)

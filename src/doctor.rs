@@ -253,7 +253,7 @@ fn missing_software(state: &EncoderState) -> Option<Finding> {
 fn known(state: &EncoderState, root: bool) -> Vec<Finding> {
     let (Ok(adapter), Some(version)) = (adapter::named(state.encoder), &state.library) else { return Vec::new() };
     let version = version.trim_start_matches('v');
-    let holds = adapter.known.iter().filter(|known| version.starts_with(known.version) && (root || !known.as_root));
+    let holds = adapter.known_of(version).filter(|known| root || !known.as_root);
     holds.map(|known| note(format!("{} {version}: {}", state.encoder, known.what))).collect()
 }
 

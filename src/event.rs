@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::av::log::LogLevel;
+
 /// A request to stop, shared by whoever may make it and every stage that must hear it.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<Flag>);
@@ -153,9 +155,8 @@ pub enum Event {
     Log {
         /// libav's class of the object that spoke (`libx264`, `mov,mp4,…`).
         class: String,
-        /// Severity: `error`, `warning`, `info`, `verbose`, `debug`.
-        #[serde(skip_deserializing)]
-        level: &'static str,
+        /// Severity.
+        level: LogLevel,
         /// The line.
         text: String,
     },

@@ -295,11 +295,7 @@ impl Job {
         let spool_dir = request.input.spool_dir.clone().or_else(|| request.cache.spill_dir.clone());
         let input = Input { spool_dir, ..request.input.clone() };
         let mut file = DecodedFile::open(input, request.decoder_threads, &cancel)?;
-        let foreseen = file.foreseen();
-        if foreseen.any() && !request.keep_damaged {
-            return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });
-        }
-        let plan = plan(request, &file)?;
+        let plan = plan_over(request, &file)?;
         file.set_graph(plan.graph.clone());
         if !plan.keeps_input {
             file.forget();
@@ -365,6 +361,15 @@ impl Job {
         let done = run::run(&self.plan, self.source, self.sinks, self.preparing, &self.cancel, &mut observe);
         done.map_err(Error::or_exhausted)
     }
+}
+
+/// Plans a job over its file, which several jobs may share.
+pub(crate) fn plan_over(request: &JobRequest, file: &DecodedFile) -> Result<Plan, Error> {
+    let foreseen = file.foreseen();
+    if foreseen.any() && !request.keep_damaged {
+        return Err(Error::Damaged { path: request.input.path.clone(), what: foreseen.to_string() });
+    }
+    plan(request, file)
 }
 
 /// Decides everything.

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod media;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use media::{compare, has_encoder, names, referee};
 use repass::adapter::{self, Adapter, Capping, PRESETS, PassModel, Setting, StatsRoute, Vendor};
 use repass::error::{Error, Refusal};
 use repass::plan::{CommandLine, Request, argv, compile};
@@ -210,9 +213,9 @@ fn vvenc_takes_the_arguments_of_both_passes() {
     assert_eq!(frames("plan.mp4"), 12);
 }
 
-/// Not an assertion but an account: which rows this very machine proves, and how far.
+/// Prints which rows this very machine proves, and how far.
 #[test]
-fn how_each_row_is_proven_here() {
+fn every_row_in_software_is_in_some_option_table_or_runs_here() {
     let elsewhere = referee().map(|referee| printed(&referee).expect("the referee prints its tables"));
     for row in adapter::all() {
         let here = probe::capabilities(row);
@@ -229,30 +232,20 @@ fn how_each_row_is_proven_here() {
             (false, false, true) => "by source only".to_owned(),
         };
         println!("{:20} {proof}", row.name);
+        assert!(row.vendor != Vendor::Software || proof != "by source only", "{}", row.name);
     }
-}
-
-/// The static ffmpeg program that has what distributions leave out: `REPASS_STATIC_FFMPEG`, or what `make referee` fetched.
-fn referee() -> Option<PathBuf> {
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/referee/ffmpeg");
-    let program = std::env::var_os("REPASS_STATIC_FFMPEG").map_or(fetched, PathBuf::from);
-    if !program.is_file() {
-        println!("skipped: no {} (make referee fetches one; REPASS_STATIC_FFMPEG names another)", program.display());
-        return None;
-    }
-    Some(program)
 }
 
 #[test]
 fn the_probe_reads_the_tables_that_ffmpeg_prints() {
-    let Some(tables) = printed(Path::new("ffmpeg")) else { return eprintln!("skipped: no ffmpeg to compare with") };
+    let Some(tables) = printed(Path::new("ffmpeg")) else { return media::skipped("no ffmpeg to compare with") };
     for row in adapter::all() {
         let (found, printed) = (probe::capabilities(row), tables.capabilities(row));
         if found.libavcodec != printed.libavcodec {
-            return eprintln!(
-                "skipped: ffmpeg is of libavcodec {}, linked is {}",
+            return media::skipped(&format!(
+                "ffmpeg is of libavcodec {}, linked is {}",
                 printed.libavcodec, found.libavcodec
-            );
+            ));
         }
         assert_eq!(found.present, printed.present, "{}", row.name);
         assert_eq!(found.pixel_formats, printed.pixel_formats, "{}", row.name);
@@ -346,19 +339,17 @@ fn a_path_that_the_encoder_would_cut_short_is_refused() {
 
 #[test]
 fn paths_survive_the_parameter_string_of_x265() {
+    if !has_encoder("libx265") {
+        return;
+    }
     let row = adapter::named("libx265").unwrap();
-    let folder = std::env::temp_dir().join(format!("repass-paths-{}", std::process::id()));
     for name in ["plain", "a b", "a:b", "a,b", "a'b", "a\\b", "a=b", "trail ", " lead", "a\\'b:c d,é\"", "#%d[]"] {
-        fs::create_dir_all(&folder).unwrap();
-        let file = folder.join(name);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(name);
         let arguments = row.two_pass_args(1, &file).unwrap();
-        if !ffmpeg_encodes(&arguments) {
-            return eprintln!("skipped: no ffmpeg with libx265");
-        }
+        assert!(ffmpeg_encodes(&arguments), "{name:?}: {arguments:?}");
         let written = fs::metadata(&file).map(|metadata| metadata.len()).unwrap_or_default();
-        let listed: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        fs::remove_dir_all(&folder).unwrap();
-        assert!(written > 0, "{name:?} became {listed:?} by {arguments:?}");
+        assert!(written > 0, "{name:?} became {:?} by {arguments:?}", names(folder.path()));
     }
 }
 
@@ -376,15 +367,4 @@ fn a_name_that_is_no_adapter_gets_its_neighbours() {
     let Err(Refusal::NoAdapter { near, .. }) = adapter::named("libx246") else { panic!("found") };
     assert_eq!(near.first().map(String::as_str), Some("libx264"));
     assert!(adapter::named("mpeg2video").is_err());
-}
-
-/// Compares with a reference as a whole; `REPASS_BLESS=1` writes it anew.
-fn compare(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans").join(name);
-    if std::env::var_os("REPASS_BLESS").is_some() {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-    }
-    let reference = fs::read_to_string(&path).unwrap_or_default();
-    assert!(reference == text, "{name} differs from its reference; look at it, then REPASS_BLESS=1\n{text}");
 }

@@ -18,7 +18,7 @@ use repass::error::{Error, Refusal};
 use repass::event::{Cancel, Event};
 use repass::job::{JobRequest, RenditionRequest};
 use repass::plan::Request;
-use repass::rate::{BitRate, ByteSize, Target};
+use repass::rate::{BitRate, ByteSize, Seconds, Target};
 use repass::source::Input;
 use serde_json::Value;
 
@@ -186,6 +186,22 @@ fn what_is_done_is_skipped_only_while_source_request_and_output_are_the_same() {
 }
 
 #[test]
+fn what_decides_nothing_of_the_result_does_not_undo_what_is_done() {
+    within(120, || {
+        let place = Place::with_clips(2);
+        let mut first = place.batch("out", 2);
+        first.jobs.iter_mut().for_each(|job| job.renditions[0].encoder.threads = Some(4));
+        assert_eq!(states(&first), ["done", "done"]);
+        let mut again = BatchRequest { resume: true, ..first };
+        again.jobs[1].stall_timeout = Some(Seconds(600.0));
+        assert_eq!(states(&again), ["before", "before"]);
+        // Alone it has all threads, and is the same job.
+        again.jobs.truncate(1);
+        assert_eq!(states(&again), ["before"]);
+    });
+}
+
+#[test]
 fn a_torn_or_foreign_journal_is_no_reason_to_fail() {
     within(120, || {
         let place = Place::with_clips(2);
@@ -207,6 +223,8 @@ fn a_torn_or_foreign_journal_is_no_reason_to_fail() {
 fn a_pattern_and_a_template_encode_every_file_and_the_summary_lists_each() {
     within(120, || {
         let place = Place::with_clips(3);
+        // As other systems leave beside a file.
+        fs::write(place.path("._0.mp4"), "no video").unwrap();
         let ended = place.repass(&["encode", "*.mp4", "-o", "out/{stem}.mkv", "-c", "libx264", "-b", "200k"]);
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
         let said = String::from_utf8(ended.stdout).unwrap();
@@ -238,6 +256,47 @@ fn the_worst_exit_code_is_that_of_all() {
         let value: Value = serde_json::from_slice(&resumed.stdout).unwrap();
         let states: Vec<&str> = (0..3).map(|file| value["files"][file]["state"].as_str().unwrap()).collect();
         assert_eq!((states, &value["exit_code"]), (vec!["done_before", "failed", "done"], &Value::from(4)));
+    });
+}
+
+#[test]
+fn events_as_json_say_how_each_file_ended() {
+    within(120, || {
+        let place = Place::with_clips(2);
+        fs::write(place.path("1.mp4"), "no video").unwrap();
+        let arguments = ["encode", "0.mp4", "1.mp4", "-o", "out/{stem}.mkv", "-y", "-c", "libx264", "-b", "200k"];
+        for json in [&[][..], &["--json"]] {
+            let ended = place.repass(&[&arguments[..], &["--progress", "json"], json].concat());
+            assert_eq!(ended.status.code(), Some(4), "{ended:?}");
+            let said = String::from_utf8(ended.stdout).unwrap();
+            let events: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let of = |file: u8| {
+                events.iter().find(|event| event["event"] == "ended" && event["file"] == file).unwrap().clone()
+            };
+            assert_eq!(of(0)["state"], "done", "{said}");
+            assert!(of(1)["error"].as_str().unwrap().contains("1.mp4") && of(1)["exit_code"] == 4, "{said}");
+            assert!(events.iter().all(|event| event["event"].is_string()), "{said}");
+            assert_eq!(events.last().unwrap()["event"] == "report", !json.is_empty(), "{said}");
+            assert!(String::from_utf8(ended.stderr).unwrap().contains("repass: 1.mp4: "));
+        }
+    });
+}
+
+#[test]
+fn a_plan_of_several_files_refuses_what_encode_would_and_is_one_object() {
+    within(60, || {
+        let place = Place::with_clips(2);
+        fs::create_dir(place.path("other")).unwrap();
+        fs::copy(place.path("0.mp4"), place.path("other/0.mp4")).unwrap();
+        let rest = ["-o", "out/{stem}.mkv", "-c", "libx264", "-b", "200k", "--json"];
+        for command in ["plan", "encode"] {
+            let refused = place.repass(&[&[command, "0.mp4", "other/0.mp4"], &rest[..]].concat());
+            assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+            assert!(String::from_utf8(refused.stderr).unwrap().contains("would both be written there"));
+        }
+        let planned = place.repass(&[&["plan", "0.mp4", "1.mp4"], &rest[..]].concat());
+        let value: Value = serde_json::from_slice(&planned.stdout).unwrap();
+        assert_eq!((&value["files"][1]["input"], &value["files"][1]["plan"]["runs"]), (&"1.mp4".into(), &2.into()));
     });
 }
 
@@ -342,7 +401,7 @@ fn job(input: &Path, output: &Path) -> JobRequest {
     let target = Target::Average(BitRate(200_000));
     let encoder = Request {
         preset: Some("veryfast".to_owned()),
-        // As many as the row has where nobody says would make the bits depend on the machine.
+        // A number would be divided among the jobs, and the bits depend on it.
         threads: None,
         ..Request::new(adapter::named("libx264").unwrap(), target)
     };

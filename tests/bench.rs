@@ -7,11 +7,11 @@ mod media;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use media::{clip, ffmpeg, has_encoder, text, within};
+use media::{clip, ffmpeg, has_encoder, names, text, within};
 use repass::adapter;
 use repass::bench::journal::{Existing, NAME};
 use repass::bench::quality::Metric;
-use repass::bench::record::Mode;
+use repass::bench::record::{Aim, Mode};
 use repass::bench::results::Results;
 use repass::bench::{BenchRequest, Doing, run};
 use repass::cache::{CacheMode, CachePlan};
@@ -36,6 +36,7 @@ fn request(clip: &Path, folder: &Path) -> BenchRequest {
         threads: 2,
         options: Vec::new(),
         cache: CachePlan { mode: CacheMode::Disk, budget: ByteSize(64 << 20), spill_dir: None },
+        stall_timeout: None,
         folder: folder.join("report"),
         existing: Existing::Refuse,
         keep_files: false,
@@ -74,7 +75,48 @@ fn a_bench_measures_every_cell_and_compares_it() {
         assert!(comparison.wall.ratio > 0.0 && (0.0..1.0).contains(&comparison.first_cpu_share.unwrap()));
         assert!(comparison.gains.iter().all(|gain| gain.bd_rate.is_some()), "{:?}", comparison.gains);
         assert!(comparison.verdict.starts_with("A second pass costs"), "{}", comparison.verdict);
-        assert!(!folder.path().join("report/encodes").exists());
+        assert!(!folder.path().join("report/.repass-encodes").exists());
+    });
+}
+
+#[test]
+fn a_bench_removes_no_files_but_its_own() {
+    within(60, || {
+        let folder = tempfile::tempdir().unwrap();
+        let clip = clip(folder.path(), "clip.mkv", "128x96", "25", 12);
+        let one = BenchRequest {
+            rates: vec![BitRate(100_000)],
+            modes: vec![Mode::OnePass],
+            runs: 1,
+            ..request(&clip, folder.path())
+        };
+        let encodes = one.folder.join("encodes");
+        std::fs::create_dir_all(&encodes).unwrap();
+        std::fs::write(encodes.join("mine.mkv"), "precious").unwrap();
+        benched(&one);
+        assert_eq!(names(&encodes), ["mine.mkv"]);
+        benched(&BenchRequest { keep_files: true, existing: Existing::Replace, ..one.clone() });
+        assert_eq!(names(&encodes), ["clip-0000.mkv", "mine.mkv"]);
+        benched(&BenchRequest { existing: Existing::Resume, ..one });
+        assert_eq!(names(&encodes), ["clip-0000.mkv", "mine.mkv"]);
+    });
+}
+
+#[test]
+fn an_aim_out_of_range_is_listed_and_the_others_are_measured() {
+    within(60, || {
+        let folder = tempfile::tempdir().unwrap();
+        let clip = clip(folder.path(), "clip.mkv", "128x96", "25", 12);
+        let levels = BenchRequest {
+            modes: vec![Mode::Crf],
+            qualities: vec![60.0, 30.0],
+            runs: 1,
+            ..request(&clip, folder.path())
+        };
+        let results = benched(&levels);
+        assert_eq!(results.cells.iter().map(|result| result.cell.aim).collect::<Vec<_>>(), [Aim::Quality(30.0)]);
+        let whys: Vec<&str> = results.unavailable.iter().map(|lack| lack.why.as_str()).collect();
+        assert!(whys.len() == 1 && whys[0].contains("quality 60 is not from"), "{whys:?}");
     });
 }
 
@@ -246,6 +288,37 @@ fn the_program_prints_tables_of_a_hundred_columns_and_writes_every_file() {
 }
 
 #[test]
+fn events_as_json_are_lines_and_the_results_the_last() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let clip = clip(folder.path(), "clip.mkv", "128x96", "25", 12);
+        let events = |printed: &[u8]| -> Vec<String> {
+            let lines = std::str::from_utf8(printed).unwrap().lines().map(|line| {
+                let event: serde_json::Value = serde_json::from_str(line).unwrap();
+                event["event"].as_str().unwrap().to_owned()
+            });
+            lines.collect()
+        };
+        let (report, output) = program(folder.path(), &clip, "1", &["--progress", "json", "-v"]);
+        assert!(events(&output.stdout).iter().all(|event| event == "bench" || event == "log"), "{output:?}");
+        assert!(events(&output.stdout).contains(&"log".to_owned()), "{output:?}");
+        let (_, output) = program(folder.path(), &clip, "2", &["--resume", "--progress", "json", "--json"]);
+        assert_eq!(events(&output.stdout).last().unwrap(), "report");
+        let page = std::fs::read_to_string(report.join("report.html")).unwrap();
+        assert!(page.contains("each timed\n2 times"), "both benches count");
+        for (json, last) in [(&[][..], "measure"), (&["--json"], "report")] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_repass"));
+            command.args(["measure", text(&clip), text(&clip), "--metrics", "psnr", "--progress", "json"]).args(json);
+            let events = events(&command.output().unwrap().stdout);
+            assert_eq!((events[0].as_str(), events.last().unwrap().as_str()), ("measure", last));
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_repass"));
+        command.args(["measure", text(&clip), text(&clip), "--metrics", "psnr", "-vv"]);
+        assert!(String::from_utf8_lossy(&command.output().unwrap().stderr).contains(": debug: "));
+    });
+}
+
+#[test]
 fn the_page_shows_its_plots_in_a_browser_without_a_network() {
     within(300, || {
         let Some(browser) = browser() else { return };
@@ -320,7 +393,7 @@ fn browser() -> Option<&'static str> {
         .into_iter()
         .find(|name| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success()));
     if found.is_none() {
-        println!("skipped: no chromium");
+        media::skipped("no chromium");
     }
     found
 }
@@ -342,6 +415,7 @@ fn the_program_measures_two_files() {
         assert_eq!(value["qualities"][0]["frames"].as_array().unwrap().len(), 24);
         let output = measure(&[text(&one), text(&other)]);
         assert_eq!(output.status.code(), Some(3));
-        assert!(String::from_utf8(output.stderr).unwrap().contains("scale one of them first"));
+        let hint = "scale one of them first, for instance with repass encode --vf scale=128:96\n";
+        assert!(String::from_utf8(output.stderr).unwrap().ends_with(hint));
     });
 }

@@ -211,7 +211,7 @@ fn x265_takes_its_passes_from_flags_where_libavcodec_reads_them() {
             println!("libx265: {route:?}");
             compare(&X265_BY_FLAGS);
         }
-        other => println!("skipped: this libx265.c reads no pass flags ({other:?})"),
+        other => media::skipped(&format!("this libx265.c reads no pass flags ({other:?})")),
     }
 }
 
@@ -256,7 +256,7 @@ fn svt_av1_makes_two_passes_through_memory_or_they_are_refused_with_the_way_out(
 #[test]
 fn svt_av1_repeats_itself_on_one_thread() {
     if route(SVT.encoder) != Some(StatsRoute::Context) {
-        return println!("skipped: no two passes with libsvtav1 here");
+        return media::skipped("no two passes with libsvtav1 here");
     }
     within(300, || {
         let folder = tempfile::tempdir().unwrap();

@@ -23,11 +23,11 @@ const PACKAGES: [&str; 3] = ["playwright-core@1.56.1", "hls.js@1.6.19", "shaka-p
 fn browser() -> Option<(PathBuf, PathBuf)> {
     let found = |name: &str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
     let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| found(name)) else {
-        println!("skipped: no chromium");
+        media::skipped("no chromium");
         return None;
     };
     if !found("node") || !found("npm") {
-        println!("skipped: no node with npm");
+        media::skipped("no node with npm");
         return None;
     }
     let shown = Command::new("sh").args(["-c", &format!("command -v {chromium}")]).output().unwrap().stdout;
@@ -36,7 +36,7 @@ fn browser() -> Option<(PathBuf, PathBuf)> {
     let install = ["install", "--no-audit", "--no-fund", "--silent", "--ignore-scripts", "--prefix", text(&folder)];
     let installed = Command::new("npm").args(install).args(PACKAGES).current_dir(&folder).status().unwrap();
     if !installed.success() {
-        println!("skipped: npm cannot fetch {PACKAGES:?}");
+        media::skipped(&format!("npm cannot fetch {PACKAGES:?}"));
         return None;
     }
     Some((PathBuf::from(String::from_utf8(shown).unwrap().trim()), folder))

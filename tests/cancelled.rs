@@ -7,6 +7,7 @@ use media::within;
 use repass::adapter;
 use repass::av::encoder::{Encoder, EncoderSetup};
 use repass::av::frame::Frame;
+use repass::av::library;
 use repass::av::packet::Packet;
 use repass::av::{AvError, Received};
 use repass::cache::{CacheMode, CachePlan};
@@ -77,7 +78,7 @@ fn every_pass(mut act: impl FnMut(&'static str, &PassStep, &std::path::Path, Opt
     for adapter in adapter::all().into_iter().filter(|adapter| adapter.vendor == adapter::Vendor::Software) {
         let capabilities = capabilities(adapter);
         if !capabilities.present {
-            println!("skipped: {} is not in this libavcodec", adapter.name);
+            media::skipped(&format!("{} is not in this libavcodec", adapter.name));
             continue;
         }
         let request = Request {
@@ -120,7 +121,7 @@ fn a_job_can_be_stopped_after_any_number_of_frames_in_any_pass() {
         let folder = tempfile::tempdir().unwrap();
         for adapter in adapter::all().into_iter().filter(|adapter| adapter.vendor == adapter::Vendor::Software) {
             if !capabilities(adapter).present {
-                println!("skipped: {} is not in this libavcodec", adapter.name);
+                media::skipped(&format!("{} is not in this libavcodec", adapter.name));
                 continue;
             }
             for stop_at in [0, 1, 2, 10, FRAMES - 1, FRAMES, FRAMES + 1, FRAMES + 2, FRAMES + 10, 2 * FRAMES - 1] {
@@ -205,7 +206,7 @@ fn keys_of_passes_and_statistics_are_refused_in_every_parameter_string() {
             let adapter = adapter::named(encoder).unwrap();
             let capabilities = capabilities(adapter);
             if !capabilities.present {
-                println!("skipped: {encoder} is not in this libavcodec");
+                media::skipped(&format!("{encoder} is not in this libavcodec"));
                 continue;
             }
             for value in values {
@@ -231,24 +232,58 @@ fn shape() -> Shape {
     }
 }
 
-/// What a store refuses before any encoder sees it: some of these end the process (x265 3.5 on a file cut in half), so each
-/// is tried in a process of its own, and what is found is printed. The encoder must never be reached with them; that the
-/// store does not let them through is proven in `a_damaged_store_is_refused_before_pass_2`.
+/// What became of a second pass.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Refused,
+    Taken,
+    Died,
+}
+
+/// What each version of a library does with statistics that are empty, nonsense, cut in half, and cut to half the records, as
+/// `vendor-notes.md` has it.
+const FOUND: [(&str, &str, [&[Fate]; 4]); 4] = [
+    ("libx264", "build 164", [REFUSED, REFUSED, TAKEN, TAKEN]),
+    // Where its memory happens to be mapped, it comes to itself at the frame whose line is missing.
+    ("libx265", "3.5", [REFUSED, REFUSED, REFUSED_OR_DEAD, REFUSED_OR_DEAD]),
+    ("libvpx-vp9", "v1.12.", [REFUSED; 4]),
+    ("libaom-av1", "v3.6.", [REFUSED; 4]),
+];
+const REFUSED: &[Fate] = &[Fate::Refused];
+const TAKEN: &[Fate] = &[Fate::Taken];
+const REFUSED_OR_DEAD: &[Fate] = &[Fate::Refused, Fate::Died];
+
+/// Some of these end the process, so each is tried in one of its own. That the store does not let them through to an encoder
+/// is proven in `a_damaged_store_is_refused_before_pass_2`.
 #[test]
-fn what_statistics_that_are_not_whole_do_to_an_encoder() {
-    const NAME: &str = "what_statistics_that_are_not_whole_do_to_an_encoder";
+fn statistics_that_are_not_whole_do_to_an_encoder_what_is_written_down() {
+    const NAME: &str = "statistics_that_are_not_whole_do_to_an_encoder_what_is_written_down";
     if let Some(encoder) = std::env::var_os(TRIED) {
         return within(60, move || try_bad_statistics(encoder.to_str().unwrap()));
     }
     within(250, || {
         for encoder in ["libx264", "libx265", "libvpx-vp9", "libaom-av1", "libsvtav1", "libvvenc"] {
+            let version = library::version(adapter::named(encoder).unwrap().library).unwrap_or_default();
+            let found = FOUND.iter().find(|(name, least, _)| *name == encoder && version.starts_with(least));
+            if found.is_none() {
+                media::skipped(&format!("nothing is written down of {encoder} {version}"));
+            }
             for bad in 0..4 {
                 let mut child = std::process::Command::new(std::env::current_exe().unwrap());
                 child.args(["--exact", NAME, "--nocapture"]).env(TRIED, format!("{encoder} {bad}"));
                 let output = child.output().unwrap();
                 let text = String::from_utf8_lossy(&output.stdout);
                 let told = text.lines().find_map(|line| line.strip_prefix("tried: "));
-                println!("{encoder}, bad statistics {bad}: {}, {:?}", told.unwrap_or("died"), output.status);
+                let fate = match told {
+                    Some("taken without a word") => Fate::Taken,
+                    Some(_) => Fate::Refused,
+                    None => Fate::Died,
+                };
+                println!("{encoder} {version}, bad statistics {bad}: {fate:?}: {told:?}, {}", output.status);
+                assert!(
+                    found.is_none_or(|(.., fates)| fates[bad].contains(&fate)),
+                    "{encoder} {version}, {bad}: {fate:?}"
+                );
             }
         }
     });

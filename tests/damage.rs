@@ -133,12 +133,21 @@ fn a_file_cut_anywhere_is_noticed() {
             let frames = run(&request(&whole, &output)).unwrap_or_else(|error| panic!("{name}: {error}")).frames;
             let bytes = fs::read(&whole).unwrap();
             let cut = folder.path().join(format!("cut_{name}"));
-            for point in (1..24).map(|part| bytes.len() * part / 24).chain([bytes.len() - 1, bytes.len() - 200]) {
+            let points = (1..24).map(|part| bytes.len() * part / 24).chain([bytes.len() - 1, bytes.len() - 200]);
+            // Where nothing tells that there was more: between two pictures, or two fragments of a live file.
+            let borders = match name {
+                "in.y4m" => places(&bytes, b"FRAME\n"),
+                "fragmented.mp4" => places(&bytes, b"moof").into_iter().map(|kind| kind - 4).collect(),
+                _ => Vec::new(),
+            };
+            let beside = borders.iter().skip(1).take(2).flat_map(|border| [*border, border + 3, border + 9]);
+            // A fragment whose samples are missing altogether.
+            let hollow = places(&bytes, b"mdat").into_iter().skip(1).take(usize::from(name == "fragmented.mp4"));
+            for point in points.chain(beside).chain(hollow.map(|kind| kind - 4)) {
                 fs::write(&cut, &bytes[..point]).unwrap();
                 let _ = fs::remove_file(&output);
                 match run(&request(&cut, &output)) {
-                    // Between two fragments of a live file nothing tells that there was more.
-                    Ok(_) if name == "fragmented.mp4" || name == "in.y4m" => {}
+                    Ok(_) if borders.contains(&point) => {}
                     Ok(report) => {
                         panic!("{name} cut at {point} of {} passed: {} of {frames}", bytes.len(), report.frames)
                     }
@@ -150,6 +159,11 @@ fn a_file_cut_anywhere_is_noticed() {
             }
         }
     });
+}
+
+/// Where these bytes are.
+fn places(bytes: &[u8], wanted: &[u8]) -> Vec<usize> {
+    bytes.windows(wanted.len()).enumerate().filter(|(_, found)| *found == wanted).map(|(at, _)| at).collect()
 }
 
 /// Nothing but the decoder can tell, and its frame threads mark a patched picture only if they are in luck.

@@ -12,8 +12,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use media::within;
-use program::{Ended, Place, names, shim};
+use media::{names, within};
+use program::{Ended, Place, shim};
 
 /// A folder with clips in every container in which sound and pictures lie differently.
 struct Bench {
@@ -235,6 +235,71 @@ fn every_stage_that_hangs_is_named_and_the_process_ends() {
     });
 }
 
+#[test]
+fn a_bench_whose_encoder_hangs_ends_and_goes_on_with_what_was_measured() {
+    let Some(bench) = Bench::new() else { return };
+    within(120, move || {
+        bench.make("in.mkv", "-c:v ffv1 -c:a aac");
+        let measure = "bench in.mkv -c libx264 -b 100k,200k --modes 1pass --preset ultrafast --metrics psnr --runs 1 \
+                       --threads 1 --report out --stall-timeout 1s";
+        let faulty = bench.place.faulty(&bench.shim, ("encode-hang", "", 60), measure);
+        let ended = bench.place.start(faulty).end_within(Duration::from_secs(40));
+        assert_eq!(ended.code, 5, "{ended}");
+        for words in ["encoding rendition 1 made no progress", "--resume goes on"] {
+            assert!(ended.stderr.contains(words), "{words}: {ended}");
+        }
+        let journal = fs::read_to_string(bench.place.path("out/journal.jsonl")).unwrap();
+        assert_eq!(journal.matches("\"line\":\"quality\"").count(), 1, "{journal}");
+        let ended = bench.place.run(&format!("{measure} --resume --json"));
+        assert_eq!(ended.code, 0, "{ended}");
+        let results: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(results["cells"].as_array().map(Vec::len), Some(2));
+        assert!(!bench.place.path("out/.repass-encodes").exists(), "what the hung one left goes with the next");
+    });
+}
+
+/// libx264 hangs at the sixtieth picture, in the second file, also where each is encoded in a process of its own.
+#[test]
+fn a_batch_with_a_file_that_hangs_says_what_is_done() {
+    let Some(bench) = Bench::new() else { return };
+    within(120, move || {
+        for (name, frames) in [("a.mkv", 20), ("b.mkv", 40), ("c.mkv", 20)] {
+            let source = format!("-f lavfi -i testsrc2=s=96x64:r=24 -frames:v {frames} -c:v ffv1");
+            bench.place.make(name, &source);
+        }
+        let batch = format!("encode a.mkv b.mkv c.mkv {JOB} -o {{stem}}.mp4 --jobs 1 --stall-timeout 1s");
+        for (more, last) in [("--json", "failed"), ("--json --isolate", "done"), ("", "")] {
+            let faulty = bench.place.faulty(&bench.shim, ("encode-hang", "", 60), &format!("{batch} -y {more}"));
+            let ended = bench.place.start(faulty).end_within(Duration::from_secs(40));
+            assert_eq!(ended.code, 5, "{ended}");
+            assert!(ended.stderr.contains("b.mkv: encoding rendition 1 made no progress"), "{ended}");
+            assert!(bench.place.path("a.mp4").exists() && !bench.place.path("b.mp4").exists());
+            if last.is_empty() {
+                assert!(ended.stdout.contains("1 of 3 files done"), "{ended}");
+                continue;
+            }
+            let told: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+            let states: Vec<_> = (0..3).map(|file| told["files"][file]["state"].as_str().unwrap()).collect();
+            assert_eq!((states, &told["exit_code"]), (vec!["done", "failed", last], &5.into()), "{ended}");
+        }
+    });
+}
+
+#[test]
+fn a_folder_that_cannot_be_searched_for_a_pattern_is_told() {
+    let Some(bench) = Bench::new() else { return };
+    within(60, move || {
+        for folder in ["one", "two"] {
+            fs::create_dir(bench.place.path(folder)).unwrap();
+            bench.make(&format!("{folder}/in.mkv"), "-c:v mpeg4 -an");
+        }
+        let ended = bench.run(("folder-closed", "two", 0), &format!("encode */*.mkv -o {{stem}}.mp4 {JOB}"));
+        assert_eq!(ended.code, 4, "{ended}");
+        assert!(ended.stderr.contains("two: cannot search: Permission denied"), "{ended}");
+        assert!(!bench.place.path("in.mp4").exists());
+    });
+}
+
 // --- processes of their own ----------------------------------------------------------------------------------------------
 
 /// libx264 ends its process at the eightieth picture: only the long clip has so many in its two passes.
@@ -287,6 +352,25 @@ fn an_analysis_and_a_bench_are_isolated_too() {
             assert_eq!(bench.place.run(&format!("{command}{more}")).code, 0, "{command}");
         }
         bench.holds_only(&["in.mkv", "in.stats", "out"], "both");
+    });
+}
+
+#[test]
+fn what_a_child_says_is_said_once_and_a_pipe_stays_here() {
+    let place = Place::empty();
+    within(60, move || {
+        for name in ["a.mkv", "b.mkv"] {
+            place.make(name, "-f lavfi -i testsrc2=s=96x64:r=24:d=1 -c:v ffv1");
+        }
+        let job = "-o {stem}_{name}.mp4 -c libx264 --rung 2160p=1M --rung source=100k --isolate -v";
+        let ended = place.run(&format!("encode a.mkv b.mkv {job}"));
+        assert_eq!(ended.code, 0, "{ended}");
+        assert_eq!(ended.stderr.matches("2160p is left out").count(), 2, "{ended}");
+        assert!(ended.stderr.contains("a.mkv: libx264: info: "), "{ended}");
+        let ended = place.shell(&format!("$repass encode - a.mkv {job} -y < b.mkv"));
+        assert_eq!(ended.code, 3, "{ended}");
+        assert!(ended.stderr.contains("is a pipe"), "{ended}");
+        assert!(ended.stdout.contains("1 of 2 files done"), "{ended}");
     });
 }
 

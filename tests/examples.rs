@@ -14,7 +14,7 @@ fn example(name: &str, arguments: &[&str]) -> Option<String> {
     let folder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples");
     let program: PathBuf = folder.join(name).with_extension(std::env::consts::EXE_EXTENSION);
     if !program.is_file() {
-        println!("skipped: {} is not built (cargo build --examples)", program.display());
+        media::skipped(&format!("{} is not built (cargo build --examples)", program.display()));
         return None;
     }
     let output = Command::new(&program).args(arguments).output().unwrap();

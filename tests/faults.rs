@@ -13,8 +13,8 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use media::{Dice, within};
-use program::{Ended, Place, can_mount, names, quick, software_encoders};
+use media::{Dice, names, within};
+use program::{Ended, Place, can_mount, quick, software_encoders};
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::Error;
@@ -476,7 +476,7 @@ fn an_error_is_told_before_the_rest_of_the_sound_has_come() {
 }
 
 #[test]
-fn a_job_that_stalls_stops_no_other() {
+fn a_child_that_is_stopped_stops_neither_its_parent_nor_its_siblings() {
     let all = Cancel::new();
     let (one, other) = (all.child(), all.child());
     one.stop();
@@ -570,7 +570,7 @@ fn libraries_that_are_known_to_crash_are_isolated_without_being_asked() {
              code=$?; grep -c 'in-child' trace; rm trace; exit $code",
         );
         if ended.code == 127 || ended.stderr.contains("strace: ") {
-            println!("skipped: no strace");
+            media::skipped("no strace");
             return;
         }
         assert_eq!(ended.code, 0, "{ended}");

@@ -15,13 +15,7 @@ use std::path::Path;
 use std::process::Command;
 
 use media::within;
-use program::{Ended, Place};
-
-fn repass<A: AsRef<OsStr>>(place: &Place, arguments: &[A]) -> Ended {
-    let mut command = place.command("");
-    command.args(arguments);
-    place.start(command).end()
-}
+use program::Place;
 
 /// Nothing that moves a cursor, rings, colours, or turns the direction of writing.
 fn harmless(text: &str, what: &str) {
@@ -88,7 +82,7 @@ fn names_and_tags_do_not_speak_to_the_terminal() {
             (&["plan", &format!("--{EVIL}"), "-o", "a.mkv"], 2),
         ];
         for (arguments, code) in commands {
-            let ended = repass(&place, &[arguments, &quick].concat());
+            let ended = place.run_with(&[arguments, &quick].concat());
             let what = format!("{arguments:?}");
             assert_eq!(ended.code, code, "{what}: {ended}");
             harmless(&ended.stdout, &what);
@@ -97,7 +91,7 @@ fn names_and_tags_do_not_speak_to_the_terminal() {
         let bench =
             ["bench", name, "-c", "libx264", "-b", "50k", "--preset", "ultrafast", "--runs", "1", "--report", "r"];
         for arguments in [&bench[..], &["measure", name, out], &["measure", name, cut], &["doctor"]] {
-            let ended = repass(&place, arguments);
+            let ended = place.run_with(arguments);
             harmless(&format!("{}{}", ended.stdout, ended.stderr), &format!("{arguments:?}"));
         }
     });
@@ -114,7 +108,7 @@ fn names_that_are_no_text_are_encoded_and_reported() {
         fs::rename(place.path("in.mkv"), place.folder.path().join(names[2])).unwrap();
         let quick = ["-c", "libx264", "-b", "50k", "--preset", "ultrafast"].map(OsStr::new);
         let said = |arguments: &[&OsStr]| {
-            let ended = repass(&place, &[arguments, &quick].concat());
+            let ended = place.run_with(&[arguments, &quick].concat());
             assert_eq!(ended.code, 0, "{arguments:?}: {ended}");
             serde_json::from_str::<serde_json::Value>(ended.stdout.lines().last().unwrap()).unwrap()
         };
@@ -139,20 +133,40 @@ fn a_name_is_never_an_option_a_protocol_or_a_pattern() {
         {
             fs::copy(place.path("in.mkv"), place.path(name)).unwrap();
             let out = format!("out{name}");
-            let ended = repass(&place, &["encode", "-o", &out, "-c", "libx264", "--crf", "40", "--", name]);
+            let ended = place.run_with(&["encode", "-o", &out, "-c", "libx264", "--crf", "40", "--", name]);
             assert_eq!(ended.code, 0, "{name}: {ended}");
             assert_eq!(media::packets(&place.path(&out)).lines().count(), 12, "{name}");
             // And the same as an output, and on the ffmpeg line that is shown.
             fs::remove_file(place.path(&out)).unwrap();
             let out = format!("-o={}", name.replace(".mkv", ".mp4"));
-            let planned = repass(&place, &["plan", "--argv", "-c", "libx264", "--crf", "40", &out, "--", name]);
+            let planned = place.run_with(&["plan", "--argv", "-c", "libx264", "--crf", "40", &out, "--", name]);
             let line = planned.stdout.lines().find(|line| line.starts_with("ffmpeg ")).unwrap();
             let shown = place.shell(line);
             assert_eq!(shown.code, 0, "{line}: {shown}");
             assert!(place.path(&name.replace(".mkv", ".mp4")).exists(), "{line}");
             fs::remove_file(place.path(&name.replace(".mkv", ".mp4"))).unwrap();
-            let ended = repass(&place, &["encode", "-c", "libx264", "--crf", "40", &out, "--", name]);
+            let ended = place.run_with(&["encode", "-c", "libx264", "--crf", "40", &out, "--", name]);
             assert_eq!(ended.code, 0, "{name}: {ended}");
+        }
+    });
+}
+
+#[test]
+fn the_lines_for_a_package_with_subtitles_take_any_name() {
+    within(60, || {
+        let place = Place::empty();
+        fs::write(place.path("text.srt"), "1\n00:00:00,000 --> 00:00:00,500\ntext\n").unwrap();
+        let text = place.path("text.srt");
+        let streams = format!("-f lavfi -i testsrc2=s=96x64:r=24:d=2 -i {} -c:v mpeg4 -c:s srt", text.display());
+        let name = "12:30 show.mkv";
+        place.make(name, &streams);
+        let job = ["-o", "m.m3u8", "-c", "libx264", "--crf", "40", "--argv"];
+        let planned = place.run_with(&[&["plan", name], &job[..]].concat());
+        let lines: Vec<&str> = planned.stdout.lines().filter(|line| line.starts_with("ffmpeg ")).collect();
+        assert!(lines.iter().any(|line| line.contains("webvtt")), "{planned}");
+        for line in lines {
+            let shown = place.shell(line);
+            assert_eq!(shown.code, 0, "{line}: {shown}");
         }
     });
 }
@@ -165,7 +179,7 @@ fn a_template_stays_in_its_folder() {
         let clip = place.make("in.mkv", "-f lavfi -i testsrc2=s=96x64:r=24:d=0.5 -c:v mpeg4");
         for name in ["...mkv", "..\\up.mkv", ".hidden", "{name}.mkv", "{stem}.mkv"] {
             fs::copy(&clip, place.path(name)).unwrap();
-            let ended = repass(&place, &["encode", name, "-o", "out/{stem}.mp4", "-c", "libx264", "--crf", "40"]);
+            let ended = place.run_with(&["encode", name, "-o", "out/{stem}.mp4", "-c", "libx264", "--crf", "40"]);
             println!("{name}: {} {}", ended.code, ended.stderr);
             assert!([0, 3].contains(&ended.code), "{name}: {ended}");
             fs::remove_file(place.path(name)).unwrap();
@@ -175,7 +189,7 @@ fn a_template_stays_in_its_folder() {
             let text = format!("[[rendition]]\nname = '{name}'\nencoder = 'libx264'\ncrf = 40\n");
             fs::write(place.path("job.toml"), text).unwrap();
             for output in ["out/{name}.mkv", "out/{name}/x.mkv", "out/m.m3u8"] {
-                let ended = repass(&place, &["encode", "in.mkv", "-o", output, "--job", "job.toml"]);
+                let ended = place.run_with(&["encode", "in.mkv", "-o", output, "--job", "job.toml"]);
                 println!("{name:?}, {output}: {} {}", ended.code, ended.stderr);
                 assert!([0, 3, 6].contains(&ended.code), "{name:?}, {output}: {ended}");
                 assert_eq!(place.names(), ["in.mkv", "job.toml", "out"], "{name:?}, {output}");
@@ -245,13 +259,16 @@ fn nothing_is_fetched_that_was_not_allowed() {
             ("http.xspf", http.clone()),
         ] {
             fs::write(place.path(name), text).unwrap();
-            let ended = repass(&place, &["encode", name, "-o", "out.mkv", "-c", "libx264", "--crf", "40"]);
+            let ended = place.run_with(&["encode", name, "-o", "out.mkv", "-c", "libx264", "--crf", "40"]);
             println!("{name}: {} {}", ended.code, ended.stderr.trim());
             assert_eq!(ended.code, 4, "{name}: {ended}");
             assert!(!place.path("out.mkv").exists(), "{name}");
         }
         for input in [
             http.clone(),
+            // No patterns.
+            format!("{http}?part=1&name=*"),
+            "http://[::1]:1/x.ts".to_owned(),
             format!("tcp://{address}"),
             format!("async:{http}"),
             format!("cache:{http}"),
@@ -259,7 +276,7 @@ fn nothing_is_fetched_that_was_not_allowed() {
             format!("subfile,,start,0,end,0,,:{secret}"),
             format!("data:video/mp4;base64,{}", "AAAA"),
         ] {
-            let ended = repass(&place, &["encode", &input, "-o", "out.mkv", "-c", "libx264", "--crf", "40"]);
+            let ended = place.run_with(&["encode", &input, "-o", "out.mkv", "-c", "libx264", "--crf", "40"]);
             assert_eq!(ended.code, 4, "{input}: {ended}");
         }
         assert!(listener.accept().is_err(), "somebody asked for what was not allowed");
@@ -343,7 +360,7 @@ fn links_that_lie_in_wait_lead_nowhere() {
             let ended = place.run(&format!("encode {job} {quick}"));
             assert_eq!(ended.code, 0, "{job}: {ended}");
             assert_eq!(fs::read(&kept).unwrap(), b"precious", "{job}");
-            assert_eq!(program::names(&precious), ["lock"], "{job}");
+            assert_eq!(media::names(&precious), ["lock"], "{job}");
         }
         assert!(fs::symlink_metadata(place.path("out.mkv")).unwrap().is_file());
     });

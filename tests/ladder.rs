@@ -7,7 +7,7 @@ mod media;
 
 use std::path::{Path, PathBuf};
 
-use media::{clip, ffmpeg, ffprobe, has_encoder, packets, text, within};
+use media::{clip, ffmpeg, ffprobe, has_encoder, names, packets, text, within};
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
@@ -48,13 +48,6 @@ fn three_rungs(folder: &Path) -> Vec<RenditionRequest> {
         rung(folder, "libx264", "120p", rate(200_000)),
         rung(folder, "libx264", "w120", rate(100_000)),
     ]
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 fn size_of(path: &Path) -> String {
@@ -262,8 +255,6 @@ fn an_encoder_that_does_not_open_fails_the_job_and_no_output_of_its_run_appears(
         std::fs::create_dir(&out).unwrap();
         let mut bad = rung(&out, "libx264", "source", Target::Quality(20.0));
         // x264 has no such profile for this picture; only opening it tells.
-        bad.encoder.options =
-            vec![("profile".to_owned(), "baseline".to_owned()), ("qp_init".to_owned(), "0".to_owned())];
         bad.encoder.options = vec![
             ("x264-params".to_owned(), "slices=1:level=0.1".to_owned()),
             ("profile".to_owned(), "none".to_owned()),
@@ -430,7 +421,7 @@ fn peak_of(folder: &Path, cache: &[&str]) -> (u64, serde_json::Value) {
 fn a_slow_rendition_holds_no_more_frames_than_the_budget_allows() {
     within(300, || {
         if !cfg!(target_os = "linux") {
-            return println!("skipped: resident memory is known on Linux only");
+            return media::skipped("resident memory is known on Linux only");
         }
         let folder = tempfile::tempdir().unwrap();
         const FRAMES: u64 = 200;

@@ -100,7 +100,7 @@ fn deeper(reference: &Path, format: &str) -> PathBuf {
 fn xpsnr_is_the_filters_where_there_is_one() {
     within(120, || {
         if let Some(why) = Metric::Xpsnr.unavailable() {
-            println!("skipped: {why}");
+            media::skipped(&why);
             return;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -115,7 +115,7 @@ fn xpsnr_is_the_filters_where_there_is_one() {
 fn vmaf_is_that_of_a_real_ffmpeg() {
     within(300, || {
         if let Some(why) = Metric::Vmaf.unavailable() {
-            println!("skipped: VMAF: {why}");
+            media::skipped(&format!("VMAF: {why}"));
             return;
         }
         let Some(program) = referee() else { return };

@@ -91,7 +91,7 @@ fn the_budget_of_its_own_choice_heeds_what_the_cgroup_leaves() {
             let plan: Value = serde_json::from_str(&ended.stdout).unwrap();
             let uses_v1 = fs::read_to_string("/proc/self/cgroup").unwrap().contains(":memory:");
             if folder == "memory" && !uses_v1 {
-                println!("skipped: this process is in no cgroup of version 1");
+                media::skipped("this process is in no cgroup of version 1");
                 continue;
             }
             assert_eq!(plan["cache"]["budget"], 70_000_000, "{limit}");
@@ -102,8 +102,8 @@ fn the_budget_of_its_own_choice_heeds_what_the_cgroup_leaves() {
 #[test]
 fn a_job_ends_well_within_a_cgroup_that_kills() {
     let Some(parent) = std::env::var_os("REPASS_CGROUP").map(PathBuf::from) else {
-        println!(
-            "skipped: REPASS_CGROUP names no folder below /sys/fs/cgroup in which cgroups with memory limits may be made"
+        media::skipped(
+            "REPASS_CGROUP names no folder below /sys/fs/cgroup in which cgroups with memory limits may be made",
         );
         return;
     };

@@ -25,7 +25,7 @@ use serde_json::Value;
 
 mod media;
 
-use media::deadline;
+use media::{deadline, names};
 
 type Tested = Result<(), Box<dyn std::error::Error>>;
 
@@ -69,7 +69,7 @@ fn shared_clips_are_remuxed_as_by_the_command_line() -> Tested {
     for (name, extensions) in CLIPS {
         let source = clips.join(name);
         if !source.exists() {
-            println!("skipped: no {}", source.display());
+            media::skipped(&format!("no {}", source.display()));
             continue;
         }
         for extension in *extensions {
@@ -403,7 +403,7 @@ fn what_encoders_make_is_whole_in_every_container_that_holds_it() -> Tested {
             let output = folder.path().join(encoder).with_extension(extension);
             let finished = match encode(encoder, options, &media().mp4, None, &output) {
                 Err(Error::Open { source, .. }) if source.0 == ENCODER_NOT_FOUND => {
-                    println!("skipped: this libavcodec has no {encoder}");
+                    media::skipped(&format!("this libavcodec has no {encoder}"));
                     break;
                 }
                 finished => finished.map_err(|error| format!("{encoder} in {extension}: {error}"))?,
@@ -458,7 +458,7 @@ fn hdr_metadata_that_only_frames_have_reaches_the_container() -> Tested {
     make.args(["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc", "-x265-params"]);
     make.arg("log-level=error:max-cll=900,300:master-display=G(8500,39850)B(6550,2300)R(35400,14600)WP(15635,16450)L(10000000,1)");
     if !make.arg(&source).args(["-v", "error", "-y"]).output()?.status.success() {
-        println!("skipped: this ffmpeg has no libx265");
+        media::skipped("this ffmpeg has no libx265");
         return Ok(());
     }
     for extension in ["mp4", "mkv"] {
@@ -734,7 +734,7 @@ fn a_folder_that_cannot_be_written_is_refused() -> Tested {
     let folder = tempfile::tempdir()?;
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o555))?;
     if std::fs::write(folder.path().join("probe"), "").is_ok() {
-        println!("skipped: this user may write anywhere");
+        media::skipped("this user may write anywhere");
         return Ok(());
     }
     let container = Container::for_path(Path::new("x.mkv"), None)?;
@@ -913,15 +913,6 @@ fn plain_size(name: &str) -> Result<u64, Error> {
 
 fn open_for_write(path: &Path) -> File {
     File::options().write(true).open(path).expect("can be opened")
-}
-
-/// Everything in a folder, hidden files too.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).expect("a folder");
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
 }
 
 /// Does something to the temporary file when all is written and nothing is verified.
@@ -1208,7 +1199,7 @@ impl Media {
             {
                 made.push((*kind, *codec, file));
             } else {
-                println!("skipped: this ffmpeg has no {encoder}");
+                media::skipped(&format!("this ffmpeg has no {encoder}"));
             }
         }
         made

@@ -6,7 +6,7 @@ mod media;
 
 use std::path::{Path, PathBuf};
 
-use media::{clip, ffmpeg, ffprobe, footage, has_encoder, packets, text, within};
+use media::{clip, ffmpeg, ffprobe, footage, has_encoder, names, packets, text, within};
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
@@ -51,13 +51,6 @@ fn ladder(manifest: &Path) -> Vec<RenditionRequest> {
         }
     }
     renditions
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 /// How many frames of stream `map` the ffmpeg program decodes, and that it has nothing to complain of.
@@ -127,7 +120,7 @@ fn a_dash_package_is_played_by_ffmpeg_and_says_what_it_holds() {
         }
         let demuxers = String::from_utf8(ffmpeg(&["-demuxers"]).stdout).unwrap();
         if !demuxers.contains(" dash ") {
-            println!("skipped: this FFmpeg reads no DASH");
+            media::skipped("this FFmpeg reads no DASH");
             return;
         }
         let all = ffprobe(&["-show_entries", "stream=index,codec_type", "-of", "csv=p=0", text(&manifest)]);

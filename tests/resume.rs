@@ -58,16 +58,16 @@ fn several_renditions_and_a_size_target_are_resumed_too() {
             }
             assert_eq!(place.run(&format!("encode in.mkv -o whole/{output}.mkv {encode}")).code, 0, "{encode}");
             killed_in_pass_2(&place, &format!("encode in.mkv -o again/{output}.mkv {encode}"));
-            let names = program::names(&place.path("again"));
+            let names = media::names(&place.path("again"));
             assert_eq!(names.iter().filter(|name| name.ends_with(".repass-pass1")).count(), kept, "{names:?}");
             let report = resumed(&place, &format!("encode in.mkv -o again/{output}.mkv {encode}"));
             assert!(passes(&report).as_array().unwrap().iter().all(|passes| *passes == json!([2])), "{encode}");
             assert_eq!(report["runs"].as_array().unwrap().len(), 1, "{encode}");
-            for name in program::names(&place.path("whole")) {
+            for name in media::names(&place.path("whole")) {
                 let (whole, again) = (place.path("whole").join(&name), place.path("again").join(&name));
                 assert_eq!(packets(&again), packets(&whole), "{encode}: {name}");
             }
-            let left = program::names(&place.path("again"));
+            let left = media::names(&place.path("again"));
             assert!(!left.iter().any(|name| name.contains("repass-pass1")), "{left:?}");
         }
     });
@@ -249,7 +249,7 @@ fn two_pass_encoders() -> Vec<String> {
     let known = ["libx264", "libx265", "libvpx-vp9", "libaom-av1"];
     let here = software_encoders();
     let (run, missing): (Vec<&str>, Vec<&str>) = known.iter().partition(|name| here.contains(&(**name).to_owned()));
-    missing.iter().for_each(|name| println!("skipped: {name} is not in this FFmpeg"));
+    missing.iter().for_each(|name| media::skipped(&format!("{name} is not in this FFmpeg")));
     run.into_iter().map(str::to_owned).collect()
 }
 

@@ -267,9 +267,10 @@ fn statistics_of_other_versions_are_refused() {
     });
 }
 
+/// Whoever makes the checksum match again is held to the same proof as a first pass; values inside records are the encoder's
+/// own, and pass it.
 #[test]
-fn a_resealed_file_of_nonsense_never_reaches_the_encoder() {
-    // Whoever makes the checksum match again is held to the same proof as a first pass.
+fn a_resealed_file_of_nonsense_is_refused_as_such_or_holds_other_values() {
     within(120, || {
         let place = Place::with_clip("libvpx-vp9", 24);
         let whole = fs::read(&place.stats).unwrap();
@@ -283,7 +284,6 @@ fn a_resealed_file_of_nonsense_never_reaches_the_encoder() {
             fs::write(&other, resealed(bytes)).unwrap();
             let mut request = place.second_pass(rate(300), &place.path("out.webm"));
             request.renditions[0].encoder.first_pass = FirstPassChoice::Kept(other.clone());
-            // Values inside records are the encoder's own; everything around them is ours to check.
             if let Err(error) = Artefact::open(&other) {
                 assert!(matches!(error, Error::Artefact { .. }), "round {round}: {error}");
             } else if let Err(error) = Job::prepare(&request, &Cancel::new()) {
@@ -300,10 +300,10 @@ fn an_existing_file_is_replaced_only_when_asked_for() {
         let request = place.analysis("libx264");
         let refused = Analysis::prepare(&request, &Cancel::new()).err();
         assert!(matches!(refused, Some(Error::Plan(Refusal::Exists { .. }))), "{refused:?}");
-        let before = fs::read(&place.stats).unwrap();
+        fs::write(&place.stats, "another file").unwrap();
         let again = AnalysisRequest { overwrite: true, ..request };
         Analysis::prepare(&again, &Cancel::new()).unwrap().run(|_| {}).unwrap();
-        assert_eq!(fs::read(&place.stats).unwrap().len(), before.len());
+        assert!(Artefact::open(&place.stats).is_ok());
     });
 }
 

@@ -182,7 +182,7 @@ fn the_frames_of_a_rung_are_those_that_the_ffmpeg_program_scales() {
 fn svt_av1_takes_part_with_two_passes_where_it_has_them() {
     let route = repass::probe::capabilities(adapter::named("libsvtav1").unwrap()).route;
     if route != Some(StatsRoute::Context) {
-        return println!("skipped: no two passes with libsvtav1 here ({route:?})");
+        return media::skipped(&format!("no two passes with libsvtav1 here ({route:?})"));
     }
     within(300, || {
         let folder = tempfile::tempdir().unwrap();

@@ -241,7 +241,7 @@ fn times_that_make_no_sense_lose_no_frame() {
                 .status()
                 .unwrap();
             if !made.success() {
-                println!("skipped: this ffmpeg cannot make {name}");
+                media::skipped(&format!("this ffmpeg cannot make {name}"));
                 continue;
             }
             for target in ["--crf 40", "-b 50k"] {

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::{self, ThreadId};
 
 use ffmpeg_sys_next as ffi;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::av::text;
 
 /// How serious a line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
     /// Something failed (libav's panic, fatal and error).

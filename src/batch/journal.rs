@@ -87,13 +87,15 @@ impl Journal {
     }
 }
 
-/// Everything that decides what comes out, as one hash: the request, and the versions that carry it out. Not where frames
-/// wait meanwhile, by how many threads they are decoded, whether a file may be replaced, nor what an earlier run has done of it.
+/// Everything that decides what comes out, as one hash: the request as it was made, whatever part of the budget it gets, and
+/// the versions that carry it out. Not where frames wait meanwhile, by how many threads they are decoded, how long a stage may
+/// stand still, whether a file may be replaced, nor what an earlier run has done of it.
 fn fingerprint(job: &JobRequest) -> String {
     let mut job = job.clone();
     job.cache = CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None };
     job.input.path = PathBuf::new();
     job.decoder_threads = None;
+    job.stall_timeout = None;
     job.resume = Resume::default();
     for rendition in &mut job.renditions {
         rendition.overwrite = false;

@@ -58,7 +58,7 @@ pub fn qualities(results: &Results) -> String {
 /// Bytes and quality of every frame.
 #[must_use]
 pub fn frames(results: &Results) -> String {
-    let metrics = results.begun.as_ref().map(|begun| begun.settings.metrics.clone()).unwrap_or_default();
+    let metrics = results.metrics();
     let names: Vec<&str> = metrics.iter().map(|metric| metric.name()).collect();
     let mut table = Table::new(&[CELL, &["frame", "bytes"], &names]);
     for result in &results.cells {

@@ -11,11 +11,11 @@ use crate::bench::record::{Aim, Cell, Mode, Unavailable};
 use crate::cache::{CacheMode, CachePlan};
 use crate::error::{Error, Refusal};
 use crate::event::Cancel;
-use crate::job::{AudioChoice, Job, JobRequest, Plan, RenditionRequest, Resume, SubtitleChoice};
+use crate::job::{AudioChoice, JobRequest, Plan, RenditionRequest, Resume, SubtitleChoice, plan_over};
 use crate::plan::{OnUnsupported, Passes, Request};
 use crate::probe::open_device;
-use crate::rate::{BitRate, ByteSize, Seconds, Target};
-use crate::source::Input;
+use crate::rate::{BitRate, ByteSize, Target};
+use crate::source::{DecodedFile, Input};
 
 /// All that will be measured.
 pub(crate) struct Matrix {
@@ -46,7 +46,8 @@ impl Matrix {
         let mut names = BTreeSet::new();
         for input in &request.clips {
             let name = clip_name(&input.path, &mut names);
-            let mut planning = Planning { request, input, name: &name, folder, cancel, squares: Vec::new() };
+            let file = DecodedFile::open(input.clone(), Some(request.threads), cancel)?;
+            let mut planning = Planning { request, input, file, name: &name, folder, squares: Vec::new() };
             for (number, adapter) in encoders.iter().enumerate() {
                 planning.encoder(number, adapter, &mut unavailable)?;
             }
@@ -102,9 +103,10 @@ fn clip_name(path: &Path, names: &mut BTreeSet<String>) -> String {
 struct Planning<'p> {
     request: &'p BenchRequest,
     input: &'p Input,
+    /// Opened once for all cells.
+    file: DecodedFile,
     name: &'p str,
     folder: &'p Path,
-    cancel: &'p Cancel,
     squares: Vec<Square>,
 }
 
@@ -116,7 +118,7 @@ impl Planning<'_> {
         unavailable: &mut Vec<Unavailable>,
     ) -> Result<(), Error> {
         for mode in &self.request.modes {
-            if let Some(why) = self.mode(number, adapter, *mode)? {
+            for why in self.mode(number, adapter, *mode)? {
                 let one = Unavailable { encoder: adapter.name.to_owned(), mode: Some(*mode), why };
                 if !unavailable.contains(&one) {
                     unavailable.push(one);
@@ -126,11 +128,12 @@ impl Planning<'_> {
         Ok(())
     }
 
-    /// Plans one mode at every preset and rate; says why where it cannot be had.
-    fn mode(&mut self, number: usize, adapter: &'static Adapter, mode: Mode) -> Result<Option<String>, Error> {
+    /// Plans one mode at every preset and rate; says why where it, or one of its rates, cannot be had.
+    fn mode(&mut self, number: usize, adapter: &'static Adapter, mode: Mode) -> Result<Vec<String>, Error> {
         if let Some(why) = senseless(adapter, mode) {
-            return Ok(Some(why.to_owned()));
+            return Ok(vec![why.to_owned()]);
         }
+        let mut lacks = Vec::new();
         let presets: Vec<Option<&String>> = match self.request.presets.as_slice() {
             [] => vec![None],
             some => some.iter().map(Some).collect(),
@@ -140,12 +143,14 @@ impl Planning<'_> {
                 let encoder = self.encode(adapter, preset.cloned(), mode, aim);
                 match self.square(mode, aim, (rate, number, place), encoder) {
                     Ok(square) => self.squares.push(square),
-                    Err(Error::Plan(refusal)) if is_lack(&refusal) => return Ok(Some(refusal.to_string())),
+                    // One rate that an encoder does not take says nothing of the others.
+                    Err(Error::Plan(refusal @ Refusal::Target { .. })) => lacks.push(refusal.to_string()),
+                    Err(Error::Plan(refusal)) if is_lack(&refusal) => return Ok(vec![refusal.to_string()]),
                     Err(error) => return Err(error),
                 }
             }
         }
-        Ok(None)
+        Ok(lacks)
     }
 
     fn aims(&self, adapter: &Adapter, mode: Mode) -> Vec<Aim> {
@@ -198,12 +203,12 @@ impl Planning<'_> {
             // The footage keeps the frames.
             cache: CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None },
             decoder_threads: Some(self.request.threads),
-            stall_timeout: Some(STALL),
+            stall_timeout: self.request.stall_timeout,
             // A bench has a journal of its own, and this one would be in the times.
             resume: Resume::Never,
             ..JobRequest::new(self.input.clone())
         };
-        Ok(Square { cell, plan: Job::prepare(&job, self.cancel)?.into_plan(), turn })
+        Ok(Square { cell, plan: plan_over(&job, &self.file)?, turn })
     }
 }
 
@@ -227,7 +232,6 @@ fn is_lack(refusal: &Refusal) -> bool {
             | Refusal::NoTwoPass { .. }
             | Refusal::VideoToolboxTwoPassUnsupported { .. }
             | Refusal::QualityNeedsOnePass { .. }
-            | Refusal::Target { .. }
     )
 }
 
@@ -241,9 +245,6 @@ fn usual_levels(adapter: &Adapter) -> Vec<f64> {
     };
     USUAL_SHARES.into_iter().map(|share| at(share).round()).collect()
 }
-
-/// No encoder is this slow with one frame; one that hangs must not end a bench's night.
-const STALL: Seconds = Seconds(1800.0);
 
 /// Of a scale's length, from its better end.
 const USUAL_SHARES: [f64; 4] = [0.36, 0.46, 0.55, 0.65];

@@ -159,7 +159,7 @@ fn check_headers(reference: &Side, distorted: &Side, request: &MeasureRequest) -
     if (width, height) != (w, h) {
         return Err(refused(format!(
             "{w}x{h} pixels, but the reference has {width}x{height}: scale one of them first, for instance with \
-             repass encode --filters scale={width}:{height}"
+             repass encode --vf scale={width}:{height}"
         )));
     }
     if reference.pixel_format != distorted.pixel_format {

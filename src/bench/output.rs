@@ -32,10 +32,9 @@ pub fn write(results: &Results, changes: &[String], folder: &Path) -> Result<Pat
 /// Every plot of the page as a file, by its name.
 fn all_plots(results: &Results) -> Vec<(String, String)> {
     let mut all = Vec::new();
-    let metrics = results.begun.as_ref().map(|begun| begun.settings.metrics.clone()).unwrap_or_default();
     for clip in &results.clips {
         let name = |parts: &[&str]| plain(&[&[clip.name.as_str()], parts].concat().join("-"));
-        for metric in &metrics {
+        for metric in results.metrics() {
             let chart = plots::rate_quality(results, &clip.name, *metric);
             all.push((name(&["rate", metric.name()]), chart.draw(Kind::File)));
         }
@@ -49,7 +48,7 @@ fn all_plots(results: &Results) -> Vec<(String, String)> {
                 let mut add = |what: &str, chart: LineChart| {
                     all.push((name(&[&series.name(), &aim.to_string(), what]), chart.draw(Kind::File)));
                 };
-                for metric in &metrics {
+                for metric in results.metrics() {
                     add(metric.name(), plots::frames(results, &series, aim, *metric, per_frame));
                 }
                 add("bitrate", plots::bitrate(results, &series, aim, per_frame));

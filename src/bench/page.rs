@@ -11,7 +11,7 @@ use crate::bench::chart::Kind;
 use crate::bench::plots;
 use crate::bench::quality::Metric;
 use crate::bench::record::{Begun, ClipRecord};
-use crate::bench::results::{CellResult, Comparison, Gain, Results, Series};
+use crate::bench::results::{CellResult, Comparison, Gain, Results, Series, series_name};
 use crate::bench::statistics::Spread;
 use crate::bench::verdict::{Worth, leading, worth};
 
@@ -33,7 +33,7 @@ pub fn html(results: &Results, changes: &[String]) -> String {
         comparisons => results.comparisons.iter().map(comparison).collect::<Vec<_>>(),
         changes => changes.to_vec(),
         clips => results.clips.iter().map(|clip| section(results, clip)).collect::<Vec<_>>(),
-        metrics => metrics(results).into_iter().map(Metric::title).collect::<Vec<_>>(),
+        metrics => results.metrics().iter().map(|metric| metric.title()).collect::<Vec<_>>(),
         unavailable => results.unavailable.iter().map(|lack| context! {
             encoder => lack.encoder.clone(),
             mode => lack.mode.map(|mode| mode.to_string()),
@@ -48,11 +48,21 @@ fn head(begun: &Begun, results: &Results) -> Value {
     let options: Vec<String> = settings.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
     context! {
         machine => machine.line(),
-        runs => settings.runs,
+        timed => timed(&results.cells),
         threads => settings.threads.to_string(),
         filters => settings.filters.clone(),
         options => options.join(" "),
         last => results.runs.last().and_then(|run| utc(run.at)),
+    }
+}
+
+/// How often each encode was timed; a bench that went on with other runs has some of both.
+fn timed(cells: &[CellResult]) -> String {
+    let runs = || cells.iter().map(|result| result.wall.runs);
+    match (runs().min().unwrap_or(0), runs().max().unwrap_or(0)) {
+        (1, 1) => "once".to_owned(),
+        (least, greatest) if least == greatest => format!("{least} times"),
+        (least, greatest) => format!("{least} to {greatest} times"),
     }
 }
 
@@ -76,9 +86,10 @@ fn comparison(comparison: &Comparison) -> Value {
 }
 
 fn section(results: &Results, clip: &ClipRecord) -> Value {
-    let mut charts: Vec<String> = metrics(results)
-        .into_iter()
-        .map(|metric| plots::rate_quality(results, &clip.name, metric).draw(Kind::Inline))
+    let mut charts: Vec<String> = results
+        .metrics()
+        .iter()
+        .map(|metric| plots::rate_quality(results, &clip.name, *metric).draw(Kind::Inline))
         .collect();
     let overhead = plots::overhead(results, &clip.name);
     if !overhead.bars.is_empty() {
@@ -89,7 +100,7 @@ fn section(results: &Results, clip: &ClipRecord) -> Value {
     context! {
         charts,
         series => series.iter().filter_map(|series| over_time(results, series, clip)).collect::<Vec<_>>(),
-        rows => rows.map(|result| row(result, &metrics(results))).collect::<Vec<_>>(),
+        rows => rows.map(|result| row(result, results.metrics())).collect::<Vec<_>>(),
         ..Value::from(Serde(clip))
     }
 }
@@ -136,17 +147,9 @@ fn spread(spread: &Spread) -> Value {
     context! { noisy => spread.is_noisy(), ..Value::from(Serde(spread)) }
 }
 
-fn series_name(encoder: &str, preset: Option<&str>) -> String {
-    preset.map_or_else(|| encoder.to_owned(), |preset| format!("{encoder} {preset}"))
-}
-
-fn metrics(results: &Results) -> Vec<Metric> {
-    results.begun.as_ref().map(|begun| begun.settings.metrics.clone()).unwrap_or_default()
-}
-
 /// The metric that plots over time show.
 fn preferred(results: &Results) -> Option<Metric> {
-    let all = metrics(results);
+    let all = results.metrics();
     [Metric::Vmaf, Metric::VmafNeg, Metric::Xpsnr, Metric::Psnr, Metric::Ssim]
         .into_iter()
         .find(|metric| all.contains(metric))

@@ -149,7 +149,7 @@ pub struct Begun {
 /// What every encode has in common.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// How often every encode is timed.
+    /// How often every encode was to be timed when the bench began.
     pub runs: u16,
     /// Threads that encoders are told to use.
     pub threads: u16,

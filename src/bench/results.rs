@@ -168,6 +168,12 @@ impl Results {
         serde_json::to_string_pretty(self).expect("plain data with text keys always serialises")
     }
 
+    /// What quality was measured by.
+    #[must_use]
+    pub fn metrics(&self) -> &[Metric] {
+        self.begun.as_ref().map_or(&[], |begun| &begun.settings.metrics)
+    }
+
     /// Cells of one clip, encoder and preset.
     pub fn cells_of<'r>(&'r self, series: &'r Series) -> impl Iterator<Item = &'r CellResult> {
         self.cells.iter().filter(|result| series.has(&result.cell))
@@ -203,11 +209,14 @@ impl Series {
     /// Encoder and preset.
     #[must_use]
     pub fn name(&self) -> String {
-        match &self.preset {
-            Some(preset) => format!("{} {preset}", self.encoder),
-            None => self.encoder.clone(),
-        }
+        series_name(&self.encoder, self.preset.as_deref())
     }
+}
+
+/// Encoder and preset, as tables and plots name them.
+#[must_use]
+pub fn series_name(encoder: &str, preset: Option<&str>) -> String {
+    preset.map_or_else(|| encoder.to_owned(), |preset| format!("{encoder} {preset}"))
 }
 
 impl CellResult {

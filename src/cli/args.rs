@@ -1,11 +1,12 @@
 //! The command line as types, and jobs from them. The help texts are here: one line each, with units.
 
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU16};
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use glob::{GlobError, MatchOptions, glob_with};
 
 use repass::adapter;
 use repass::cache::{CacheMode, CachePlan, default_budget};
@@ -117,7 +118,8 @@ pub(crate) enum Command {
 /// A job.
 #[derive(Debug, Args)]
 pub(crate) struct EncodeArgs {
-    /// The files to encode, or patterns in quotes ('*.mov'); `-` is standard input
+    /// The files to encode, or patterns in quotes ('*.mov'), which match hidden files only where the dot is typed; `-` is
+    /// standard input
     #[arg(value_name = "IN", value_hint = ValueHint::FilePath, required = true)]
     inputs: Vec<PathBuf>,
     #[command(flatten)]
@@ -365,8 +367,8 @@ struct PassArgs {
 pub(crate) struct BatchArgs {
     /// How many files to work on at a time; they share --cache-size, --threads and
     /// --decoder-threads [default: 2]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) jobs: Option<u16>,
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroU16>,
 
     /// Go on after an interruption: skip files that an earlier run has done, going by its journal (.repass-journal.jsonl,
     /// beside the outputs), and do not repeat a first pass that it has finished. Those are kept beside the output until it is
@@ -431,7 +433,8 @@ pub(crate) struct OutputArgs {
     #[command(flatten)]
     pub(crate) isolation: IsolationArgs,
 
-    /// End the job when a stage makes no progress for so long: seconds or a clock; 0: never
+    /// End the job when a stage makes no progress for so long: seconds or a clock; 0: never. One that hangs inside a library
+    /// ends the whole process, and with it all other files, unless each has one of its own (--isolate)
     #[arg(long, value_name = "TIME", default_value = "30:00", value_parser = time)]
     stall_timeout: Seconds,
 
@@ -443,8 +446,8 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct IsolationArgs {
-    /// Run the encoders in a process of their own, one for each file, so that one that crashes takes nothing else with it;
-    /// with libraries that are known to crash it is always done
+    /// Run the encoders in a process of their own, one for each file, so that one that crashes or hangs takes nothing else with
+    /// it; with libraries that are known to crash it is always done
     #[arg(long)]
     pub(crate) isolate: bool,
 
@@ -457,8 +460,8 @@ pub(crate) struct IsolationArgs {
     pub(crate) alone: Option<PathBuf>,
 
     /// Of how many, side by side, it is one
-    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) beside: Option<u16>,
+    #[arg(long, hide = true, value_name = "N")]
+    pub(crate) beside: Option<NonZeroU16>,
 }
 
 /// Which encoders to show.
@@ -536,12 +539,11 @@ impl EncodeArgs {
         }
     }
 
-    /// The job that these arguments ask for with one of the inputs.
+    /// The jobs that these arguments ask for, one with each of the inputs; one whose outputs cannot be named stops no other.
     ///
     /// # Errors
-    /// [`NoAdapter`](repass::error::Refusal::NoAdapter).
-    pub(crate) fn request(&self, input: &Path, verbose: bool) -> Result<JobRequest, Error> {
-        let input = self.source.input(input);
+    /// [`NoAdapter`](repass::error::Refusal::NoAdapter), and as for [`ladder::read`].
+    pub(crate) fn requests(&self, inputs: &[PathBuf], verbose: bool) -> Result<Vec<Result<JobRequest, Error>>, Error> {
         let asked = match &self.target.job {
             Some(file) => ladder::read(file, self.output.output.as_deref(), self.output.overwrite, verbose)?,
             None => Asked {
@@ -550,12 +552,19 @@ impl EncodeArgs {
                 renditions: self.renditions(verbose)?,
             },
         };
-        let mut renditions = asked.renditions;
+        // What is free is asked once for all of them.
+        let cache = self.cache.plan();
+        Ok(inputs.iter().map(|input| self.request(input, &asked, &cache)).collect())
+    }
+
+    fn request(&self, input: &Path, asked: &Asked, cache: &CachePlan) -> Result<JobRequest, Error> {
+        let input = self.source.input(input);
+        let mut renditions = asked.renditions.clone();
         ladder::name_outputs(&mut renditions, &input.path)?;
         Ok(JobRequest {
-            filters: asked.filters,
+            filters: asked.filters.clone(),
             renditions,
-            cache: self.cache.plan(),
+            cache: cache.clone(),
             keep_damaged: self.source.keep_damaged,
             decoder_threads: self.source.decoder_threads.filter(|threads| *threads > 0),
             stall_timeout: Some(self.output.stall_timeout).filter(|limit| limit.0 > 0.0),
@@ -588,11 +597,11 @@ impl EncodeArgs {
 
     fn rendition(&self, rung: Rung, output: &Path, verbose: bool) -> Result<RenditionRequest, Error> {
         let encoder = Request {
-            passes: self.passes.passes(),
+            passes: passes_for(self.passes.passes, self.passes.stats.as_deref()),
             on_unsupported: self.passes.on_unsupported.into(),
             cap: self.cap.cap(),
             fast_first: self.passes.fast_first_pass,
-            first_pass: self.passes.first_pass(),
+            first_pass: first_pass(self.passes.stats.as_deref(), self.passes.own_first_pass),
             session: self.passes.session()?,
             ..self.encoder.request(self.encoder_name.as_deref().unwrap_or_default(), rung.target, verbose)?
         };
@@ -613,7 +622,7 @@ impl AnalyseArgs {
     /// The analysis that these arguments ask for.
     ///
     /// # Errors
-    /// As for [`EncodeArgs::request`].
+    /// [`NoAdapter`](repass::error::Refusal::NoAdapter).
     pub(crate) fn request(&self, verbose: bool) -> Result<AnalysisRequest, Error> {
         let bitrate = self.target.bitrate.map(Target::Average);
         let target = bitrate.or(self.target.crf.map(Target::Quality)).expect("clap requires one of the group");
@@ -651,11 +660,6 @@ impl EncoderArgs {
 }
 
 impl PassArgs {
-    fn passes(&self) -> Passes {
-        let wanted = if self.stats.is_some() { Passes::Two } else { Passes::Auto };
-        self.passes.unwrap_or(wanted)
-    }
-
     fn session(&self) -> Result<SessionRequest, Error> {
         let usual = SessionRequest::default();
         let asked = SessionRequest { most_passes: self.max_passes.unwrap_or(usual.most_passes), segment: self.segment };
@@ -666,13 +670,19 @@ impl PassArgs {
         }
         Ok(asked)
     }
+}
 
-    fn first_pass(&self) -> FirstPassChoice {
-        match (&self.stats, self.own_first_pass) {
-            (Some(stats), _) => FirstPassChoice::Kept(stats.clone()),
-            (None, true) => FirstPassChoice::Own,
-            (None, false) => FirstPassChoice::Shared,
-        }
+/// How many passes, where statistics may be kept of the first.
+pub(super) fn passes_for(asked: Option<Passes>, stats: Option<&Path>) -> Passes {
+    asked.unwrap_or(if stats.is_some() { Passes::Two } else { Passes::Auto })
+}
+
+/// Where the first pass comes from: these statistics, or its own run.
+pub(super) fn first_pass(stats: Option<&Path>, own: bool) -> FirstPassChoice {
+    match (stats, own) {
+        (Some(stats), _) => FirstPassChoice::Kept(stats.to_owned()),
+        (None, true) => FirstPassChoice::Own,
+        (None, false) => FirstPassChoice::Shared,
     }
 }
 
@@ -730,16 +740,31 @@ impl From<Subs> for SubtitleChoice {
     }
 }
 
-/// The files that a pattern means. What exists is a name, whatever is in it.
+/// The files that a pattern means, as a shell takes it: a dot that begins a name is typed. What exists is a name, whatever
+/// is in it.
 fn matching(pattern: &Path) -> Result<Vec<PathBuf>, Error> {
     let text = pattern.to_string_lossy();
-    if pattern.exists() || !text.contains(['*', '?', '[']) {
+    if pattern.exists() || is_address(&text) || !text.contains(['*', '?', '[']) {
         return Ok(vec![pattern.to_owned()]);
     }
     let usage = |why: &str| Error::Usage { what: "pattern", text: text.clone().into_owned(), why: why.to_owned() };
-    let found = glob::glob(&text).map_err(|error| usage(error.msg))?;
-    let files: Vec<PathBuf> = found.filter_map(Result::ok).filter(|path| path.is_file()).collect();
+    let shell = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
+    let found = glob_with(&text, shell).map_err(|error| usage(error.msg))?;
+    let unreadable = |error: GlobError| Error::Input {
+        path: error.path().to_owned(),
+        what: format!("cannot search: {}", error.error()),
+        source: None,
+    };
+    let paths = found.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    let files: Vec<PathBuf> = paths.into_iter().filter(|path| path.is_file()).collect();
     if files.is_empty() { Err(usage("no file matches")) } else { Ok(files) }
+}
+
+/// Whether it begins with a protocol, as in `https://[::1]/a.mp4?x=1`; a single letter is a drive.
+fn is_address(text: &str) -> bool {
+    let is_protocol =
+        |name: &str| name.len() > 1 && name.chars().all(|c| c.is_ascii_alphanumeric() || "+-.,".contains(c));
+    text.split_once(':').is_some_and(|(name, _)| is_protocol(name))
 }
 
 pub(super) fn encoder_names() -> PossibleValuesParser {
@@ -784,7 +809,7 @@ fn gop(text: &str) -> Result<GopLength, String> {
     text.parse().map_err(reason)
 }
 
-fn audio(text: &str) -> Result<AudioChoice, String> {
+pub(super) fn audio(text: &str) -> Result<AudioChoice, String> {
     match text {
         "none" => Ok(AudioChoice::None),
         "copy" => Ok(AudioChoice::Copy),

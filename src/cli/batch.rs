@@ -1,6 +1,7 @@
 //! Several files: a line for each that is being worked on, a line for each in the summary, and the worst exit code.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -10,7 +11,6 @@ use indicatif::MultiProgress;
 use serde_json::{Value, json};
 
 use repass::batch::{self, BatchEvent, BatchRequest, Outcome};
-use repass::cache::default_budget;
 use repass::error::Error;
 use repass::event::{Cancel, Event};
 use repass::job::JobRequest;
@@ -25,24 +25,22 @@ use super::{Cli, isolate};
 ///
 /// # Errors
 /// Arguments that make no sense together. What goes wrong with a file is told at once, and the others go on.
-pub(super) fn encode(
-    args: &EncodeArgs,
-    inputs: &[PathBuf],
-    screen: Screen,
-    cli: &Cli,
-    cancel: &Cancel,
-) -> Result<ExitCode> {
+pub(super) fn encode(args: &EncodeArgs, mut files: Files, cli: &Cli, cancel: &Cancel) -> Result<ExitCode> {
     let began = Instant::now();
-    let mut files = Files::new(args, inputs, cli.verbose > 0);
+    let most = args.batch.jobs.unwrap_or(SIDE_BY_SIDE);
     let request = BatchRequest {
         jobs: std::mem::take(&mut files.jobs),
-        side_by_side: usize::from(args.batch.jobs.unwrap_or(SIDE_BY_SIDE)),
+        side_by_side: usize::from(most.get()),
         resume: args.batch.resume,
     };
-    let mut board = Board::new(screen, &files, cancel);
-    files.unprepared().for_each(|(file, error)| board.failed(file, error));
+    let mut board = Board::new(cli.screen(args.output.progress), &files, cancel);
+    files.unprepared().for_each(|(file, ended)| board.ended(file, ended));
     let isolation = &args.output.isolation;
-    let beside = request.side_by_side.min(request.jobs.len());
+    let jobs = u16::try_from(request.jobs.len()).unwrap_or(u16::MAX);
+    let beside = NonZeroU16::new(jobs).map_or(most, |jobs| jobs.min(most));
+    let show = |files: &Files, screen: &Screen| {
+        cli.show(screen, &files.to_json(), || files.page(began.elapsed().as_secs_f64(), request.side_by_side))
+    };
     let work = |job: &JobRequest, tell: &mut dyn FnMut(BatchEvent)| {
         let adapters: Vec<_> = job.renditions.iter().map(|rendition| rendition.encoder.adapter).collect();
         match isolate::needed(&adapters, isolation.isolate) {
@@ -50,89 +48,131 @@ pub(super) fn encode(
             None => batch::here(job, cancel, tell),
         }
     };
-    let outcomes = batch::run_by(&request, cancel, work, |job, event| {
-        board.take(files.of_job[job], event);
-        if let BatchEvent::Job(Event::Stuck { stage, seconds }) = event {
-            board.clear();
-            cli.end_at_once(Error::Stalled { stage: *stage, seconds: *seconds });
+    batch::run_by(&request, cancel, work, |job, event| {
+        let file = files.of_job[job];
+        match event {
+            BatchEvent::Ended(outcome) => files.ended[file] = Ended::of(outcome),
+            BatchEvent::Job(Event::Stuck { stage, seconds }) => {
+                files.give_up(file, &Error::Stalled { stage: *stage, seconds: *seconds });
+            }
+            _ => {}
+        }
+        board.take(file, event, &files.ended[file]);
+        if let BatchEvent::Job(Event::Stuck { .. }) = event {
+            // Nobody can end one thread, so the others go with it; who reads has gone where this cannot be printed.
+            let _ = show(&files, &board.screen);
+            std::process::exit(i32::from(files.end()));
         }
     })?;
-    files.take(outcomes);
-    let json_lines = matches!(board.screen, Screen::Json);
-    if cli.json {
-        print_json(&files.to_json())?;
-    } else if !json_lines {
-        files.page(began.elapsed().as_secs_f64(), request.side_by_side).print()?;
-    }
-    Ok(files.end())
+    show(&files, &board.screen)?;
+    Ok(ExitCode::from(files.end()))
 }
 
 /// The inputs, and what has become of each.
-struct Files {
+pub(super) struct Files {
     inputs: Vec<PathBuf>,
-    outcomes: Vec<Outcome>,
+    ended: Vec<Ended>,
     jobs: Vec<JobRequest>,
     /// The file of each job: one whose request could not be made has none.
     of_job: Vec<usize>,
 }
 
-impl Files {
-    fn new(args: &EncodeArgs, inputs: &[PathBuf], verbose: bool) -> Self {
-        let mut files = Files { inputs: inputs.to_vec(), outcomes: Vec::new(), jobs: Vec::new(), of_job: Vec::new() };
-        for (file, input) in inputs.iter().enumerate() {
-            match args.request(input, verbose) {
-                Ok(job) => {
-                    files.jobs.push(job);
-                    files.of_job.push(file);
-                    files.outcomes.push(Outcome::NotStarted);
-                }
-                Err(error) => files.outcomes.push(Outcome::Failed(error)),
-            }
+/// What has become of a file; a report is kept as it is written, for it may be another process's.
+enum Ended {
+    Done(Value),
+    DoneBefore,
+    Failed { error: String, exit_code: u8 },
+    NotStarted,
+}
+
+impl Ended {
+    fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Done(report) => Ended::Done(serde_json::to_value(report).unwrap_or_default()),
+            Outcome::DoneElsewhere(report) => Ended::Done(report.clone()),
+            Outcome::DoneBefore => Ended::DoneBefore,
+            Outcome::Failed(error) => Ended::failed(error),
+            Outcome::NotStarted => Ended::NotStarted,
         }
-        // What is free is asked once for all of them.
-        let budget = files.jobs.first().map_or_else(default_budget, |job| job.cache.budget);
-        files.jobs.iter_mut().for_each(|job| job.cache.budget = budget);
-        files
     }
 
-    fn unprepared(&self) -> impl Iterator<Item = (usize, &Error)> {
-        self.outcomes.iter().enumerate().filter_map(|(file, outcome)| match outcome {
-            Outcome::Failed(error) => Some((file, error)),
-            _ => None,
-        })
-    }
-
-    fn take(&mut self, outcomes: Vec<Outcome>) {
-        for (job, outcome) in outcomes.into_iter().enumerate() {
-            self.outcomes[self.of_job[job]] = outcome;
-        }
+    fn failed(error: &Error) -> Self {
+        Ended::Failed { error: error.to_string(), exit_code: error.exit_code() }
     }
 
     fn exit_code(&self) -> u8 {
-        self.outcomes.iter().map(Outcome::exit_code).max().unwrap_or(0)
+        match self {
+            Ended::Done(_) | Ended::DoneBefore => 0,
+            Ended::Failed { exit_code, .. } => *exit_code,
+            Ended::NotStarted => Error::Interrupted.exit_code(),
+        }
     }
 
-    fn end(&self) -> ExitCode {
-        let missing = self.outcomes.iter().filter(|outcome| outcome.exit_code() != 0).count();
+    /// Its state, and what there is to know about it but the report.
+    fn to_json(&self) -> Value {
+        match self {
+            Ended::Done(_) => json!({ "state": "done" }),
+            Ended::DoneBefore => json!({ "state": "done_before" }),
+            Ended::Failed { error, exit_code } => json!({ "state": "failed", "error": error, "exit_code": exit_code }),
+            Ended::NotStarted => json!({ "state": "not_started" }),
+        }
+    }
+}
+
+impl Files {
+    /// With what was asked for with each of the inputs.
+    pub(super) fn new(inputs: Vec<PathBuf>, requests: Vec<Result<JobRequest, Error>>) -> Self {
+        let mut files = Files { inputs, ended: Vec::new(), jobs: Vec::new(), of_job: Vec::new() };
+        for (file, request) in requests.into_iter().enumerate() {
+            match request {
+                Ok(job) => {
+                    files.jobs.push(job);
+                    files.of_job.push(file);
+                    files.ended.push(Ended::NotStarted);
+                }
+                Err(error) => files.ended.push(Ended::failed(&error)),
+            }
+        }
+        files
+    }
+
+    fn unprepared(&self) -> impl Iterator<Item = (usize, &Ended)> {
+        self.ended.iter().enumerate().filter(|(_, ended)| matches!(ended, Ended::Failed { .. }))
+    }
+
+    /// Ends every file that has not ended, with the one that hangs.
+    fn give_up(&mut self, stuck: usize, error: &Error) {
+        let others = format!("given up with {}, which hangs", self.inputs[stuck].display());
+        for ended in self.ended.iter_mut().filter(|ended| matches!(ended, Ended::NotStarted)) {
+            *ended = Ended::Failed { error: others.clone(), exit_code: error.exit_code() };
+        }
+        self.ended[stuck] = Ended::failed(error);
+    }
+
+    fn exit_code(&self) -> u8 {
+        self.ended.iter().map(Ended::exit_code).max().unwrap_or(0)
+    }
+
+    /// Says how many are missing; gives the exit code.
+    fn end(&self) -> u8 {
+        let missing = self.ended.iter().filter(|ended| ended.exit_code() != 0).count();
         if missing > 0 {
             super::complain(&format!("repass: {missing} of {} not encoded", counted(self.inputs.len() as u64, "file")));
         }
-        ExitCode::from(self.exit_code())
+        self.exit_code()
     }
 
     fn page(&self, seconds: f64, side_by_side: usize) -> Page {
         let mut page = Page::default();
-        for (input, outcome) in self.inputs.iter().zip(&self.outcomes) {
-            match outcome {
-                Outcome::Done(report) => done(&mut page, &serde_json::to_value(report).unwrap_or_default()),
-                Outcome::DoneElsewhere(report) => done(&mut page, report),
-                Outcome::DoneBefore => page.path("skipped", input, "done by an earlier run, and still as it was"),
-                Outcome::Failed(error) => page.path("failed", input, &error.to_string()),
-                Outcome::NotStarted => page.path("not begun", input, ""),
+        for (input, ended) in self.inputs.iter().zip(&self.ended) {
+            match ended {
+                Ended::Done(report) => done(&mut page, report),
+                Ended::DoneBefore => page.path("skipped", input, "done by an earlier run, and still as it was"),
+                Ended::Failed { error, .. } => page.path("failed", input, error),
+                Ended::NotStarted => page.path("not begun", input, ""),
             }
         }
-        let count = |is: fn(&Outcome) -> bool| self.outcomes.iter().filter(|outcome| is(outcome)).count();
-        let finished = count(|outcome| outcome.exit_code() == 0);
+        let finished = self.ended.iter().filter(|ended| ended.exit_code() == 0).count();
         let all = counted(self.inputs.len() as u64, "file");
         let total = format!("{finished} of {all} done, {side_by_side} at a time, {}", lasting(seconds));
         page.row("total", &total);
@@ -140,24 +180,19 @@ impl Files {
     }
 
     fn to_json(&self) -> Value {
-        let file = |(input, outcome): (&PathBuf, &Outcome)| {
-            let input = input.display().to_string();
-            match outcome {
-                Outcome::Done(report) => json!({ "input": input, "state": "done", "report": report }),
-                Outcome::DoneElsewhere(report) => json!({ "input": input, "state": "done", "report": report }),
-                Outcome::DoneBefore => json!({ "input": input, "state": "done_before" }),
-                Outcome::Failed(error) => json!({
-                    "input": input, "state": "failed", "error": error.to_string(), "exit_code": error.exit_code(),
-                }),
-                Outcome::NotStarted => json!({ "input": input, "state": "not_started" }),
+        let file = |(input, ended): (&PathBuf, &Ended)| {
+            let mut file = ended.to_json();
+            file["input"] = json!(input.display().to_string());
+            if let Ended::Done(report) = ended {
+                file["report"] = report.clone();
             }
+            file
         };
-        let files: Vec<Value> = self.inputs.iter().zip(&self.outcomes).map(file).collect();
+        let files: Vec<Value> = self.inputs.iter().zip(&self.ended).map(file).collect();
         json!({ "files": files, "exit_code": self.exit_code() })
     }
 }
 
-/// From a report as it is written: it may be another process's.
 fn done(page: &mut Page, report: &Value) {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let number = |value: &Value| value.as_f64().unwrap_or_default();
@@ -198,7 +233,8 @@ impl Board {
         Board { screen, lines, names, running: BTreeMap::new(), cancel: cancel.clone() }
     }
 
-    fn take(&mut self, file: usize, event: &BatchEvent) {
+    /// Shows what happens with a file, and what has become of it where it has ended.
+    fn take(&mut self, file: usize, event: &BatchEvent, ended: &Ended) {
         match event {
             BatchEvent::Started(plan) => {
                 let work = Work { name: Some(self.names[file].clone()), ..Work::of(plan) };
@@ -208,42 +244,47 @@ impl Board {
                 };
                 self.running.insert(file, Progress::new(screen, work, &self.cancel));
             }
-            BatchEvent::Job(event) if matches!(self.screen, Screen::Json) => {
-                let mut line = serde_json::to_value(event).unwrap_or_default();
-                line["file"] = json!(file);
-                // Who reads has gone: the result's own write will say so.
-                let _ = print_json(&line);
-            }
             BatchEvent::Job(event) => {
-                if let Some(progress) = self.running.get_mut(&file) {
+                if let Screen::Json = self.screen {
+                    line(file, serde_json::to_value(event).unwrap_or_default());
+                } else if let Some(progress) = self.running.get_mut(&file) {
                     progress.take(event);
                 }
+                if let Event::Stuck { .. } = event {
+                    self.running.values().for_each(Progress::end);
+                    self.ended(file, ended);
+                }
             }
-            BatchEvent::Ended(outcome) => {
+            BatchEvent::Ended(_) => {
                 if let Some(progress) = self.running.remove(&file) {
                     progress.end();
                 }
-                if let Outcome::Failed(error) = outcome {
-                    self.failed(file, error);
-                }
+                self.ended(file, ended);
             }
         }
     }
 
-    /// Takes all lines off the terminal.
-    fn clear(&self) {
-        self.running.values().for_each(Progress::end);
-    }
-
     /// Told at once, for the rest may take hours.
-    fn failed(&self, file: usize, error: &Error) {
-        let line = format!("repass: {}: {error}", self.names[file]);
+    fn ended(&self, file: usize, ended: &Ended) {
+        if let Screen::Json = self.screen {
+            let mut event = ended.to_json();
+            event["event"] = json!("ended");
+            line(file, event);
+        }
+        let Ended::Failed { error, .. } = ended else { return };
+        let said = format!("repass: {}: {error}", self.names[file]);
         match &self.screen {
-            Screen::Json => {}
-            Screen::Bar(_) => self.lines.suspend(|| super::complain(&line)),
-            _ => super::complain(&line),
+            Screen::Bar(_) => self.lines.suspend(|| super::complain(&said)),
+            _ => super::complain(&said),
         }
     }
+}
+
+/// An event of a file as a line on stdout.
+fn line(file: usize, mut event: Value) {
+    event["file"] = json!(file);
+    // Who reads has gone: the result's own write will say so.
+    let _ = print_json(&event);
 }
 
 fn name(input: &Path) -> String {
@@ -251,4 +292,4 @@ fn name(input: &Path) -> String {
 }
 
 /// How many files are worked on at a time where nobody says: one encoder rarely keeps all cores busy all the time.
-const SIDE_BY_SIDE: u16 = 2;
+const SIDE_BY_SIDE: NonZeroU16 = NonZeroU16::new(2).expect("two is not zero");

@@ -15,7 +15,7 @@ use repass::bench::bd::LEAST_POINTS;
 use repass::bench::journal::Existing;
 use repass::bench::quality::Metric;
 use repass::bench::record::Mode;
-use repass::bench::results::{CellResult, Comparison, Results};
+use repass::bench::results::{CellResult, Comparison, Results, series_name};
 use repass::bench::verdict::{leading, signed};
 use repass::bench::{BenchRequest, Doing, Progress, output, run as run_bench};
 use repass::cache::{CacheMode, CachePlan, default_budget};
@@ -24,6 +24,7 @@ use repass::event::Cancel;
 use repass::rate::{BitRate, ByteSize, Seconds};
 use repass::source::Input;
 
+use super::Cli;
 use super::args::{IsolationArgs, ProgressChoice, bit_rate, byte_size, encoder_names, pair, quality, time};
 use super::measure::{metric, metrics_or_default};
 use super::progress::Screen;
@@ -84,7 +85,7 @@ pub(crate) struct BenchArgs {
           help_heading = "Measuring")]
     runs: u16,
 
-    /// Threads of every encoder and of the metrics [default: one per CPU]
+    /// Threads of every encoder and of the metrics [default: one per CPU, 64 at most]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Measuring")]
     threads: Option<u16>,
 
@@ -95,6 +96,10 @@ pub(crate) struct BenchArgs {
     /// Folder of that temporary file [default: the system's]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Measuring")]
     spill_dir: Option<PathBuf>,
+
+    /// End the bench when a stage makes no progress for so long: seconds or a clock; 0: never
+    #[arg(long, value_name = "TIME", default_value = "30:00", value_parser = time, help_heading = "Measuring")]
+    stall_timeout: Seconds,
 
     /// Folder for the page, plots, CSV and JSON; made where it is not there
     #[arg(long, value_name = "DIR", required = true, value_hint = ValueHint::DirPath, help_heading = "Output")]
@@ -119,7 +124,7 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(super) isolation: IsolationArgs,
 
-    /// How to show progress on stderr
+    /// Show progress: a bar where stderr is a terminal, a bar always, JSON lines on stdout, or nothing
     #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Output")]
     progress: ProgressChoice,
 }
@@ -128,30 +133,33 @@ pub(crate) struct BenchArgs {
 ///
 /// # Errors
 /// What cannot be measured, and whatever goes wrong meanwhile; what was measured until then is kept.
-pub(crate) fn run(args: &BenchArgs, json: bool, cancel: &Cancel) -> Result<()> {
+pub(crate) fn run(args: &BenchArgs, cli: &Cli, cancel: &Cancel) -> Result<()> {
     let before = args.baseline.as_deref().map(baseline::read).transpose()?;
     let request = args.request()?;
-    let screen = Screen::new(args.progress);
+    let screen = cli.screen(args.progress);
     let points = request.rates.len();
     if points < LEAST_POINTS {
         screen.warn(&format!("{} give no BD-rate; it takes {LEAST_POINTS}", counted(points as u64, "bit rate")));
     }
-    let results = run_bench(&request, cancel, &mut |progress| show(&screen, &progress));
+    let results = run_bench(&request, cancel, &mut |progress| {
+        show(&screen, &progress);
+        if let Doing::Stuck { stage, seconds } = progress.doing {
+            let error = Error::Stalled { stage, seconds };
+            screen.clear();
+            say_resume(&error, args);
+            cli.end_at_once(error);
+        }
+    });
     screen.clear();
     let results = results.inspect_err(|error| say_resume(error, args))?;
     let changes = before.map(|before| baseline::changes(&before, &results));
     let told = changes.as_ref().map(lines).unwrap_or_default();
     let page = output::write(&results, &told, &request.folder)?;
-    if json {
-        print_json(&results)?;
-    } else {
-        tables(&results, &told, &page).print()?;
-    }
-    Ok(())
+    cli.show(&screen, &results, || tables(&results, &told, &page))
 }
 
 fn say_resume(error: &Error, args: &BenchArgs) {
-    if matches!(error, Error::Interrupted) {
+    if matches!(error, Error::Interrupted | Error::Stalled { .. }) {
         complain(&format!("repass: what was measured is kept in {}; --resume goes on", args.report.display()));
     }
 }
@@ -169,14 +177,14 @@ impl BenchArgs {
     fn request(&self) -> Result<BenchRequest, Error> {
         let input = |path: &PathBuf| Input { start: self.start, length: self.length, ..Input::file(path) };
         let modes = self.modes.iter().map(|name| name.parse()).collect::<Result<Vec<Mode>, Error>>()?;
-        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(64) as u16);
+        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(MOST_THREADS) as u16);
         Ok(BenchRequest {
             clips: self.clips.iter().map(input).collect(),
             filters: self.vf.clone(),
             encoders: self.adapters()?,
             presets: distinct(self.preset.clone(), String::clone),
             rates: distinct(self.bitrate.clone(), |rate| rate.0),
-            qualities: self.crf.clone(),
+            qualities: distinct(self.crf.clone(), |level| *level),
             modes: distinct(modes, |mode| *mode),
             metrics: metrics_or_default(&self.metrics),
             runs: self.runs,
@@ -188,6 +196,7 @@ impl BenchArgs {
                 budget: self.cache_size.unwrap_or_else(default_budget),
                 spill_dir: self.spill_dir.clone(),
             },
+            stall_timeout: Some(self.stall_timeout).filter(|limit| limit.0 > 0.0),
             folder: self.report.clone(),
             existing: match (self.resume, self.overwrite) {
                 (true, _) => Existing::Resume,
@@ -200,7 +209,7 @@ impl BenchArgs {
 }
 
 /// Each once, in the order given: a cell that is asked for twice is one cell.
-fn distinct<T, K: PartialEq>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+pub(super) fn distinct<T, K: PartialEq>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut seen = Vec::new();
     let mut all = Vec::new();
     for item in items {
@@ -222,6 +231,7 @@ fn show(screen: &Screen, progress: &Progress) {
         Doing::Decoding(clip) => format!("decoding {clip}"),
         Doing::Encoding(cell, run) => format!("{}: {cell}, run {run}", cell.clip),
         Doing::Measuring(cell) => format!("{}: {cell}, quality", cell.clip),
+        Doing::Stuck { stage, .. } => format!("{stage} hangs"),
     };
     let left = progress.rest_seconds.map(|seconds| format!("{} left", lasting(seconds)));
     match screen {
@@ -275,7 +285,8 @@ fn tables(results: &Results, changes: &[String], report: &std::path::Path) -> Pa
         ));
         page.gap();
         add(&mut page, &encodes(results, &clip.name));
-        if results.cells.iter().any(|result| result.cpu.unwrap_or(result.wall).is_noisy() || result.wall.is_noisy()) {
+        let mut own = results.cells.iter().filter(|result| result.cell.clip == clip.name);
+        if own.any(|result| result.cpu.unwrap_or(result.wall).is_noisy() || result.wall.is_noisy()) {
             page.line(" ~ differs by more than 3 % from run to run");
         }
         let comparisons: Vec<&Comparison> =
@@ -285,7 +296,11 @@ fn tables(results: &Results, changes: &[String], report: &std::path::Path) -> Pa
             add(&mut page, &against_one_pass(&comparisons));
             page.gap();
             for comparison in comparisons {
-                page.line(format!("{} {}", name(&comparison.encoder, comparison.preset.as_deref()), comparison.mode));
+                page.line(format!(
+                    "{} {}",
+                    series_name(&comparison.encoder, comparison.preset.as_deref()),
+                    comparison.mode
+                ));
                 page.row("", &comparison.verdict);
             }
         }
@@ -312,16 +327,16 @@ fn add(page: &mut Page, table: &Table) {
 }
 
 fn encodes(results: &Results, clip: &str) -> Table {
-    let metrics = results.begun.as_ref().map(|begun| begun.settings.metrics.clone()).unwrap_or_default();
+    let metrics = results.metrics();
     // More than three do not fit; the page has them all.
-    let shown: Vec<Metric> = metrics.into_iter().rev().take(3).rev().collect();
+    let shown = &metrics[metrics.len().saturating_sub(3)..];
     let mut table = table();
     let mut header = vec!["encoder".to_owned(), "mode".to_owned()];
     header.extend(["aim", "kb/s", "missed", "CPU s", "wall s", "fps"].map(str::to_owned));
     header.extend(shown.iter().map(|metric| metric.title().to_owned()));
     table.set_header(header);
     for result in results.cells.iter().filter(|result| result.cell.clip == clip) {
-        table.add_row(encode(result, &shown));
+        table.add_row(encode(result, shown));
     }
     table.column_iter_mut().skip(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
@@ -332,7 +347,7 @@ fn encode(result: &CellResult, metrics: &[Metric]) -> Vec<String> {
         format!("{:.2}{}", spread.median, if spread.is_noisy() { "~" } else { "" })
     };
     let mut row = vec![
-        name(&result.cell.encoder, result.cell.preset.as_deref()),
+        series_name(&result.cell.encoder, result.cell.preset.as_deref()),
         result.cell.mode.to_string(),
         result.cell.aim.to_string(),
         format!("{:.0}", result.video_bps / 1e3),
@@ -357,7 +372,7 @@ fn against_one_pass(comparisons: &[&Comparison]) -> Table {
         let gain = leading(&comparison.gains);
         let share = comparison.first_cpu_share.or(comparison.first_wall_share);
         table.add_row([
-            name(&comparison.encoder, comparison.preset.as_deref()),
+            series_name(&comparison.encoder, comparison.preset.as_deref()),
             comparison.mode.to_string(),
             comparison.cpu.map_or(String::new(), |cost| format!("{:.2}x", cost.ratio)),
             format!("{:.2}x", comparison.wall.ratio),
@@ -377,9 +392,8 @@ fn table() -> Table {
     table
 }
 
-fn name(encoder: &str, preset: Option<&str>) -> String {
-    preset.map_or_else(|| encoder.to_owned(), |preset| format!("{encoder} {preset}"))
-}
+/// libvpx and libaom take no more (MAX_NUM_THREADS).
+const MOST_THREADS: usize = 64;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -391,3 +405,67 @@ Examples:
       What changed since an earlier bench, beyond the noise.
   repass bench clip.mkv -c libx264 -b 1M,2M,4M,8M --report out --resume
       Go on after an interruption.";
+
+#[cfg(test)]
+mod tests {
+    use repass::bench::record::{Aim, Cell, ClipRecord, Entry, PassRecord, RunRecord};
+
+    use super::super::args::Command;
+    use super::*;
+
+    fn clip(name: &str) -> Entry {
+        Entry::Clip(ClipRecord {
+            name: name.to_owned(),
+            path: String::new(),
+            width: 16,
+            height: 16,
+            pixel_format: "yuv420p".to_owned(),
+            frame_rate: 25.0,
+            frames: 25,
+            seconds: 1.0,
+            hash: String::new(),
+            decode_seconds: 1.0,
+        })
+    }
+
+    fn run(clip: &str, run: u16, wall_seconds: f64) -> Entry {
+        let (encoder, clip) = ("libx264".to_owned(), clip.to_owned());
+        let cell = Cell { clip, encoder, preset: None, mode: Mode::OnePass, aim: Aim::Rate(1000) };
+        let pass = PassRecord { number: 1, wall_seconds, cpu_seconds: None, system_seconds: None, stats_bytes: None };
+        let (video_bytes, video_bps) = (100, 800.0);
+        let (bitrate_error, peak_bytes, passes) = (None, None, vec![pass]);
+        Entry::Run(RunRecord {
+            cell,
+            run,
+            passes,
+            frames: 25,
+            video_bytes,
+            video_bps,
+            bitrate_error,
+            peak_bytes,
+            at: 0,
+        })
+    }
+
+    #[test]
+    fn what_is_asked_for_twice_is_measured_once() {
+        let typed = "repass bench a.mkv -c libx264,libx264 -b 1M,1M --crf 23,23,20 --metrics psnr,psnr --report r";
+        let cli = Cli::read(typed.split(' ').map(Into::into)).unwrap();
+        let Command::Bench(args) = cli.command else { panic!("another command") };
+        let request = args.request().unwrap();
+        assert_eq!((request.encoders.len(), request.rates.len(), request.metrics.len()), (1, 1, 1));
+        assert_eq!(request.qualities, [23.0, 20.0]);
+    }
+
+    #[test]
+    fn noise_is_said_of_the_clip_that_has_it() {
+        let of = |name: &str, seconds: [f64; 3]| {
+            let runs = (1..).zip(seconds).map(|(number, seconds)| run(name, number, seconds));
+            std::iter::once(clip(name)).chain(runs).collect::<Vec<_>>()
+        };
+        let entries = [of("calm", [1.0, 1.0, 1.0]), of("noisy", [1.0, 2.0, 3.0])].concat();
+        let page = format!("{:?}", tables(&Results::of(&entries), &[], "report.html".as_ref()));
+        assert_eq!(page.matches("~ differs").count(), 1, "{page}");
+        assert!(page.find("noisy") < page.find("~ differs"), "{page}");
+    }
+}

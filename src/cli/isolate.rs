@@ -1,22 +1,24 @@
 //! Jobs in processes of their own: the same program with the same arguments, so that what an encoder library does to its
 //! process is done to that one only.
 //!
-//! Invariant: a child hears every stop that this process hears, and dies with it. The only one of a command prints as this
-//! process would have; those of a batch tell this process, which prints.
+//! Invariant: a child hears every stop that this process hears, and on Linux dies with it; elsewhere a child whose parent is
+//! killed ends its work alone. The only one of a command prints as this process would have; those of a batch tell this
+//! process, which prints.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::{Child as Process, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering, fence};
 
 use serde_json::Value;
 
 use repass::adapter::Adapter;
 use repass::av::library;
 use repass::batch::{BatchEvent, Outcome};
-use repass::error::Error;
+use repass::error::{Error, Refusal};
 use repass::event::{Cancel, Event};
 use repass::job::{Job, JobRequest};
 use repass::{sink, stats};
@@ -26,9 +28,11 @@ use repass::{sink, stats};
 pub(crate) struct Child(Arc<AtomicI32>);
 
 impl Child {
-    /// Asks the child to stop; `false` where there is none.
+    /// Asks the child to stop; `false` where there is none. A stop is noted before, so that a child which begins meanwhile is
+    /// stopped by [`run`].
     #[cfg(unix)]
     pub(crate) fn stop(&self) -> bool {
+        fence(Ordering::SeqCst);
         let Some(child) = rustix::process::Pid::from_raw(self.0.load(Ordering::Relaxed)) else { return false };
         rustix::process::kill_process(child, rustix::process::Signal::INT).is_ok()
     }
@@ -44,7 +48,7 @@ impl Child {
 pub(crate) fn needed(adapters: &[&'static Adapter], asked: bool) -> Option<&'static Adapter> {
     let dies = |adapter: &&&'static Adapter| {
         let version = library::version(adapter.library).unwrap_or_default();
-        adapter.known.iter().any(|known| known.isolate && version.trim_start_matches('v').starts_with(known.version))
+        adapter.known_of(&version).any(|known| known.isolate)
     };
     if asked { adapters.first().copied() } else { adapters.iter().find(dies).copied() }
 }
@@ -53,13 +57,18 @@ pub(crate) fn needed(adapters: &[&'static Adapter], asked: bool) -> Option<&'sta
 /// made.
 ///
 /// # Errors
-/// [`Error::Died`]: a signal ended it; [`Error::Exhausted`]: it could not be started.
-pub(crate) fn run(outputs: &[PathBuf], adapter: &Adapter, child: &Child) -> Result<u8, Error> {
+/// [`Error::Died`]: a signal ended it; [`Error::Interrupted`]: after a stop; [`Error::Exhausted`]: it could not be started.
+pub(crate) fn run(outputs: &[PathBuf], adapter: &Adapter, child: &Child, cancel: &Cancel) -> Result<u8, Error> {
     let mut running = again(&[]).and_then(|mut command| command.spawn()).map_err(not_started)?;
     child.0.store(running.id() as i32, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    if cancel.is_stopped() {
+        // Asked for when there was no child yet.
+        child.stop();
+    }
     let status = running.wait().map_err(not_started);
     child.0.store(0, Ordering::Relaxed);
-    code(status?, outputs, adapter)
+    code(status?, outputs, adapter, cancel)
 }
 
 /// Does one job of a batch in a child, `beside` of which run at a time.
@@ -69,20 +78,30 @@ pub(crate) fn run(outputs: &[PathBuf], adapter: &Adapter, child: &Child) -> Resu
 pub(crate) fn encode(
     request: &JobRequest,
     adapter: &Adapter,
-    beside: usize,
+    beside: NonZeroU16,
     cancel: &Cancel,
     tell: &mut dyn FnMut(BatchEvent),
 ) -> Result<Outcome, Error> {
-    tell(BatchEvent::Started(Box::new(Job::prepare(request, cancel)?.into_plan())));
+    let plan = Job::prepare(request, cancel)?.into_plan();
+    if plan.source.piped {
+        let why = "is a pipe, which a process of its own cannot read anew: save it to a file, or encode it alone";
+        return Err(Refusal::Source { path: request.input.path.display().to_string(), why: why.to_owned() }.into());
+    }
+    let warnings = plan.warnings.clone();
+    tell(BatchEvent::Started(Box::new(plan)));
     let mut input = OsString::from("--alone=");
     input.push(&request.input.path);
     let mut command = again(&[OsStr::new(&format!("--beside={beside}")), &input]).map_err(not_started)?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut running = command.spawn().map_err(not_started)?;
-    let said = listen(&mut running, cancel, tell);
+    let said = listen(&mut running, cancel, &mut |event| match event {
+        // Told with the plan.
+        Event::Warning { text } if warnings.contains(&text) => {}
+        other => tell(BatchEvent::Job(other)),
+    });
     let status = running.wait().map_err(not_started)?;
     let outputs: Vec<PathBuf> = request.renditions.iter().map(|rendition| rendition.output.clone()).collect();
-    match (code(status, &outputs, adapter)?, said.map_err(not_started)?) {
+    match (code(status, &outputs, adapter, cancel)?, said.map_err(not_started)?) {
         (0, Some(report)) => Ok(Outcome::DoneElsewhere(report)),
         (130, _) => Err(Error::Interrupted),
         (code, said) => {
@@ -114,7 +133,7 @@ fn again(more: &[&OsStr]) -> io::Result<Command> {
 }
 
 /// Passes on what a child tells, line by line, and a stop to it; gives back its report, or its error.
-fn listen(child: &mut Process, cancel: &Cancel, tell: &mut dyn FnMut(BatchEvent)) -> io::Result<Option<Value>> {
+fn listen(child: &mut Process, cancel: &Cancel, tell: &mut dyn FnMut(Event)) -> io::Result<Option<Value>> {
     let Some(pipe) = child.stdout.take() else { return Ok(None) };
     let (mut pipe, mut line, mut stopped) = (BufReader::new(pipe), String::new(), false);
     let mut last = None;
@@ -134,19 +153,23 @@ fn listen(child: &mut Process, cancel: &Cancel, tell: &mut dyn FnMut(BatchEvent)
         match serde_json::from_value(said.clone()) {
             // It ends itself then, and that will be heard.
             Ok(Event::Stuck { .. }) => {}
-            Ok(event) => tell(BatchEvent::Job(event)),
+            Ok(event) => tell(event),
             Err(_) => last = Some(said),
         }
     }
 }
 
 /// The exit code; an error for a process that a signal has ended, which could not tidy up.
-fn code(status: ExitStatus, outputs: &[PathBuf], adapter: &Adapter) -> Result<u8, Error> {
+fn code(status: ExitStatus, outputs: &[PathBuf], adapter: &Adapter, cancel: &Cancel) -> Result<u8, Error> {
     if let Some(code) = status.code() {
         return Ok(code as u8);
     }
     outputs.iter().for_each(|output| sink::collect_leftovers(output));
     stats::collect_leftovers();
+    if cancel.is_stopped() {
+        // A stop that came before it could listen.
+        return Err(Error::Interrupted);
+    }
     Err(Error::Died { encoder: adapter.name.to_owned(), signal: signal(status) })
 }
 

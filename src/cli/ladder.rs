@@ -12,12 +12,13 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 
 use repass::adapter;
-use repass::audio::AudioSpec;
 use repass::av::muxer::Container;
 use repass::error::{Error, Refusal};
 use repass::job::{AudioChoice, RenditionRequest, Size, SubtitleChoice, output_name, tells_renditions_apart};
-use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request};
+use repass::plan::{OnUnsupported, Request};
 use repass::rate::{BitRate, ByteSize, Cap, GopLength, Target};
+
+use super::args::{self, reason};
 
 /// One rung: `720p=3M`, `w640=crf:23`.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,13 +34,10 @@ impl FromStr for Rung {
     fn from_str(text: &str) -> Result<Self, String> {
         let (size, rate) = text.split_once('=').ok_or("expected a size and a rate, like 720p=3M or 720p=crf:23")?;
         let target = match rate.strip_prefix("crf:") {
-            Some(level) => {
-                let level = level.parse::<f64>().ok().filter(|level| level.is_finite());
-                Target::Quality(level.ok_or("expected a quality behind crf:, like crf:23")?)
-            }
-            None => Target::Average(rate.parse().map_err(why)?),
+            Some(level) => Target::Quality(args::quality(level)?),
+            None => Target::Average(args::bit_rate(rate)?),
         };
-        Ok(Rung { name: size.to_owned(), size: size.parse().map_err(why)?, target })
+        Ok(Rung { name: size.to_owned(), size: size.parse().map_err(reason)?, target })
     }
 }
 
@@ -69,7 +67,7 @@ impl FromStr for TypedRate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Ok(TypedRate { text: text.to_owned(), rate: text.parse().map_err(why)? })
+        Ok(TypedRate { text: text.to_owned(), rate: args::bit_rate(text)? })
     }
 }
 
@@ -187,48 +185,10 @@ impl Rendition {
         overwrite: bool,
         verbose: bool,
     ) -> Result<RenditionRequest, Error> {
-        let usage = |what, text: String, why: &str| Error::Usage { what, text, why: why.to_owned() };
-        let target = match (self.bitrate, self.crf, self.file_size) {
-            (Some(rate), None, None) => Target::Average(rate.0),
-            (None, Some(level), None) => Target::Quality(level),
-            (None, None, Some(size)) => Target::Size(size.0),
-            _ => return Err(usage("target", String::new(), "expected one of bitrate, crf and file-size")),
-        };
-        let first_pass = match (self.stats, self.own_first_pass) {
-            (Some(_), true) => return Err(usage("stats", String::new(), "either they are kept or it is its own")),
-            (Some(stats), false) => FirstPassChoice::Kept(stats),
-            (None, true) => FirstPassChoice::Own,
-            (None, false) => FirstPassChoice::Shared,
-        };
-        let passes = match &self.passes {
-            None if matches!(first_pass, FirstPassChoice::Kept(_)) => Passes::Two,
-            None => Passes::Auto,
-            Some(text) => super::args::passes(&text.0).map_err(|why| usage("passes", text.0.clone(), &why))?,
-        };
-        let cap = match (self.maxrate, self.bufsize) {
-            (Some(max), Some(buffer)) => Some(Cap { max: max.0, buffer: buffer.0 }),
-            (None, None) => None,
-            _ => return Err(usage("maxrate", String::new(), "maxrate and bufsize go together")),
-        };
-        let audio = match self.audio.as_deref() {
-            None | Some("copy") => AudioChoice::Copy,
-            Some("none") => AudioChoice::None,
-            Some(codec) => AudioChoice::Transcode(codec.parse::<AudioSpec>()?),
-        };
+        let (encoder, audio) = (self.encoder(verbose)?, self.audio()?);
         let output = self.output.as_deref().or(output);
-        let output = output.ok_or_else(|| usage("output", self.name.clone(), "give one here, for all, or with -o"))?;
-        let encoder = Request {
-            passes,
-            on_unsupported: if self.fallback { OnUnsupported::Fallback } else { OnUnsupported::Refuse },
-            cap,
-            preset: self.preset.map(|preset| preset.0),
-            options: self.opt.into_iter().map(|(name, value)| (name, value.0)).collect(),
-            threads: self.threads.filter(|threads| *threads > 0),
-            fast_first: self.fast_first_pass,
-            first_pass,
-            verbose,
-            ..Request::new(adapter::named(&self.encoder)?, target)
-        };
+        let output =
+            output.ok_or_else(|| usage("output", &self.name, "give one here, for all, or with -o"))?.to_owned();
         Ok(RenditionRequest {
             container: self.format,
             overwrite,
@@ -237,10 +197,63 @@ impl Rendition {
             gop: self.gop.map(|gop| gop.0).or(gop),
             audio,
             subtitles: if self.subs { SubtitleChoice::Copy } else { SubtitleChoice::None },
-            mux_options: self.mux_opt.into_iter().map(|(name, value)| (name, value.0)).collect(),
+            mux_options: texts(self.mux_opt),
             ..RenditionRequest::new(self.name, output, encoder)
         })
     }
+
+    fn encoder(&self, verbose: bool) -> Result<Request, Error> {
+        if self.stats.is_some() && self.own_first_pass {
+            return Err(usage("stats", "", "either they are kept or it is its own"));
+        }
+        let passes = self.passes.as_ref().map(|text| spelled("passes", &text.0, args::passes)).transpose()?;
+        Ok(Request {
+            passes: args::passes_for(passes, self.stats.as_deref()),
+            on_unsupported: if self.fallback { OnUnsupported::Fallback } else { OnUnsupported::Refuse },
+            cap: self.cap()?,
+            preset: self.preset.clone().map(|preset| preset.0),
+            options: texts(self.opt.clone()),
+            threads: self.threads.filter(|threads| *threads > 0),
+            fast_first: self.fast_first_pass,
+            first_pass: args::first_pass(self.stats.as_deref(), self.own_first_pass),
+            verbose,
+            ..Request::new(adapter::named(&self.encoder)?, self.target()?)
+        })
+    }
+
+    fn target(&self) -> Result<Target, Error> {
+        match (self.bitrate, self.crf, self.file_size) {
+            (Some(rate), None, None) => Ok(Target::Average(rate.0)),
+            (None, Some(level), None) => Ok(Target::Quality(level)),
+            (None, None, Some(size)) => Ok(Target::Size(size.0)),
+            _ => Err(usage("target", "", "expected one of bitrate, crf and file-size")),
+        }
+    }
+
+    fn cap(&self) -> Result<Option<Cap>, Error> {
+        match (self.maxrate, self.bufsize) {
+            (Some(max), Some(buffer)) => Ok(Some(Cap { max: max.0, buffer: buffer.0 })),
+            (None, None) => Ok(None),
+            _ => Err(usage("maxrate", "", "maxrate and bufsize go together")),
+        }
+    }
+
+    fn audio(&self) -> Result<AudioChoice, Error> {
+        self.audio.as_deref().map_or(Ok(AudioChoice::Copy), |text| spelled("audio", text, args::audio))
+    }
+}
+
+fn usage(what: &'static str, text: &str, why: &str) -> Error {
+    Error::Usage { what, text: text.to_owned(), why: why.to_owned() }
+}
+
+/// A value by the command line's own reader.
+fn spelled<T>(what: &'static str, text: &str, read: fn(&str) -> Result<T, String>) -> Result<T, Error> {
+    read(text).map_err(|why| usage(what, text, &why))
+}
+
+fn texts(options: BTreeMap<String, Text>) -> Vec<(String, String)> {
+    options.into_iter().map(|(name, value)| (name, value.0)).collect()
 }
 
 /// A value that is spelled as on the command line; a bare number is read as its digits.
@@ -294,16 +307,10 @@ fn yes() -> bool {
     true
 }
 
-/// clap says which option and which text it was; only the reason is new.
-fn why(error: Error) -> String {
-    match error {
-        Error::Usage { why, .. } => why,
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use repass::plan::Passes;
+
     use super::*;
 
     fn job(text: &str) -> Result<Asked, Error> {

@@ -1,18 +1,22 @@
 //! `repass measure`: the quality of a file against its original, as a table or JSON.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, ValueHint};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
+use serde_json::json;
 
 use repass::bench::measure::{MeasureRequest, Measurement, measure};
 use repass::bench::quality::Metric;
 use repass::error::Error;
 use repass::event::Cancel;
 
+use super::Cli;
 use super::args::{ProgressChoice, reason};
+use super::bench::distinct;
 use super::progress::Screen;
 use super::text::{Page, counted, percent, print_json};
 
@@ -39,7 +43,7 @@ pub(crate) struct MeasureArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 
-    /// How to show progress on stderr
+    /// Show progress: a bar where stderr is a terminal, a bar always, JSON lines on stdout, or nothing
     #[arg(long, value_name = "HOW", default_value = "auto")]
     progress: ProgressChoice,
 }
@@ -48,7 +52,7 @@ pub(crate) struct MeasureArgs {
 ///
 /// # Errors
 /// Files that do not fit, or cannot be read.
-pub(crate) fn run(args: &MeasureArgs, json: bool, cancel: &Cancel) -> Result<()> {
+pub(crate) fn run(args: &MeasureArgs, cli: &Cli, cancel: &Cancel) -> Result<()> {
     let request = MeasureRequest {
         reference: args.reference.clone(),
         distorted: args.distorted.clone(),
@@ -56,36 +60,33 @@ pub(crate) fn run(args: &MeasureArgs, json: bool, cancel: &Cancel) -> Result<()>
         pixel_format: args.pixel_format.clone(),
         threads: args.threads,
     };
-    let screen = Screen::new(args.progress);
+    let screen = cli.screen(args.progress);
+    let mut told: Option<Instant> = None;
     let measurement = measure(&request, cancel, &mut |done, total| {
-        let share = total.map_or(0.0, |total| done as f64 / total.max(1) as f64);
-        screen.advance(share.min(1.0), "measuring", &counted(done, "frame"));
+        if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+            told = Some(Instant::now());
+            show(&screen, done, total);
+        }
     });
     screen.clear();
     let measurement = measurement?;
-    if json {
-        print_json(&measurement)?;
-    } else {
-        page(&measurement).print()?;
+    cli.show(&screen, &measurement, || page(&measurement))
+}
+
+fn show(screen: &Screen, done: u64, total: Option<u64>) {
+    let share = total.map_or(0.0, |total| done as f64 / total.max(1) as f64).min(1.0);
+    match screen {
+        // Who reads has gone: the result's own write will say so.
+        Screen::Json => drop(print_json(&json!({ "event": "measure", "frames": done, "of": total }))),
+        Screen::Lines => screen.line(&format!("measuring  {}  {}", percent(share), counted(done, "frame"))),
+        _ => screen.advance(share, "measuring", &counted(done, "frame")),
     }
-    Ok(())
 }
 
 /// What was asked for; else all that are here but the model that only matters to encoders which sharpen.
 pub(super) fn metrics_or_default(asked: &[Metric]) -> Vec<Metric> {
-    let mut metrics = if asked.is_empty() {
-        Metric::available().into_iter().filter(|metric| *metric != Metric::VmafNeg).collect()
-    } else {
-        asked.to_vec()
-    };
-    let mut seen = Vec::new();
-    metrics.retain(|metric| {
-        !seen.contains(metric) && {
-            seen.push(*metric);
-            true
-        }
-    });
-    metrics
+    let all = || Metric::available().into_iter().filter(|metric| *metric != Metric::VmafNeg).collect();
+    distinct(if asked.is_empty() { all() } else { asked.to_vec() }, |metric| *metric)
 }
 
 pub(super) fn metric(text: &str) -> Result<Metric, String> {
@@ -129,6 +130,9 @@ fn page(measurement: &Measurement) -> Page {
     }
     page
 }
+
+/// Often enough for a bar.
+const TOLD_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

@@ -1,5 +1,7 @@
 //! A plan for people: what is read, what every pass does, what becomes of each stream, and the same as ffmpeg commands.
 
+use serde_json::Value;
+
 use repass::av::muxer::Container;
 use repass::cache::CacheMode;
 use repass::job::{Fate, FirstPass, PackagePlan, Plan, RenditionPlan, StreamPlan};
@@ -40,6 +42,19 @@ pub(crate) fn page(plan: &Plan, with_argv: bool) -> Page {
         commands(&mut page, plan);
     }
     page
+}
+
+/// A plan as JSON; with `with_argv`, the equivalent ffmpeg commands in it.
+///
+/// # Errors
+/// Those of the serialiser.
+pub(crate) fn value(plan: &Plan, with_argv: bool) -> serde_json::Result<Value> {
+    let mut value = serde_json::to_value(plan)?;
+    if with_argv {
+        value["argv"] = plan.renditions.iter().map(|rendition| argv_of(plan, rendition)).collect();
+        value["package_argv"] = plan.packages.iter().map(|package| argv_of_package(plan, package)).collect();
+    }
+    Ok(value)
 }
 
 /// Where a first pass is that is not the rendition's own, or whom it serves besides.
@@ -267,7 +282,7 @@ fn remarks(plan: &Plan) -> Vec<&'static str> {
 
 /// The ffmpeg commands that do the same as a rendition, one for each pass. A part of a package goes into a file of its own,
 /// the first one with the sound, for the package's own command to take.
-pub(crate) fn argv_of(plan: &Plan, rendition: &RenditionPlan) -> Vec<Vec<String>> {
+fn argv_of(plan: &Plan, rendition: &RenditionPlan) -> Vec<Vec<String>> {
     let package = plan.packages.iter().find(|package| package.manifest == rendition.output);
     let output = match package {
         Some(package) => between(package, rendition),
@@ -282,10 +297,7 @@ pub(crate) fn argv_of(plan: &Plan, rendition: &RenditionPlan) -> Vec<Vec<String>
         matches!(stream.kind, StreamKind::Video | StreamKind::Cover) && stream.index < plan.source.video.index
     };
     let line = CommandLine {
-        input: match plan.input.path.exists() {
-            true => plain_name(&plan.input.path.display().to_string()),
-            false => plan.input.path.display().to_string(),
-        },
+        input: input_of(plan),
         output,
         start: plan.input.start,
         length: plan.input.length,
@@ -304,6 +316,12 @@ pub(crate) fn argv_of(plan: &Plan, rendition: &RenditionPlan) -> Vec<Vec<String>
         commands.remove(0);
     }
     commands
+}
+
+/// The input as ffmpeg takes it for a file, where it is one.
+fn input_of(plan: &Plan) -> String {
+    let name = plan.input.path.display().to_string();
+    if plan.input.path.exists() { plain_name(&name) } else { name }
 }
 
 /// The rendition whose first pass serves.
@@ -340,7 +358,7 @@ fn options(pairs: &[(String, String)]) -> impl Iterator<Item = String> {
 }
 
 /// The ffmpeg commands that make a package of its renditions' files: the package, and each of its subtitles.
-pub(crate) fn argv_of_package(plan: &Plan, package: &PackagePlan) -> Vec<Vec<String>> {
+fn argv_of_package(plan: &Plan, package: &PackagePlan) -> Vec<Vec<String>> {
     let renditions: Vec<&RenditionPlan> = package.renditions.iter().map(|index| &plan.renditions[*index]).collect();
     let streams = &renditions[0].streams;
     let of = |kind| streams.iter().filter(move |plan| plan.stream.kind == kind && plan.fate.is_carried());
@@ -372,7 +390,7 @@ pub(crate) fn argv_of_package(plan: &Plan, package: &PackagePlan) -> Vec<Vec<Str
     command.extend(options(&renditions[0].mux_options));
     command.extend([word(&["-f", &package.container]), vec![within(&layout.url())]].concat());
     let text = |(number, plan_of): (usize, &StreamPlan)| {
-        let input = plan.input.path.display().to_string();
+        let input = input_of(plan);
         let mut command = word(&["ffmpeg", "-y"]);
         plan.input.start.iter().for_each(|start| command.extend(["-ss".to_owned(), start.0.to_string()]));
         plan.input.length.iter().for_each(|length| command.extend(["-t".to_owned(), length.0.to_string()]));

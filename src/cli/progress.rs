@@ -60,12 +60,10 @@ impl Screen {
         })));
     }
 
-    fn log(&self, line: LogLine) {
-        let event = Event::Log { class: line.class, level: line.level.name(), text: line.text };
-        match (self, &event) {
-            (Screen::Json, event) => json_line(event),
-            (screen, Event::Log { class, level, text }) => screen.line(&format!("{class}: {level}: {text}")),
-            _ => {}
+    fn log(&self, LogLine { class, level, text }: LogLine) {
+        match self {
+            Screen::Json => json_line(&Event::Log { class, level, text }),
+            _ => self.line(&logged(&class, level, &text)),
         }
     }
 
@@ -73,7 +71,7 @@ impl Screen {
     pub(crate) fn advance(&self, share: f64, doing: &str, rest: &str) {
         if let Screen::Bar(bar) = self {
             bar.set_prefix(printable(doing));
-            bar.set_message(rest.to_owned());
+            bar.set_message(printable(rest));
             bar.set_position((share * f64::from(BAR_STEPS)) as u64);
         }
     }
@@ -181,8 +179,12 @@ impl Progress {
             return;
         }
         self.learn(event);
-        if let Event::Warning { text } = event {
-            self.screen.warn(&named(self.name.as_deref(), text));
+        match event {
+            Event::Warning { text } => self.screen.warn(&named(self.name.as_deref(), text)),
+            Event::Log { class, level, text } => {
+                self.screen.line(&named(self.name.as_deref(), &logged(class, *level, text)));
+            }
+            _ => {}
         }
         match &self.screen {
             Screen::Bar(bar) => self.draw(bar),
@@ -273,6 +275,10 @@ fn named(name: Option<&str>, text: &str) -> String {
     name.map_or_else(|| text.to_owned(), |name| format!("{name}: {text}"))
 }
 
+fn logged(class: &str, level: LogLevel, text: &str) -> String {
+    format!("{class}: {}: {text}", level.name())
+}
+
 /// A bar that nobody draws yet.
 pub(super) fn bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} {bar:16} {percent:>3} %  {wide_msg}")
@@ -291,3 +297,15 @@ fn json_line(event: &Event) {
 const BAR_STEPS: u32 = 10_000;
 const DRAWN_PER_SECOND: u8 = 10;
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_bar_says_has_no_control_characters() {
+        let bar = ProgressBar::hidden();
+        Screen::Bar(bar.clone()).advance(0.5, "1/2", "1 s left  evil\u{1b}[31m.mkv");
+        assert_eq!(bar.message(), "1 s left  evil\\u{1b}[31m.mkv");
+    }
+}

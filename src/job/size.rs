@@ -17,8 +17,7 @@ pub(crate) struct Overhead {
 }
 
 impl Overhead {
-    /// What a container of libavformat's name adds. Measured with its muxers: files of counted packets, less their payload
-    /// (`the_overhead_of_containers_is_what_muxers_add` in tests/encode.rs).
+    /// What a container of libavformat's name adds, as its muxers write it.
     pub(crate) fn of(container: &str) -> Self {
         match container {
             "mp4" | "mov" | "ipod" | "3gp" => Overhead { file: 1800.0, video: 13.0, other: 6.0 },

@@ -1,4 +1,5 @@
-//! How long a file says it is: the outermost boxes of the usual containers, walked without reading what is in them.
+//! How long a file says it is: the outermost boxes of the usual containers and the pictures of YUV4MPEG2, walked without reading
+//! what is in them.
 //!
 //! A header that claims a length in seconds may lie (fragmented MP4 with 143166 s for one second of video), and files that
 //! were cut claim nothing else than whole ones. But a box that reaches beyond the end of the file was cut, whatever its
@@ -35,6 +36,7 @@ fn promised_end(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option
         _ if start.starts_with(&EBML) => matroska(file),
         [b'R', b'I', b'F', b'F', ..] => riff(file, length),
         [b'O', b'g', b'g', b'S', ..] => ogg(file, length),
+        _ if start.starts_with(b"YUV4MPEG2 ") => y4m(file, length),
         [0x47, ..] => transport_stream(file, length),
         [_, _, _, _, kind @ ..] if is_box(&kind[..4]) => boxes(file, length),
         _ => Ok(None),
@@ -43,9 +45,10 @@ fn promised_end(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option
 
 /// MP4 and QuickTime: boxes of a size and a kind, one after another.
 fn boxes(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option<u64>> {
-    let mut at = 0;
+    let (mut at, mut fragmented) = (0, false);
     while at + 8 <= length {
         let header: [u8; 8] = read_at(file, at)?;
+        fragmented |= header[4..] == *b"moof";
         // What follows the last box and is none was put there by somebody else.
         if !is_box(&header[4..]) {
             return Ok(None);
@@ -66,7 +69,8 @@ fn boxes(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option<u64>> 
             None => return Ok(None),
         }
     }
-    Ok(None)
+    // A few bytes behind a film of one piece are somebody else's; behind a fragment the next one begins.
+    Ok((fragmented && at < length).then_some(at + 8))
 }
 
 fn is_box(kind: &[u8]) -> bool {
@@ -228,6 +232,54 @@ fn transport_stream(file: &mut (impl Read + Seek), length: u64) -> io::Result<Op
     Ok(Some(length.next_multiple_of(TS_PACKET)))
 }
 
+/// YUV4MPEG2: a line that says how large a picture is, then pictures, each behind a line of its own. libavformat drops a last
+/// one that is not whole (yuv4mpegdec.c).
+fn y4m(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option<u64>> {
+    let Some(header) = line_at(file, 0)? else { return Ok(None) };
+    let Some(picture) = picture_bytes(&header) else { return Ok(None) };
+    let mut at = header.len() as u64;
+    while at < length {
+        let line = line_at(file, at)?;
+        match line {
+            None if length - at < LONGEST_LINE => return Ok(Some(length + 1)),
+            Some(line) if line.starts_with("FRAME") => at = at.saturating_add(line.len() as u64 + picture),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(at))
+}
+
+/// Bytes of a picture, by the header's line; `None` for what is no such line.
+fn picture_bytes(header: &str) -> Option<u64> {
+    let of = |tag| header.split_ascii_whitespace().find_map(|word| word.strip_prefix(tag));
+    let (width, height): (u64, u64) = (of('W')?.parse().ok()?, of('H')?.parse().ok()?);
+    let colours = of('C').unwrap_or("420");
+    let chroma = |across: u64, down: u64| width.div_ceil(across).checked_mul(height.div_ceil(down))?.checked_mul(2);
+    let luma = width.checked_mul(height)?;
+    let samples = match colours.get(..3)? {
+        "420" => luma.checked_add(chroma(2, 2)?)?,
+        "411" => luma.checked_add(chroma(4, 1)?)?,
+        "422" => luma.checked_add(chroma(2, 1)?)?,
+        "444" if colours == "444alpha" => luma.checked_mul(4)?,
+        "444" => luma.checked_mul(3)?,
+        "mon" => luma,
+        _ => return None,
+    };
+    // `420p10`, `mono12`; but not `420paldv`.
+    let depth =
+        colours.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches(|c: char| !c.is_ascii_digit());
+    samples.checked_mul(if depth.parse::<u8>().is_ok_and(|bits| bits > 8) { 2 } else { 1 })
+}
+
+/// A line with its end; `None` where it is no short one of text.
+fn line_at(file: &mut (impl Read + Seek), at: u64) -> io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(at))?;
+    file.take(LONGEST_LINE).read_to_end(&mut bytes)?;
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    Ok(end.and_then(|end| String::from_utf8(bytes[..=end].to_vec()).ok()))
+}
+
 fn read_at<const N: usize>(file: &mut (impl Read + Seek), at: u64) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     file.seek(SeekFrom::Start(at))?;
@@ -252,6 +304,8 @@ const IN_CLUSTER: [u32; 7] = [0xe7, 0xa7, 0xab, 0xa3, 0xa0, 0xaf, 0x5854];
 /// A page of Ogg has a header of 27 bytes and at most 255 segments of at most 255 bytes, each counted in a byte.
 const LARGEST_PAGE: u64 = 27 + 255 + 255 * 255;
 const TS_PACKET: u64 = 188;
+/// libavformat takes none longer (yuv4mpegdec.c).
+const LONGEST_LINE: u64 = 128;
 
 #[cfg(test)]
 mod tests {
@@ -270,6 +324,33 @@ mod tests {
         assert_eq!(missing(&whole[..26]), Some(2));
         assert_eq!(missing(&[&whole[..], b"junk behind the end"].concat()), None);
         assert_eq!(missing(b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\0mdatto the end"), None);
+        assert_eq!(missing(&[&whole[..], b"\0\0\x01"].concat()), None);
+        assert_eq!(missing(b"\0\0\0\x08moof\0\0\0\x08mdat\0\0\x01"), Some(5));
+    }
+
+    #[test]
+    fn pictures_of_yuv4mpeg2_are_as_large_as_the_header_says() {
+        for (tag, bytes) in [
+            ("", 43),
+            (" C420jpeg", 43),
+            (" C420paldv", 43),
+            (" C420p10 XYSCSS=420P10", 86),
+            (" C422", 55),
+            (" C411", 45),
+            (" C444p12", 150),
+            (" C444alpha", 100),
+            (" Cmono", 25),
+            (" Cmono16", 50),
+        ] {
+            let header = format!("YUV4MPEG2 W5 H5 F25:1 Ip A1:1{tag}\n");
+            let picture = [b"FRAME\n".to_vec(), vec![b'x'; bytes]].concat();
+            let whole = [header.as_bytes(), &picture, &picture].concat();
+            assert_eq!(missing(&whole), None, "{tag}");
+            assert_eq!(missing(&whole[..whole.len() - 4]), Some(4), "{tag}");
+            assert_eq!(missing(&whole[..whole.len() - bytes - 3]), Some(1), "{tag}: inside the line");
+            assert_eq!(missing(&whole[..whole.len() - bytes - 6]), None, "{tag}: between two");
+        }
+        assert_eq!(missing(b"YUV4MPEG2 W99999999999 H99999999999 C420\nFRAME\n"), None);
     }
 
     #[test]
@@ -299,7 +380,8 @@ mod tests {
     #[test]
     fn whatever_the_bytes_are_the_walk_ends() {
         let mut seed = 1_u64;
-        let starts: [&[u8]; 5] = [b"\x1a\x45\xdf\xa3", b"RIFF", b"OggS", b"\0\0\0\x08ftyp", b"\x47"];
+        let starts: [&[u8]; 6] =
+            [b"\x1a\x45\xdf\xa3", b"RIFF", b"OggS", b"\0\0\0\x08ftyp", b"\x47", b"YUV4MPEG2 W2 H2\nFRAME\n"];
         for round in 0..2000 {
             let mut bytes = starts[round % starts.len()].to_vec();
             bytes.extend((0..round % 300).map(|_| {

@@ -116,7 +116,7 @@ pub fn has_encoder(name: &str) -> bool {
     let output = Command::new("ffmpeg").args(["-hide_banner", "-encoders"]).output().expect("ffmpeg");
     let found = String::from_utf8_lossy(&output.stdout).split_whitespace().any(|word| word == name);
     if !found {
-        println!("skipped: {name} is not in this FFmpeg");
+        skipped(&format!("{name} is not in this FFmpeg"));
     }
     found
 }
@@ -126,28 +126,50 @@ pub fn footage() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/clips");
     let folder = std::env::var_os("REPASS_CLIPS").map_or(beside, PathBuf::from);
     if !folder.is_dir() {
-        println!("skipped: no footage at {} (REPASS_CLIPS names another folder)", folder.display());
+        skipped(&format!("no footage at {} (REPASS_CLIPS names another folder)", folder.display()));
         return None;
     }
     Some(folder)
 }
 
-/// An ffmpeg program with libvmaf: the one that `REPASS_REFEREE` names, or that of the Python package imageio-ffmpeg; says
-/// so when there is none.
+/// A static ffmpeg program with libvmaf, libvvenc and what else distributions leave out: the one that `REPASS_REFEREE` names,
+/// or that which `make referee` fetched; says so when there is none.
 pub fn referee() -> Option<PathBuf> {
-    let asked = || {
-        let script = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())";
-        let output = Command::new("python3").args(["-c", script]).output().ok()?;
-        let path = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| PathBuf::from(path.trim()))
-    };
-    let found = std::env::var_os("REPASS_REFEREE").map(PathBuf::from).or_else(asked).filter(|path| path.is_file());
-    if found.is_none() {
-        println!(
-            "skipped: no ffmpeg with libvmaf (pip install imageio-ffmpeg==0.8.1, or REPASS_REFEREE=/path/to/ffmpeg)"
-        );
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/referee/ffmpeg");
+    let program = std::env::var_os("REPASS_REFEREE").map_or(fetched, PathBuf::from);
+    if !program.is_file() {
+        skipped(&format!("no {} (make referee fetches one; REPASS_REFEREE names another)", program.display()));
+        return None;
     }
-    found
+    Some(program)
+}
+
+/// Names of everything in a folder, hidden files included.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Says that a test, or a part of one, was not run: past the test harness, which keeps what passing tests print to itself.
+pub fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {}: {why}", std::thread::current().name().unwrap_or("test"));
+}
+
+/// Compares with a reference in tests/plans as a whole; `REPASS_BLESS=1` writes it anew.
+pub fn compare(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans").join(name);
+    if std::env::var_os("REPASS_BLESS").is_some() {
+        std::fs::write(&path, text).expect("a file");
+    }
+    let reference = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = reference.lines().zip(text.lines()).position(|(old, new)| old != new);
+    assert!(
+        reference == text,
+        "{name} differs from its reference from line {differs:?}; look, then REPASS_BLESS=1\n{text}"
+    );
 }
 
 /// A path as text.

@@ -5,6 +5,7 @@
  *   FAULT_THREAD  the beginning of the name of the thread it happens in; any where it is not set
  * Positions are those of the file, so that buffers and reading ahead make no difference. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
@@ -112,6 +113,18 @@ ssize_t write(int file, const void *of, size_t bytes)
         bytes = until_hang(file, bytes);
     FIND(write);
     return next(file, of, bytes);
+}
+
+DIR *opendir(const char *folder)
+{
+    static DIR *(*next)(const char *);
+    const char *part = getenv("FAULT_FILE");
+    if (fault("folder-closed") && part && strstr(folder, part)) {
+        errno = EACCES;
+        return NULL;
+    }
+    FIND(opendir);
+    return next(folder);
 }
 
 int fsync(int file)

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use crate::media::{names, skipped};
 
 /// A folder of its own for one test, with one for temporary files beside it.
 pub struct Place {
@@ -47,6 +50,13 @@ impl Place {
         self.start(self.command(arguments)).end()
     }
 
+    /// The same with arguments that have spaces, or are no text.
+    pub fn run_with<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Ended {
+        let mut command = self.command("");
+        command.args(arguments);
+        self.start(command).end()
+    }
+
     /// A shell script in the folder; `$repass` is the program.
     pub fn shell(&self, script: &str) -> Ended {
         let mut command = Command::new("sh");
@@ -80,14 +90,6 @@ impl Place {
     pub fn names(&self) -> Vec<String> {
         names(self.folder.path())
     }
-}
-
-pub fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder");
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
 }
 
 /// A process that is killed when it takes too long. What it prints goes to files, so that no pipe can fill up.
@@ -172,7 +174,7 @@ pub fn can_mount() -> bool {
     let tried = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
     let can = tried.is_ok_and(|output| output.status.success());
     if !can {
-        println!("skipped: small file systems cannot be mounted here (needs root)");
+        skipped("small file systems cannot be mounted here (needs root)");
     }
     can
 }
@@ -186,7 +188,7 @@ pub fn shim(folder: &Path) -> Option<PathBuf> {
     match compiler.output() {
         Ok(built) => assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr)),
         Err(error) => {
-            println!("skipped: no C compiler: {error}");
+            skipped(&format!("no C compiler: {error}"));
             return None;
         }
     }
