@@ -10,12 +10,12 @@ use std::process::{Command, Output};
 use media::{clip, text, within};
 use repass::adapter;
 use repass::bench::journal::{Existing, NAME};
-use repass::bench::quality::Metric;
 use repass::bench::record::Mode;
 use repass::bench::results::Results;
 use repass::bench::{BenchRequest, Doing, run};
 use repass::cache::{CacheMode, CachePlan};
 use repass::event::Cancel;
+use repass::quality::Metric;
 use repass::rate::{BitRate, ByteSize};
 use repass::source::Input;
 
