@@ -59,6 +59,41 @@ impl Metric {
         self.row().decimals
     }
 
+    /// How far from a target of a session's segments is near enough where nobody says, in its unit: what nobody sees.
+    #[must_use]
+    pub const fn tolerance(self) -> f64 {
+        self.row().tolerance
+    }
+
+    /// Least and greatest value that can be asked for, in its unit.
+    #[must_use]
+    pub const fn range(self) -> (f64, f64) {
+        self.row().range
+    }
+
+    /// What a build and an FFmpeg need to have it.
+    #[must_use]
+    pub const fn needs(self) -> &'static str {
+        self.row().needs
+    }
+
+    /// A value in decibels, on which the logarithm of the bits lies about in a straight line: it is one, or the share that is
+    /// missing is made one.
+    pub(crate) fn decibels(self, value: f64) -> f64 {
+        match self.row().full {
+            None => value,
+            Some(full) => -10.0 * (1.0 - value / full).max(LEAST_MISSING).log10(),
+        }
+    }
+
+    /// The value that has so many decibels.
+    pub(crate) fn of_decibels(self, decibels: f64) -> f64 {
+        match self.row().full {
+            None => decibels,
+            Some(full) => full * (1.0 - 10f64.powf(-decibels / 10.0)),
+        }
+    }
+
     /// The metrics that this build and the linked libavfilter have.
     #[must_use]
     pub fn available() -> Vec<Metric> {
@@ -113,6 +148,11 @@ struct Row {
     title: &'static str,
     unit: &'static str,
     decimals: usize,
+    tolerance: f64,
+    range: (f64, f64),
+    /// The value of a picture without error, where values are a share of it.
+    full: Option<f64>,
+    needs: &'static str,
     engine: Engine,
 }
 
@@ -138,6 +178,11 @@ const PSNR: Row = Row {
     title: "PSNR",
     unit: "dB",
     decimals: 2,
+    // About one step of x264's CRF; 0.5 dB is the least that viewers tell apart.
+    tolerance: 0.3,
+    range: (15.0, 70.0),
+    full: None,
+    needs: "libavfilter's psnr",
     engine: Engine::Filter(Filter {
         name: "psnr",
         key: "lavfi.psnr.psnr_avg",
@@ -150,6 +195,11 @@ const SSIM: Row = Row {
     title: "SSIM",
     unit: "",
     decimals: 4,
+    // At 0.95, what 0.3 dB are of PSNR.
+    tolerance: 0.003,
+    range: (0.3, 0.9999),
+    full: Some(1.0),
+    needs: "libavfilter's ssim",
     engine: Engine::Filter(Filter { name: "ssim", key: "lavfi.ssim.All", original_first: false, looks_back: false }),
 };
 const XPSNR: Row = Row {
@@ -157,6 +207,10 @@ const XPSNR: Row = Row {
     title: "XPSNR",
     unit: "dB",
     decimals: 2,
+    tolerance: 0.3,
+    range: (15.0, 70.0),
+    full: None,
+    needs: "libavfilter's xpsnr, which came with FFmpeg 7.1",
     // Activity and motion are those of its first input (vf_xpsnr.c, do_xpsnr).
     engine: Engine::Filter(Filter {
         name: "xpsnr",
@@ -165,9 +219,19 @@ const XPSNR: Row = Row {
         looks_back: true,
     }),
 };
-const VMAF: Row = Row { name: "vmaf", title: "VMAF", unit: "", decimals: 2, engine: Engine::Model("vmaf_v0.6.1") };
-const VMAF_NEG: Row =
-    Row { name: "vmaf-neg", title: "VMAF NEG", unit: "", decimals: 2, engine: Engine::Model("vmaf_v0.6.1neg") };
+const VMAF: Row = Row {
+    name: "vmaf",
+    title: "VMAF",
+    unit: "",
+    decimals: 2,
+    // A just noticeable difference is about 6; the score of one frame jumps by more than this.
+    tolerance: 0.5,
+    range: (10.0, 99.5),
+    full: Some(100.0),
+    needs: "libvmaf in repass itself: cargo build --features vmaf",
+    engine: Engine::Model("vmaf_v0.6.1"),
+};
+const VMAF_NEG: Row = Row { name: "vmaf-neg", title: "VMAF NEG", engine: Engine::Model("vmaf_v0.6.1neg"), ..VMAF };
 
 /// One metric at work.
 pub(crate) struct Judge {
@@ -184,13 +248,14 @@ enum Work {
 }
 
 impl Judge {
+    /// For frames like `first`. `threads`: in all; 0: none beside the one that calls, for [`Judge::take_one`].
     pub(crate) fn open(metric: Metric, first: &Frame, rate: Rational, threads: u16) -> Result<Self, Error> {
         if let Some(why) = metric.unavailable() {
             return Err(Error::Usage { what: "metric", text: metric.name().to_owned(), why });
         }
         let work = match &metric.row().engine {
             Engine::Filter(filter) => {
-                let count = if filter.looks_back { 1 } else { threads };
+                let count = if filter.looks_back { 1 } else { threads.max(1) };
                 let graphs = (0..count).map(|_| Graph::open(filter, first, rate));
                 Work::Graphs(filter, graphs.collect::<Result<_, _>>()?)
             }
@@ -214,13 +279,23 @@ impl Judge {
                 let turn = |number: usize, pair: usize| (first + pair) % count == number;
                 graphs.par_iter_mut().enumerate().try_for_each(|(number, graph)| {
                     let own = pairs.iter().enumerate().filter(|(pair, _)| turn(number, *pair));
-                    own.map(|(_, pair)| pair).try_for_each(|pair| graph.take(filter, pair))
+                    own.map(|(_, pair)| pair).try_for_each(|(original, coded)| graph.take(filter, original, coded))
                 })
             }
             #[cfg(feature = "vmaf")]
             Work::Model(model) => pairs.iter().try_for_each(|(original, coded)| {
                 model.push(original, coded).map_err(|source| failed(self.metric, source))
             }),
+        }
+    }
+
+    /// The next pair, on the thread that calls.
+    pub(crate) fn take_one(&mut self, original: &Frame, coded: &Frame) -> Result<(), Error> {
+        self.pairs += 1;
+        match &mut self.work {
+            Work::Graphs(filter, graphs) => graphs.iter_mut().try_for_each(|graph| graph.take(filter, original, coded)),
+            #[cfg(feature = "vmaf")]
+            Work::Model(model) => model.push(original, coded).map_err(|source| failed(self.metric, source)),
         }
     }
 
@@ -254,7 +329,7 @@ impl Graph {
         Ok(Graph { comparison: Comparison::open(filter.name, first, rate, Some(1))?, compared, values: Vec::new() })
     }
 
-    fn take(&mut self, filter: &Filter, (original, coded): &(Frame, Frame)) -> Result<(), Error> {
+    fn take(&mut self, filter: &Filter, original: &Frame, coded: &Frame) -> Result<(), Error> {
         let (first, second) = if filter.original_first { (original, coded) } else { (coded, original) };
         self.comparison.push(first, second)?;
         self.pull(filter)
@@ -306,3 +381,5 @@ pub(crate) fn mismatch(why: String) -> Error {
 
 /// What a frame without error counts as, in decibels: above any 8-bit or 10-bit picture that has one.
 pub const PSNR_CEILING: f64 = 100.0;
+/// The least share of a picture that is counted as missing: 60 dB.
+const LEAST_MISSING: f64 = 1e-6;

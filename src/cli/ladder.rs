@@ -17,7 +17,7 @@ use repass::av::muxer::Container;
 use repass::error::{Error, Refusal};
 use repass::job::{AudioChoice, RenditionRequest, Size, SubtitleChoice, output_name, tells_renditions_apart};
 use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request};
-use repass::rate::{BitRate, ByteSize, Cap, GopLength, Target};
+use repass::rate::{BitRate, ByteSize, Cap, GopLength, QualityTarget, Target};
 
 /// One rung: `720p=3M`, `w640=crf:23`.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +52,7 @@ pub(crate) fn named_apart(rungs: &[Rung]) -> Vec<Rung> {
             (true, Target::Quality(level)) => format!("{}_crf{level}", rung.name),
             (true, Target::Average(rate)) => format!("{}_{}", rung.name, rate.0),
             (true, Target::Size(size)) => format!("{}_{}", rung.name, size.0),
+            (true, Target::Measured(quality)) => format!("{}_{}{}", rung.name, quality.metric, quality.value),
         };
         Rung { name, ..rung.clone() }
     };
@@ -113,6 +114,9 @@ struct Rendition {
     bitrate: Option<Typed<BitRate>>,
     crf: Option<f64>,
     file_size: Option<Typed<ByteSize>>,
+    quality: Option<Typed<QualityTarget>>,
+    quality_tolerance: Option<f64>,
+    max_bitrate: Option<Typed<BitRate>>,
     maxrate: Option<Typed<BitRate>>,
     bufsize: Option<Typed<BitRate>>,
     passes: Option<Text>,
@@ -180,6 +184,24 @@ fn placed(error: &toml::de::Error, text: &str) -> String {
 }
 
 impl Rendition {
+    fn target(&self) -> Result<Target, Error> {
+        let usage = |text: &str, why: &str| Error::Usage { what: "target", text: text.to_owned(), why: why.to_owned() };
+        if self.quality.is_none() && (self.quality_tolerance.is_some() || self.max_bitrate.is_some()) {
+            return Err(usage("", "quality-tolerance and max-bitrate are for quality"));
+        }
+        match (self.bitrate, self.crf, self.file_size, self.quality) {
+            (Some(rate), None, None, None) => Ok(Target::Average(rate.0)),
+            (None, Some(level), None, None) => Ok(Target::Quality(level)),
+            (None, None, Some(size), None) => Ok(Target::Size(size.0)),
+            (None, None, None, Some(Typed(quality))) => Ok(Target::Measured(QualityTarget {
+                tolerance: self.quality_tolerance.unwrap_or(quality.tolerance),
+                at_most: self.max_bitrate.map(|rate| rate.0),
+                ..quality
+            })),
+            _ => Err(usage("", "expected one of bitrate, crf, file-size and quality")),
+        }
+    }
+
     fn request(
         self,
         output: Option<&Path>,
@@ -188,12 +210,7 @@ impl Rendition {
         verbose: bool,
     ) -> Result<RenditionRequest, Error> {
         let usage = |what, text: String, why: &str| Error::Usage { what, text, why: why.to_owned() };
-        let target = match (self.bitrate, self.crf, self.file_size) {
-            (Some(rate), None, None) => Target::Average(rate.0),
-            (None, Some(level), None) => Target::Quality(level),
-            (None, None, Some(size)) => Target::Size(size.0),
-            _ => return Err(usage("target", String::new(), "expected one of bitrate, crf and file-size")),
-        };
+        let target = self.target()?;
         let first_pass = match (self.stats, self.own_first_pass) {
             (Some(_), true) => return Err(usage("stats", String::new(), "either they are kept or it is its own")),
             (Some(stats), false) => FirstPassChoice::Kept(stats),
@@ -370,6 +387,17 @@ mod tests {
     }
 
     #[test]
+    fn a_job_file_may_ask_for_a_measured_quality() {
+        let text = "[[rendition]]\nname = 'a'\nencoder = 'libx264'\nquality = 'psnr=40'\nquality-tolerance = 0.5\n\
+                    max-bitrate = '6M'\noutput = 'x.mkv'\n";
+        let asked = job(text).unwrap();
+        let Target::Measured(quality) = asked.renditions[0].encoder.target else { panic!("another target") };
+        assert_eq!((quality.value, quality.tolerance, quality.at_most), (40.0, 0.5, Some(BitRate(6_000_000))));
+        let error = job(&text.replace("quality = 'psnr=40'", "crf = 20")).err().unwrap().to_string();
+        assert!(error.contains("are for quality"), "{error}");
+    }
+
+    #[test]
     fn what_a_job_file_may_not_hold_is_named_with_its_line() {
         let rendition = "[[rendition]]\nname = 'a'\nencoder = 'libx264'\n";
         for (text, said) in [
@@ -377,7 +405,10 @@ mod tests {
             (format!("outptu = 'x'\n{rendition}crf = 20\n"), "line 1: unknown field `outptu`"),
             (format!("{rendition}bitrate = 'fast'\n"), "line 4: bitrate \"fast\""),
             (format!("{rendition}size = '720'\ncrf = 2\n"), "line 4: size \"720\""),
-            (format!("{rendition}crf = 20\nbitrate = '1M'\noutput='x'\n"), "one of bitrate, crf and file-size"),
+            (
+                format!("{rendition}crf = 20\nbitrate = '1M'\noutput='x'\n"),
+                "one of bitrate, crf, file-size and quality",
+            ),
             (format!("{rendition}crf = 20\n"), "give one here"),
             (format!("{rendition}crf = 20\npasses = 3\n"), "expected 1, 2 or session"),
             ("x = [".to_owned(), "line 1"),

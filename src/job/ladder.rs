@@ -114,7 +114,7 @@ impl<'j> Ladder<'j> {
                 provisional(size, &self.request.input, self.file.info(), &streams, &container, self.timing, adapter)?;
             encoder_request.provisional = Some(rate);
         }
-        if encoder_request.passes == Passes::Session {
+        if encoder_request.passes_meant() == Passes::Session {
             if container.is_package() {
                 let why = "no session: segments of a package need key frames at equal distances in all renditions; use --passes 2".to_owned();
                 return Err(Refusal::Target { encoder: adapter.name.to_owned(), why }.into());

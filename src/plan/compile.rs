@@ -1,9 +1,10 @@
 //! From a request to a plan: what is refused, which course is taken, and every setting with its origin.
 
+use super::measured;
 use super::native::{self, NativePlan};
 use super::{
-    Analysis, Codec, EncoderPlan, FirstPassChoice, Hdr10Data, LEVEL, Levels, MasteringDisplay, NotNative,
-    OnUnsupported, Origin, PassFlag, PassStep, Passes, PlannedSetting, Request, STATS_PATH, SessionPlan,
+    Analysis, Codec, EncoderPlan, FirstPassChoice, Hdr10Data, LEVEL, Levels, MasteringDisplay, NotMeasured, NotNative,
+    OnUnsupported, Origin, PassFlag, PassStep, Passes, PlannedSetting, Request, STATS_PATH, SessionAim, SessionPlan,
     SessionRequest, StatsUse,
 };
 use crate::adapter::{
@@ -71,12 +72,15 @@ impl<'a> Compiler<'a> {
 
     /// Two passes that no build and no target would make possible: said before anything smaller.
     fn refuse_what_no_version_has(&self) -> Result<(), Refusal> {
-        let Request { passes, on_unsupported, .. } = self.request;
-        if let (Passes::Session, Some(Err(why))) = (passes, self.native_codec()) {
-            return Err(why.of(self.adapter.name));
+        let Request { on_unsupported, .. } = self.request;
+        let passes = self.request.passes_meant();
+        match (self.request.target, self.native_codec()) {
+            (Target::Measured(_), Some(_)) => return Err(NotNative::MeasuredQuality.of(self.adapter.name)),
+            (_, Some(Err(why))) if passes == Passes::Session => return Err(why.of(self.adapter.name)),
+            _ => {}
         }
         match self.adapter.passes {
-            PassModel::Refused(because) if (*passes, *on_unsupported) == (Passes::Two, OnUnsupported::Refuse) => {
+            PassModel::Refused(because) if (passes, *on_unsupported) == (Passes::Two, OnUnsupported::Refuse) => {
                 Err(self.adapter.refuses_two_passes(because, self.capabilities.videotoolbox))
             }
             PassModel::TwoRuns(_) | PassModel::Inside(_) | PassModel::Refused(_) => Ok(()),
@@ -126,7 +130,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn refuse_reserved(&self, option: &str, key: Option<&str>) -> Result<(), Refusal> {
-        let of_session = self.adapter.sessions.filter(|_| self.request.passes == Passes::Session);
+        let of_session = self.adapter.sessions.filter(|_| self.request.passes_meant() == Passes::Session);
         let of_session = of_session.iter().flat_map(|sessions| sessions.reserved);
         match self.adapter.reserved().chain(of_session).find(|reserved| covers(reserved, option, key)) {
             None => Ok(()),
@@ -142,8 +146,11 @@ impl<'a> Compiler<'a> {
 
     fn aim(&mut self) -> Result<Aim, Refusal> {
         match self.request.target {
-            _ if self.request.passes == Passes::Session && self.native_codec().is_none() => self.aim_of_segments(),
+            _ if self.request.passes_meant() == Passes::Session && self.native_codec().is_none() => {
+                self.aim_of_segments()
+            }
             Target::Quality(level) => self.aim_at_quality(level),
+            Target::Measured(_) => Err(NotMeasured::Passes.of(self.adapter.name)),
             Target::Average(rate) => self.aim_at_rate(rate),
             Target::Size(_) => match self.request.provisional {
                 Some(rate) => self.aim_at_rate(rate),
@@ -169,12 +176,15 @@ impl<'a> Compiler<'a> {
             return Err(Refusal::NoSession { encoder: self.name(), instead: with_sessions() });
         }
         match self.request.target {
-            Target::Average(rate) => self.bitrate(rate)?,
+            Target::Average(rate) => drop(self.bitrate(rate)?),
+            Target::Measured(quality) => {
+                measured::check(&quality, self.request, self.capabilities).map_err(|why| why.of(self.adapter.name))?
+            }
             Target::Quality(_) => {
-                return Err(self.no_session("with a constant quality there is nothing to correct: use --passes 1"));
+                return Err(self.no_session("with a constant quality there is nothing to correct: use --passes 1, or --quality for one that is measured"));
             }
             Target::Size(_) => return Err(self.no_session("a size is not among its targets: use -b, or --passes 2")),
-        };
+        }
         if self.request.cap.is_some() {
             let why = "its segments know nothing of each other's buffers, so --maxrate would not hold over the whole: use --passes 2";
             return Err(self.no_session(why));
@@ -272,7 +282,7 @@ impl<'a> Compiler<'a> {
     // ---- the passes
 
     fn course(&mut self, aim: &Aim) -> Result<Course, Refusal> {
-        match (&self.adapter.passes, self.request.passes) {
+        match (&self.adapter.passes, self.request.passes_meant()) {
             // Its passes are VideoToolbox's own.
             (PassModel::Refused(_), Passes::Session) => Ok(Course::One),
             (_, Passes::Session) => self.session(),
@@ -313,7 +323,9 @@ impl<'a> Compiler<'a> {
     }
 
     fn native(&self, shared: &Settings<'_>) -> Result<Option<NativePlan>, Refusal> {
-        let (Passes::Session, Some(codec)) = (self.request.passes, self.native_codec()) else { return Ok(None) };
+        let (Passes::Session, Some(codec)) = (self.request.passes_meant(), self.native_codec()) else {
+            return Ok(None);
+        };
         let Request { target, gop_frames, session, .. } = self.request;
         let plan =
             codec.and_then(|codec| NativePlan::new(codec, session.most_passes, *target, *gop_frames, &shared.list));
@@ -332,7 +344,10 @@ impl<'a> Compiler<'a> {
         let (least, greatest) = sessions.levels;
         let plan = SessionPlan {
             most_passes,
-            tolerance: TOLERANCE,
+            aim: match self.request.target {
+                Target::Measured(quality) => SessionAim::Quality(quality),
+                Target::Average(_) | Target::Quality(_) | Target::Size(_) => SessionAim::Rate { tolerance: TOLERANCE },
+            },
             segment_frames: frames.div_ceil(group) * group,
             group_frames: group,
             side_by_side: self.request.threads.filter(|threads| *threads > 0),

@@ -195,7 +195,7 @@ impl EncodedStream {
         unsafe { slice::from_raw_parts(parameters.extradata, parameters.extradata_size as usize) }
     }
 
-    pub(super) fn parameters(&self) -> *const ffi::AVCodecParameters {
+    pub(in crate::av) fn parameters(&self) -> *const ffi::AVCodecParameters {
         self.parameters.as_ptr()
     }
 
