@@ -13,8 +13,9 @@ use pairs::{Cost, Source, encode, ratio, source, text, timed, versions};
 use repass::adapter;
 use repass::bench::bd::{Interpolation, Point, bd_rate};
 use repass::bench::measure::{MeasureRequest, measure};
-use repass::bench::quality::{Metric, Quality};
+use repass::bench::quality::Quality;
 use repass::event::Cancel;
+use repass::quality::Metric;
 
 /// One encoder over one source.
 struct Scenario {

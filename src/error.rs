@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::av::{AvError, OUT_OF_MEMORY};
 use crate::event::Stage;
-use crate::plan::NotNative;
+use crate::plan::{NotMeasured, NotNative};
 use crate::session::SessionError;
 
 /// Everything that can go wrong, by place.
@@ -418,6 +418,14 @@ pub enum Refusal {
         encoder: String,
         /// Encoders that take sessions.
         instead: Vec<String>,
+    },
+    /// A measured quality that segments cannot be held to.
+    #[error("{encoder}: no --quality: {why}")]
+    NotMeasured {
+        /// libavcodec's name of the encoder.
+        encoder: String,
+        /// The reason, with what is needed.
+        why: NotMeasured,
     },
     /// Two passes towards a constant quality, where the encoder forbids it.
     #[error("{encoder}: constant quality does not take two passes: {why}; use --passes 1, or a target of -b or --size")]

@@ -106,6 +106,7 @@ pub mod media;
 mod pipeline;
 pub mod plan;
 pub mod probe;
+pub mod quality;
 pub mod rate;
 pub mod report;
 pub mod session;

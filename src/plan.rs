@@ -10,15 +10,18 @@ use serde::{Deserialize, Serialize};
 use crate::adapter::{Adapter, Headers, Reach, StatsRoute, escaped};
 use crate::error::Refusal;
 use crate::probe::Capabilities;
-use crate::rate::{BitRate, Cap, GopLength, Target};
+use crate::quality::Metric;
+use crate::rate::{BitRate, Cap, GopLength, QualityTarget, Target};
 
 mod argv;
 mod compile;
 mod listing;
+mod measured;
 mod native;
 mod reuse;
 
 pub use argv::{CommandLine, argv, plain_name, shell_line};
+pub use measured::NotMeasured;
 pub use native::{Codec, NativePlan, NotNative, Profile, Property};
 pub(crate) use reuse::{FirstPassOf, differences};
 
@@ -82,6 +85,15 @@ impl Request {
             session: SessionRequest::default(),
         }
     }
+
+    /// The passes that are meant: a quality that is measured is what sessions are for.
+    #[must_use]
+    pub fn passes_meant(&self) -> Passes {
+        match (self.passes, self.target) {
+            (Passes::Auto, Target::Measured(_)) => Passes::Session,
+            (passes, _) => passes,
+        }
+    }
 }
 
 /// What is asked of a session.
@@ -143,14 +155,15 @@ pub struct MasteringDisplay {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Passes {
-    /// Two where the target is a bit rate and the encoder has them, else one.
+    /// Two where the target is a bit rate and the encoder has them, a session where it is a measured quality, else one.
     #[default]
     Auto,
     /// One.
     One,
     /// Two, or a refusal.
     Two,
-    /// As many as it takes, each over those stretches alone that miss the target; or a refusal.
+    /// As many as it takes, each over those stretches alone that miss the target, a bit rate or a measured quality; or a
+    /// refusal.
     Session,
 }
 
@@ -219,8 +232,8 @@ impl EncoderPlan {
 pub struct SessionPlan {
     /// The greatest number of passes.
     pub most_passes: NonZeroU8,
-    /// How far from the target is near enough, as a share of it.
-    pub tolerance: f64,
+    /// What the levels are corrected towards.
+    pub aim: SessionAim,
     /// Frames of a segment, about: all are equally long, and make up the whole.
     pub segment_frames: u32,
     /// Segments begin at multiples of so many frames: the fixed distance of key frames, or 1.
@@ -229,12 +242,35 @@ pub struct SessionPlan {
     pub side_by_side: Option<u16>,
     /// What the levels are.
     pub levels: Levels,
-    /// Settings of the probes that tell segments from one another: with a quick preset, unless the person sets the encoder's
-    /// speed by its own option.
-    pub probe: PassStep,
+    /// Settings of the probes that tell segments from one another, with a quick preset; `None`: those of the segments.
+    pub probe: Option<PassStep>,
     /// What the headers look like that all segments must have in common.
     #[serde(skip)]
     pub headers: Headers,
+}
+
+/// What the levels of a session's segments are corrected towards.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionAim {
+    /// The bit rate of the whole.
+    Rate {
+        /// How far from it is near enough, as a share of it.
+        tolerance: f64,
+    },
+    /// The quality of every segment.
+    Quality(QualityTarget),
+}
+
+impl SessionAim {
+    /// What segments are measured by; `None` where their bytes are enough.
+    #[must_use]
+    pub fn metric(&self) -> Option<Metric> {
+        match self {
+            SessionAim::Rate { .. } => None,
+            SessionAim::Quality(target) => Some(target.metric),
+        }
+    }
 }
 
 /// Levels of constant quality that segments may have; smaller ones take more bits.

@@ -13,10 +13,12 @@ use crate::av::frame::Frame;
 use crate::av::log::LogMark;
 use crate::av::option::encoder_table;
 use crate::av::packet::Packet;
+use crate::av::source::decoder_of;
 use crate::av::{self, AvError, Received};
 use crate::error::{Error, Refusal};
 use crate::media::Rational;
 use crate::plan::PassFlag;
+use crate::quality::Metric;
 
 pub(crate) mod value;
 
@@ -41,6 +43,10 @@ pub struct Capabilities {
     /// Ranges of sample values that it takes (`tv`, `pc`), in libavcodec's order; empty where libavcodec lists none, as before
     /// FFmpeg 7.1.
     pub colour_ranges: Vec<String>,
+    /// libavcodec's decoder of what it makes, for measuring it; `None` where there is none that needs no hardware.
+    pub decoder: Option<String>,
+    /// Metrics by which it can be measured here.
+    pub metrics: Vec<Metric>,
     /// Whether this system has VideoToolbox, whose own sessions need nothing of libavcodec.
     pub videotoolbox: bool,
     /// Whether it drives hardware that may be absent (opened only when a job needs it).
@@ -115,6 +121,8 @@ fn probe(adapter: &'static Adapter) -> Capabilities {
         options,
         pixel_formats,
         colour_ranges,
+        decoder: decoder_of(adapter.codec),
+        metrics: Metric::available(),
         videotoolbox: cfg!(target_os = "macos"),
         hardware: adapter.vendor != Vendor::Software,
     };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::quality::Metric;
 
 /// What an encode aims at.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -20,13 +21,15 @@ pub enum Target {
     Average(BitRate),
     /// A size of the whole file: audio, subtitles and container included.
     Size(ByteSize),
+    /// A quality that every segment of a session is to have, as it is measured.
+    Measured(QualityTarget),
 }
 
 impl Target {
     /// Whether rate control follows a bit rate: an average, or one computed from a size.
     #[must_use]
     pub fn is_bitrate(&self) -> bool {
-        !matches!(self, Target::Quality(_))
+        !matches!(self, Target::Quality(_) | Target::Measured(_))
     }
 }
 
@@ -36,7 +39,47 @@ impl fmt::Display for Target {
             Target::Quality(level) => write!(f, "quality {level}"),
             Target::Average(rate) => write!(f, "{rate}"),
             Target::Size(size) => write!(f, "a file of {size}"),
+            Target::Measured(quality) => write!(f, "{quality}"),
         }
+    }
+}
+
+/// A quality as it is measured: the mean over a segment's frames. Reads `vmaf=95`, `psnr=40.5`, with the metric's own
+/// tolerance.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct QualityTarget {
+    /// By what.
+    pub metric: Metric,
+    /// The value, in the metric's unit.
+    pub value: f64,
+    /// How far from it is near enough, in the metric's unit; above 0.
+    pub tolerance: f64,
+    /// The average bit rate that the whole stays under, where it has one.
+    pub at_most: Option<BitRate>,
+}
+
+impl FromStr for QualityTarget {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let refused =
+            || usage("quality", text, "expected a metric and a value, like vmaf=95, xpsnr=40, ssim=0.98 or psnr=42");
+        let (metric, value) = text.split_once('=').ok_or_else(refused)?;
+        let metric: Metric = metric.parse()?;
+        let value = decimal(value).ok_or_else(refused)?;
+        Ok(QualityTarget { metric, value, tolerance: metric.tolerance(), at_most: None })
+    }
+}
+
+impl fmt::Display for QualityTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let QualityTarget { metric, value, tolerance, at_most } = self;
+        write!(f, "{} {value}", metric.title())?;
+        if !metric.unit().is_empty() {
+            write!(f, " {}", metric.unit())?;
+        }
+        write!(f, " ± {tolerance}")?;
+        at_most.map_or(Ok(()), |rate| write!(f, ", at most {rate}"))
     }
 }
 
@@ -229,6 +272,16 @@ mod tests {
         for text in ["", "M", "4Q", "-1", "1e6", "inf", "NaN", "0", "4 M", "99999999999999G", "٣k", "1.2.3"] {
             let error = text.parse::<BitRate>().unwrap_err();
             assert!(error.to_string().contains("like 4M"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_quality_is_a_metric_and_a_value() {
+        let quality: QualityTarget = "vmaf=95".parse().unwrap();
+        assert_eq!((quality.metric, quality.value, quality.tolerance), (Metric::Vmaf, 95.0, 0.5));
+        assert_eq!("psnr=40.5".parse::<QualityTarget>().unwrap().to_string(), "PSNR 40.5 dB ± 0.3");
+        for text in ["95", "vmaf", "vmaf=", "vmaf=high", "vmaf=-3", "mse=4", "=95"] {
+            assert!(text.parse::<QualityTarget>().is_err(), "{text}");
         }
     }
 

@@ -11,6 +11,7 @@ use crate::cache::{CachePlan, SpillReport};
 use crate::frames::Damage;
 use crate::job::FirstPass;
 use crate::plan::EncoderPlan;
+use crate::rate::QualityTarget;
 use crate::session::Stopped;
 use crate::stats::artefact::Header;
 
@@ -124,8 +125,26 @@ pub struct SessionReport {
     pub passes: Vec<SessionPassReport>,
     /// Frames that were encoded for the first guess, and thrown away.
     pub probed_frames: u64,
+    /// The quality that the segments were held to, where one is the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualityReport>,
     /// The segments of the stream as it is.
     pub segments: Vec<SegmentReport>,
+}
+
+/// What a session towards a quality came to. Values are in the metric's unit.
+#[derive(Debug, Clone, Serialize)]
+pub struct QualityReport {
+    /// What every segment was to have.
+    pub wanted: QualityTarget,
+    /// What all were held to instead, because the whole would have been above the cap: the cap decided, and not the quality.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lowered_to: Option<f64>,
+    /// Mean over all frames.
+    pub mean: f64,
+    /// Segments that are not as near to it as they were to be, by their numbers, from 0. One that is better, where the next
+    /// level of its encoder is too far on the other side, is not among them.
+    pub missed: Vec<u64>,
 }
 
 /// One pass of a session.
@@ -148,6 +167,9 @@ pub struct SegmentReport {
     pub level: f64,
     /// Bytes of its packets.
     pub bytes: u64,
+    /// Mean over its frames in the metric's unit, where a quality is the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<f64>,
     /// How many versions of it were made.
     pub versions: u64,
 }

@@ -19,11 +19,15 @@ use std::num::NonZeroU32;
 
 use serde::Serialize;
 
+use crate::av::AvError;
 use crate::av::frame::Frame;
 use crate::error::Error;
 use crate::event::Cancel;
 
 mod headers;
+mod law;
+mod meter;
+mod quality;
 mod range;
 mod segment;
 mod silo;
@@ -31,6 +35,7 @@ mod software;
 mod steering;
 pub mod videotoolbox;
 
+pub(crate) use law::HeldTo;
 pub use range::{RangeSet, TimeRange};
 pub(crate) use segment::divided;
 pub use silo::{EncodedPacket, Silo, decoding_times};
@@ -299,6 +304,20 @@ pub enum SessionError {
         start: i64,
         /// In which way.
         why: &'static str,
+    },
+    /// A segment that libavcodec cannot decode again, so that its quality is not known.
+    #[error("what the encoder made cannot be decoded again: {source}")]
+    Undecodable {
+        /// libav's own words.
+        source: AvError,
+    },
+    /// A segment that gave another number of frames when it was decoded again.
+    #[error("{frames} frames came back when what was made of {sent} was decoded again")]
+    Decoded {
+        /// Frames that came back.
+        frames: u64,
+        /// Frames that the encoder was given.
+        sent: u64,
     },
     /// Support for further passes is not to be had: why.
     #[error("no further passes: {0}")]

@@ -10,7 +10,6 @@ use std::process::{Command, Output};
 use media::{clip, ffmpeg, has_encoder, names, text, within};
 use repass::adapter;
 use repass::bench::journal::{Existing, NAME};
-use repass::bench::quality::Metric;
 use repass::bench::record::{Aim, Mode};
 use repass::bench::results::Results;
 use repass::bench::{BenchRequest, Doing, run};
@@ -19,6 +18,7 @@ use repass::error::{Error, Refusal};
 use repass::event::Cancel;
 use repass::job::{Footage, Job, JobRequest, RenditionRequest};
 use repass::plan::Request;
+use repass::quality::Metric;
 use repass::rate::{BitRate, ByteSize, Target};
 use repass::source::Input;
 

@@ -291,6 +291,45 @@ fn a_session_is_told_in_the_plan_and_in_the_summary() {
 }
 
 #[test]
+fn a_measured_quality_is_told_in_the_plan_the_summary_and_the_report() {
+    let place = with_clip();
+    let asked = "in.mkv -c libx264 --preset ultrafast --quality psnr=38 --segment 10";
+    let plan = place.run(&format!("plan {asked} -o out.mp4 --max-bitrate 9M --quality-tolerance 0.5 --argv"));
+    assert_eq!(plan.code, 0, "{plan}");
+    let said = plan.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in
+        ["a session towards PSNR 38 dB ± 0.5, at most 9000 kb/s", "measured, to within 0.5 of psnr=38", "{level}"]
+    {
+        assert!(said.contains(words), "{words}: {plan}");
+    }
+    let ended = place.run(&format!("plan {asked} -o out.mp4 --json"));
+    let plan: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let aim = &plan["renditions"][0]["encoder"]["session"]["aim"]["quality"];
+    assert_eq!((aim["metric"].as_str(), aim["tolerance"].as_f64()), (Some("psnr"), Some(0.3)), "{ended}");
+    let ended = place.run(&format!("encode {asked} -o out.mp4"));
+    assert!(ended.code == 0 && ended.stdout.contains("PSNR 38 dB ± 0.3, in every segment: from"), "{ended}");
+    let ended = place.run(&format!("encode {asked} -o capped.mp4 --max-bitrate 150k --json"));
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let session = &report["renditions"][0]["session"];
+    assert!(session["quality"]["lowered_to"].as_f64().unwrap() < 38.0, "{ended}");
+    assert!(session["segments"].as_array().unwrap().iter().all(|segment| segment["quality"].is_f64()), "{ended}");
+    for (arguments, code, words) in [
+        ("--quality psnr=38 --passes 2", 3, "leave out --passes"),
+        ("--quality psnr=38 -b 1M", 2, "cannot be used with"),
+        ("--quality psnr=38 --crf 20", 2, "cannot be used with"),
+        ("--quality psnr=38 --size 1M", 2, "cannot be used with"),
+        ("-b 1M --max-bitrate 2M", 2, "cannot be used with"),
+        ("-b 1M --quality-tolerance 2", 2, "cannot be used with"),
+        ("--quality psnr=38 --maxrate 2M --bufsize 2M", 3, "--maxrate would not hold"),
+        ("--quality sharp=38", 2, "expected one of psnr, ssim"),
+        ("--quality 38", 2, "like vmaf=95"),
+    ] {
+        let ended = place.run(&format!("encode in.mkv -o other.mp4 -c libx264 {arguments}"));
+        assert!(ended.code == code && ended.stderr.contains(words), "{arguments}: {ended}");
+    }
+}
+
+#[test]
 fn json_is_the_report_alone() {
     let place = with_clip();
     let ended = place.run("encode in.mkv -o out.mp4 -c libx264 -b 300k --json");

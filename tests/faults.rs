@@ -55,7 +55,7 @@ fn kill(encoder: &str, rounds: usize, seed: u64) -> Fates {
     let place = Place::empty();
     place.make(
         "in.mkv",
-        "-f lavfi -i testsrc2=s=96x64:r=24:d=1,noise=alls=20:all_seed=3 -f lavfi -i sine=d=1 -c:v ffv1 -c:a aac",
+        "-f lavfi -i testsrc2=s=192x128:r=24:d=1,noise=alls=20:all_seed=3 -f lavfi -i sine=d=1 -c:v ffv1 -c:a aac",
     );
     let arguments = format!(
         // As the child of an isolated job, so that it is the encoding process that is killed.
@@ -312,7 +312,7 @@ fn an_input_that_changes_between_the_passes_is_refused_by_every_encoder() {
     within(200, || {
         let place = Place::empty();
         let clip = |name: &str, length: f64, more: &str| {
-            place.make(name, &format!("-f lavfi -i testsrc2=s=96x64:r=24:d={length}{more} -c:v ffv1"))
+            place.make(name, &format!("-f lavfi -i testsrc2=s=192x128:r=24:d={length}{more} -c:v ffv1"))
         };
         let original = fs::read(clip("whole.mkv", 1.0, "")).unwrap();
         let others = [
@@ -351,10 +351,10 @@ fn an_input_that_changes_between_the_passes_is_refused_by_every_encoder() {
 fn frames_that_differ_are_noticed_by_themselves() {
     within(200, || {
         let place = Place::empty();
-        place.make("a.y4m", "-f lavfi -i testsrc2=s=96x64:r=24:d=1 -pix_fmt yuv420p");
-        place.make("b.y4m", "-f lavfi -i testsrc2=s=96x64:r=24:d=1,hflip -pix_fmt yuv420p");
+        place.make("a.y4m", "-f lavfi -i testsrc2=s=192x128:r=24:d=1 -pix_fmt yuv420p");
+        place.make("b.y4m", "-f lavfi -i testsrc2=s=192x128:r=24:d=1,hflip -pix_fmt yuv420p");
         let (first, other) = (fs::read(place.path("a.y4m")).unwrap(), fs::read(place.path("b.y4m")).unwrap());
-        let frame = 96 * 64 * 3 / 2 + 6;
+        let frame = 192 * 128 * 3 / 2 + 6;
         let input = place.path("in.y4m");
         let output = place.path("out.mkv");
         for encoder in software_encoders() {

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use media::{clip, ffmpeg, referee, text, within};
 use repass::bench::measure::{MeasureRequest, Measurement, measure};
-use repass::bench::quality::Metric;
 use repass::error::Error;
 use repass::event::Cancel;
+use repass::quality::Metric;
 
 fn request(reference: &Path, distorted: &Path, metrics: &[Metric]) -> MeasureRequest {
     MeasureRequest {

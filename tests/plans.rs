@@ -13,10 +13,11 @@ use proptest::prelude::*;
 use repass::adapter::{self, Adapter, PRESETS, PassModel, StatsRoute};
 use repass::error::Refusal;
 use repass::plan::{
-    self, CommandLine, EncoderPlan, Hdr10Data, MasteringDisplay, NotNative, OnUnsupported, Origin, PassFlag, Passes,
-    Property, Request, StatsUse,
+    self, CommandLine, EncoderPlan, Hdr10Data, MasteringDisplay, NotMeasured, NotNative, OnUnsupported, Origin,
+    PassFlag, Passes, Property, Request, StatsUse,
 };
 use repass::probe::{self, Capabilities};
+use repass::quality::Metric;
 use repass::rate::{BitRate, ByteSize, Cap, Target};
 
 #[path = "tables/read.rs"]
@@ -61,6 +62,7 @@ fn requests(row: &'static Adapter) -> Vec<(&'static str, Request)> {
         ("average, two passes or what there is", fallback(Request::new(row, AVERAGE))),
         ("average, capped", capped(Request::new(row, AVERAGE))),
         ("average, a session", Request { passes: Passes::Session, ..Request::new(row, AVERAGE) }),
+        ("PSNR 40 dB", Request::new(row, Target::Measured("psnr=40".parse().unwrap()))),
         ("size", Request { provisional: Some(BitRate(3_456_789)), ..Request::new(row, SIZE) }),
         ("quality", Request::new(row, quality)),
         ("quality, two passes", two(Request::new(row, quality))),
@@ -410,6 +412,21 @@ fn quality_in_two_passes_is_refused_in_the_encoders_own_words() {
         let request = Request { passes: Passes::Two, ..Request::new(row, Target::Quality(30.0)) };
         assert!(plan::compile(&request, &on("ffmpeg-5.1", name)).unwrap().two_pass(), "{name}");
     }
+}
+
+#[test]
+fn a_quality_that_cannot_be_measured_is_refused_with_what_it_needs() {
+    let request = Request::new(adapter::named("libx264").unwrap(), Target::Measured("vmaf=95".parse().unwrap()));
+    let found = on("ffmpeg-7.1", "libx264");
+    let refused = |found: &Capabilities| plan::compile(&request, found).unwrap_err();
+    let of = |why: NotMeasured| why.of("libx264");
+    assert_eq!(refused(&found), of(NotMeasured::Metric(Metric::Vmaf)));
+    assert!(refused(&found).to_string().contains("cargo build --features vmaf"));
+    let blind = Capabilities { decoder: None, metrics: vec![Metric::Vmaf], ..found.clone() };
+    assert_eq!(refused(&blind), of(NotMeasured::Decoder("h264")));
+    let seeing = Capabilities { metrics: vec![Metric::Vmaf], ..found };
+    let plan = plan::compile(&request, &seeing).unwrap();
+    assert_eq!(plan.session.unwrap().aim.metric(), Some(Metric::Vmaf));
 }
 
 #[test]

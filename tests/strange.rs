@@ -316,7 +316,7 @@ fn very_few_frames_are_encoded_by_every_encoder() {
         for frames in [1, 2, 3, 12] {
             place.make(
                 &format!("{frames}.mkv"),
-                &format!("-f lavfi -i testsrc2=s=96x64:r=25 -frames:v {frames} -c:v ffv1"),
+                &format!("-f lavfi -i testsrc2=s=192x128:r=25 -frames:v {frames} -c:v ffv1"),
             );
         }
         for encoder in software_encoders() {

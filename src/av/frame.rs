@@ -251,6 +251,18 @@ impl Frame {
             .map_or(0, |descriptor| descriptor.comp[0].depth)
     }
 
+    /// Gives a format that says "full range" by its name (`yuvj420p`) its plain one, with the range beside it: the same samples,
+    /// as encoders are given them and as newer decoders spell them.
+    pub(crate) fn spell_range_apart(&mut self) {
+        let name = self.pixel_format();
+        let plain = name.strip_prefix("yuvj").and_then(|rest| pixel_format_number(&format!("yuv{rest}")).ok());
+        if let Some(plain) = plain {
+            let raw = self.raw_mut();
+            raw.format = plain;
+            raw.color_range = ffi::AVColorRange::AVCOL_RANGE_JPEG;
+        }
+    }
+
     /// Sets the length in ticks, where libav's frames carry one that encoders read (from FFmpeg 6 on).
     pub fn set_duration(&mut self, ticks: i64) {
         #[cfg(ffmpeg_6_1)]

@@ -127,7 +127,7 @@ impl MuxerSetup {
         // Players of packages want HEVC's headers out of the stream, which they are, and want to be told so.
         let tag = if self.container.is_package() && stream.codec() == "hevc" { HVC1 } else { 0 };
         let add = |setup: &mut Self| {
-            let raw = setup.new_stream(stream.parameters())?;
+            let raw = setup.new_stream(stream.parameters().as_ptr())?;
             raw.time_base = stream.time_base().into();
             raw.avg_frame_rate = stream.frame_rate().unwrap_or(UNKNOWN).into();
             raw.sample_aspect_ratio = stream.sample_aspect_ratio().unwrap_or(UNKNOWN).into();

@@ -27,6 +27,7 @@ mod pipe;
 mod stream;
 
 pub use decoder::Decoder;
+pub(crate) use decoder::decoder_of;
 pub use pipe::Spool;
 pub use stream::{SideData, StreamParameters};
 

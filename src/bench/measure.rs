@@ -10,11 +10,12 @@ use serde::Serialize;
 
 use crate::av::frame::Frame;
 use crate::av::{Versions, versions};
-use crate::bench::quality::{Metric, Quality, compare, mismatch};
+use crate::bench::quality::{Quality, compare};
 use crate::error::{Error, Refusal};
 use crate::event::Cancel;
 use crate::frames::FrameSource;
 use crate::media::{Rational, SourceInfo};
+use crate::quality::{Metric, mismatch};
 use crate::source::{Branch, DecodedFile, Graph, Input};
 use crate::timing::Timing;
 

@@ -9,11 +9,11 @@ use time::OffsetDateTime;
 
 use crate::bench::chart::Kind;
 use crate::bench::plots;
-use crate::bench::quality::Metric;
 use crate::bench::record::{Begun, ClipRecord};
 use crate::bench::results::{CellResult, Comparison, Gain, Results, Series, series_name};
 use crate::bench::statistics::Spread;
 use crate::bench::verdict::{Worth, leading, worth};
+use crate::quality::Metric;
 
 /// The page; `changes` is what an earlier bench is told to differ in.
 ///

@@ -4,9 +4,9 @@
 //! axis says so.
 
 use crate::bench::chart::{Bar, BarChart, Line, LineChart};
-use crate::bench::quality::Metric;
 use crate::bench::record::{Aim, Mode};
 use crate::bench::results::{CellResult, Comparison, Results, Series};
+use crate::quality::Metric;
 
 /// Quality over bit rate of every series of a clip: a colour for each encoder and preset, a pattern for each mode.
 #[must_use]

@@ -8,8 +8,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::machine::Machine;
-use crate::bench::quality::{Metric, Quality};
+use crate::bench::quality::Quality;
 use crate::error::Error;
+use crate::quality::Metric;
 
 /// One square of the matrix: what is encoded, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

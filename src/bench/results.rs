@@ -6,10 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bench::bd::{Delta, Interpolation, Point, bd_quality, bd_rate, quality_at};
-use crate::bench::quality::{Metric, Quality};
+use crate::bench::quality::Quality;
 use crate::bench::record::{Aim, Begun, Cell, ClipRecord, Entry, Mode, QualityRecord, RunRecord, Unavailable};
 use crate::bench::statistics::{Ratio, Spread, median};
 use crate::bench::verdict;
+use crate::quality::Metric;
 
 /// A whole bench.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::quality::PSNR_CEILING;
+
 /// Repeated measurements of one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
@@ -132,8 +134,6 @@ const TO_DEVIATION: f64 = 1.4826;
 pub const NOISY: f64 = 0.03;
 /// Relative difference that nobody would act upon.
 const NEGLIGIBLE: f64 = 0.005;
-/// What a frame without error counts as, in decibels: above any 8-bit or 10-bit picture that has one.
-pub const PSNR_CEILING: f64 = 100.0;
 
 #[cfg(test)]
 mod tests {

@@ -2,9 +2,9 @@
 //!
 //! Invariant: words follow from the numbers alone; a difference below the metric's threshold is called none.
 
-use crate::bench::quality::Metric;
 use crate::bench::record::Mode;
 use crate::bench::results::{Comparison, Cost, Gain};
+use crate::quality::Metric;
 
 /// The verdict of a comparison, in one to four sentences.
 #[must_use]

@@ -15,7 +15,7 @@ use repass::job::{
     AnalysisRequest, AudioChoice, JobRequest, RenditionRequest, Resume, Size, SubtitleChoice, tells_renditions_apart,
 };
 use repass::plan::{FirstPassChoice, OnUnsupported, Passes, Request, SessionRequest};
-use repass::rate::{BitRate, ByteSize, Cap, GopLength, Seconds, Target};
+use repass::rate::{BitRate, ByteSize, Cap, GopLength, QualityTarget, Seconds, Target};
 use repass::source::Input;
 
 use super::ladder::{self, Asked, Rung, TypedRate};
@@ -280,6 +280,20 @@ struct TargetArgs {
     #[arg(long, value_name = "LEVEL", value_parser = quality)]
     crf: Option<f64>,
 
+    /// Quality of the decoded video (vmaf=95, xpsnr=40, ssim=0.98, psnr=42): the film is coded in segments, each is measured,
+    /// and those that miss are coded again. Implies --passes session
+    #[arg(long, value_name = "METRIC=VALUE", value_parser = measured)]
+    quality: Option<QualityTarget>,
+
+    /// How far from --quality every segment may be, in its unit [default: 0.5 for vmaf, 0.3 dB for psnr and xpsnr, 0.003 for
+    /// ssim]
+    #[arg(long, value_name = "VALUE", value_parser = quality, requires = "quality", conflicts_with_all = OTHER_TARGETS)]
+    quality_tolerance: Option<f64>,
+
+    /// Average bit rate that --quality may take in bits per second (4M, 2500k): above it, all segments get less quality
+    #[arg(long, value_name = "RATE", value_parser = bit_rate, requires = "quality", conflicts_with_all = OTHER_TARGETS)]
+    max_bitrate: Option<BitRate>,
+
     /// Bytes of the whole file, sound and container included (700M is decimal, 700Mi binary): two passes by default
     #[arg(long, value_name = "BYTES", value_parser = byte_size)]
     size: Option<ByteSize>,
@@ -292,7 +306,7 @@ struct TargetArgs {
     /// Make the renditions that this file describes, each with its own encoder, size and target; its keys are below
     #[arg(
         long, value_name = "FILE", value_hint = ValueHint::FilePath,
-        conflicts_with_all = ["encoder", "preset", "opt", "threads", "gop", "vf", "maxrate", "bufsize", "passes", "max_passes", "segment",
+        conflicts_with_all = ["encoder", "preset", "opt", "threads", "gop", "vf", "maxrate", "bufsize", "quality_tolerance", "max_bitrate", "passes", "max_passes", "segment",
             "on_unsupported", "fast_first_pass", "own_first_pass", "stats", "audio", "subs", "format", "mux_opt"]
     )]
     job: Option<PathBuf>,
@@ -330,8 +344,9 @@ struct CapArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Passes")]
 struct PassArgs {
-    /// How many passes [default: 2 for -b and --size where the encoder has them, 1 for --crf]. `session`: the film is
-    /// coded in segments of constant quality, and those are coded again that keep it from the bit rate of -b; with
+    /// How many passes [default: 2 for -b and --size where the encoder has them, 1 for --crf, a session for --quality]. `session`: the film is
+    /// coded in segments of constant quality, and those are coded again that keep it from the bit rate of -b, or that miss
+    /// --quality; with
     /// VideoToolbox, on macOS, its own encoder says what it wants again
     #[arg(long, value_name = "1|2|session", value_parser = passes)]
     passes: Option<Passes>,
@@ -585,6 +600,9 @@ impl EncodeArgs {
         let target = &self.target;
         let rungs = match (target.bitrate.as_slice(), target.crf, target.size) {
             _ if !target.rung.is_empty() => ladder::named_apart(&target.rung),
+            _ if target.quality.is_some() => {
+                target.measured().map(|(name, target)| source(alone(name), target)).into_iter().collect()
+            }
             ([only], ..) => vec![source(alone(only.text.clone()), Target::Average(only.rate))],
             ([], Some(level), _) => vec![source(alone(format!("crf{level}")), Target::Quality(level))],
             ([], _, Some(size)) => vec![source(alone(size.0.to_string()), Target::Size(size))],
@@ -602,7 +620,7 @@ impl EncodeArgs {
             cap: self.cap.cap(),
             fast_first: self.passes.fast_first_pass,
             first_pass: first_pass(self.passes.stats.as_deref(), self.passes.own_first_pass),
-            session: self.passes.session()?,
+            session: self.passes.session(self.target.quality.is_some())?,
             ..self.encoder.request(self.encoder_name.as_deref().unwrap_or_default(), rung.target, verbose)?
         };
         Ok(RenditionRequest {
@@ -647,6 +665,16 @@ impl AnalyseArgs {
     }
 }
 
+impl TargetArgs {
+    /// The quality that is asked for, with its name.
+    fn measured(&self) -> Option<(String, Target)> {
+        let quality = self.quality?;
+        let tolerance = self.quality_tolerance.unwrap_or(quality.tolerance);
+        let target = Target::Measured(QualityTarget { tolerance, at_most: self.max_bitrate, ..quality });
+        Some((format!("{}{}", quality.metric, quality.value), target))
+    }
+}
+
 impl EncoderArgs {
     fn request(&self, name: &str, target: Target, verbose: bool) -> Result<Request, Error> {
         Ok(Request {
@@ -660,11 +688,12 @@ impl EncoderArgs {
 }
 
 impl PassArgs {
-    fn session(&self) -> Result<SessionRequest, Error> {
+    fn session(&self, has_quality: bool) -> Result<SessionRequest, Error> {
         let usual = SessionRequest::default();
         let asked = SessionRequest { most_passes: self.max_passes.unwrap_or(usual.most_passes), segment: self.segment };
-        if self.passes != Some(Passes::Session) && (self.max_passes.is_some() || self.segment.is_some()) {
-            let why = "--max-passes and --segment are for --passes session".to_owned();
+        let is_session = has_quality || self.passes == Some(Passes::Session);
+        if !is_session && (self.max_passes.is_some() || self.segment.is_some()) {
+            let why = "--max-passes and --segment are for --passes session and --quality".to_owned();
             let text = self.max_passes.map_or_else(|| "--segment".to_owned(), |count| format!("--max-passes {count}"));
             return Err(Error::Usage { what: "option", text, why });
         }
@@ -796,6 +825,10 @@ pub(super) fn quality(text: &str) -> Result<f64, String> {
     level.ok_or_else(|| "expected a number, like 23 or 20.5".to_owned())
 }
 
+fn measured(text: &str) -> Result<QualityTarget, String> {
+    text.parse().map_err(reason)
+}
+
 pub(super) fn passes(text: &str) -> Result<Passes, String> {
     match text {
         "1" => Ok(Passes::One),
@@ -853,13 +886,18 @@ Examples:
       What the file says.
   repass encode in.mkv -o out.mkv -c libx265 -b 4M --passes session
       Segments of constant quality, side by side; those that keep the whole from 4 Mb/s are coded again.
+  repass encode in.mkv -o out.mp4 -c libx264 --quality vmaf=95 --max-bitrate 6M
+      Every segment at VMAF 95, measured while it is coded; at less, all alike, where that would be above 6 Mb/s.
   repass encode in.mkv -o out.mp4 -c hevc_nvenc -b 4M --passes 2 --on-unsupported fallback
       NVENC has no second pass: one pass with its own analysis, and the report says so.
   repass encode *.mov -o 'done/{stem}.mp4' -c libx264 -b 3M
       Every file, two at a time; with --resume those that are not done yet.";
 
 /// Of these there is exactly one.
-const TARGETS: [&str; 5] = ["bitrate", "crf", "size", "rung", "job"];
+const TARGETS: [&str; 6] = ["bitrate", "crf", "quality", "size", "rung", "job"];
+
+/// Those that are no measured quality. clap does not require what the target at hand excludes, so these exclude its companions.
+const OTHER_TARGETS: [&str; 4] = ["bitrate", "crf", "size", "rung"];
 
 /// The keys of a job file.
 const JOB_FILE: &str = "\
@@ -870,7 +908,8 @@ Job file (--job), in TOML:
   allow-upscale = false
   [[rendition]]                one for each
   name = '720p'                encoder = 'libx264'
-  size = '720p'                bitrate = '3M', or crf = 23, or file-size = '700M'
+  size = '720p'                bitrate = '3M', or crf = 23, or file-size = '700M', or quality = 'vmaf=95'
+  quality-tolerance = 0.5      max-bitrate = '6M'
   maxrate = '5M'               bufsize = '8M'
   passes = 2, or 'session'     fallback = false, fast-first-pass = false, own-first-pass = false
   preset = 'slow'              threads = 4

@@ -13,7 +13,6 @@ use repass::adapter::{self, Adapter};
 use repass::bench::baseline::{self, Changes};
 use repass::bench::bd::LEAST_POINTS;
 use repass::bench::journal::Existing;
-use repass::bench::quality::Metric;
 use repass::bench::record::Mode;
 use repass::bench::results::{CellResult, Comparison, Results, series_name};
 use repass::bench::verdict::{leading, signed};
@@ -21,6 +20,7 @@ use repass::bench::{BenchRequest, Doing, Progress, output, run as run_bench};
 use repass::cache::{CacheMode, CachePlan, default_budget};
 use repass::error::Error;
 use repass::event::Cancel;
+use repass::quality::Metric;
 use repass::rate::{BitRate, ByteSize, Seconds};
 use repass::source::Input;
 

@@ -16,7 +16,7 @@ use repass::av::muxer::Container;
 use repass::error::{Error, Refusal};
 use repass::job::{AudioChoice, RenditionRequest, Size, SubtitleChoice, output_name, tells_renditions_apart};
 use repass::plan::{OnUnsupported, Request};
-use repass::rate::{BitRate, ByteSize, Cap, GopLength, Target};
+use repass::rate::{BitRate, ByteSize, Cap, GopLength, QualityTarget, Target};
 
 use super::args::{self, reason};
 
@@ -50,6 +50,7 @@ pub(crate) fn named_apart(rungs: &[Rung]) -> Vec<Rung> {
             (true, Target::Quality(level)) => format!("{}_crf{level}", rung.name),
             (true, Target::Average(rate)) => format!("{}_{}", rung.name, rate.0),
             (true, Target::Size(size)) => format!("{}_{}", rung.name, size.0),
+            (true, Target::Measured(quality)) => format!("{}_{}{}", rung.name, quality.metric, quality.value),
         };
         Rung { name, ..rung.clone() }
     };
@@ -111,6 +112,9 @@ struct Rendition {
     bitrate: Option<Typed<BitRate>>,
     crf: Option<f64>,
     file_size: Option<Typed<ByteSize>>,
+    quality: Option<Typed<QualityTarget>>,
+    quality_tolerance: Option<f64>,
+    max_bitrate: Option<Typed<BitRate>>,
     maxrate: Option<Typed<BitRate>>,
     bufsize: Option<Typed<BitRate>>,
     passes: Option<Text>,
@@ -178,6 +182,23 @@ fn placed(error: &toml::de::Error, text: &str) -> String {
 }
 
 impl Rendition {
+    fn target(&self) -> Result<Target, Error> {
+        if self.quality.is_none() && (self.quality_tolerance.is_some() || self.max_bitrate.is_some()) {
+            return Err(usage("target", "", "quality-tolerance and max-bitrate are for quality"));
+        }
+        match (self.bitrate, self.crf, self.file_size, self.quality) {
+            (Some(rate), None, None, None) => Ok(Target::Average(rate.0)),
+            (None, Some(level), None, None) => Ok(Target::Quality(level)),
+            (None, None, Some(size), None) => Ok(Target::Size(size.0)),
+            (None, None, None, Some(Typed(quality))) => Ok(Target::Measured(QualityTarget {
+                tolerance: self.quality_tolerance.unwrap_or(quality.tolerance),
+                at_most: self.max_bitrate.map(|rate| rate.0),
+                ..quality
+            })),
+            _ => Err(usage("target", "", "expected one of bitrate, crf, file-size and quality")),
+        }
+    }
+
     fn request(
         self,
         output: Option<&Path>,
@@ -219,15 +240,6 @@ impl Rendition {
             verbose,
             ..Request::new(adapter::named(&self.encoder)?, self.target()?)
         })
-    }
-
-    fn target(&self) -> Result<Target, Error> {
-        match (self.bitrate, self.crf, self.file_size) {
-            (Some(rate), None, None) => Ok(Target::Average(rate.0)),
-            (None, Some(level), None) => Ok(Target::Quality(level)),
-            (None, None, Some(size)) => Ok(Target::Size(size.0)),
-            _ => Err(usage("target", "", "expected one of bitrate, crf and file-size")),
-        }
     }
 
     fn cap(&self) -> Result<Option<Cap>, Error> {
@@ -377,6 +389,17 @@ mod tests {
     }
 
     #[test]
+    fn a_job_file_may_ask_for_a_measured_quality() {
+        let text = "[[rendition]]\nname = 'a'\nencoder = 'libx264'\nquality = 'psnr=40'\nquality-tolerance = 0.5\n\
+                    max-bitrate = '6M'\noutput = 'x.mkv'\n";
+        let asked = job(text).unwrap();
+        let Target::Measured(quality) = asked.renditions[0].encoder.target else { panic!("another target") };
+        assert_eq!((quality.value, quality.tolerance, quality.at_most), (40.0, 0.5, Some(BitRate(6_000_000))));
+        let error = job(&text.replace("quality = 'psnr=40'", "crf = 20")).err().unwrap().to_string();
+        assert!(error.contains("are for quality"), "{error}");
+    }
+
+    #[test]
     fn what_a_job_file_may_not_hold_is_named_with_its_line() {
         let rendition = "[[rendition]]\nname = 'a'\nencoder = 'libx264'\n";
         for (text, said) in [
@@ -384,7 +407,10 @@ mod tests {
             (format!("outptu = 'x'\n{rendition}crf = 20\n"), "line 1: unknown field `outptu`"),
             (format!("{rendition}bitrate = 'fast'\n"), "line 4: bitrate \"fast\""),
             (format!("{rendition}size = '720'\ncrf = 2\n"), "line 4: size \"720\""),
-            (format!("{rendition}crf = 20\nbitrate = '1M'\noutput='x'\n"), "one of bitrate, crf and file-size"),
+            (
+                format!("{rendition}crf = 20\nbitrate = '1M'\noutput='x'\n"),
+                "one of bitrate, crf, file-size and quality",
+            ),
             (format!("{rendition}crf = 20\n"), "give one here"),
             (format!("{rendition}crf = 20\npasses = 3\n"), "expected 1, 2 or session"),
             ("x = [".to_owned(), "line 1"),

@@ -10,9 +10,9 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde_json::json;
 
 use repass::bench::measure::{MeasureRequest, Measurement, measure};
-use repass::bench::quality::Metric;
 use repass::error::Error;
 use repass::event::Cancel;
+use repass::quality::{Metric, PSNR_CEILING};
 
 use super::Cli;
 use super::args::{ProgressChoice, reason};
@@ -122,7 +122,7 @@ fn page(measurement: &Measurement) -> Page {
     page.block(&table.to_string());
     let perfect = measurement.qualities.iter().filter(|quality| quality.metric == Metric::Psnr);
     for quality in perfect {
-        let same = quality.frames.iter().filter(|value| **value >= repass::bench::statistics::PSNR_CEILING).count();
+        let same = quality.frames.iter().filter(|value| **value >= PSNR_CEILING).count();
         if same > 0 {
             let share = percent(same as f64 / quality.frames.len() as f64);
             page.row("", &format!("{share} of the frames are without any error and count as 100 dB"));

@@ -4,7 +4,7 @@ use repass::av::Versions;
 use repass::cache::{CacheMode, Measured, Packing, SpillReport};
 use repass::job::FirstPass;
 use repass::rate::{BitRate, ByteSize, Target};
-use repass::report::{AnalysisReport, PassReport, RenditionReport, Report, SessionReport};
+use repass::report::{AnalysisReport, PassReport, QualityReport, RenditionReport, Report, SessionReport};
 use repass::session::Stopped;
 
 use super::text::{Page, counted, deviation, fps, lasting, percent};
@@ -23,6 +23,7 @@ pub(crate) fn summary(report: &Report, with_warnings: bool) -> Page {
         }
         if let Some(session) = &rendition.session {
             page.row("session", &session_of(session));
+            session.quality.iter().for_each(|quality| page.row("quality", &quality_of(quality, session)));
         }
         for pass in &rendition.passes {
             page.row(&format!("pass {}", pass.number), &doing(pass));
@@ -120,6 +121,22 @@ fn session_of(session: &SessionReport) -> String {
         levels.fold((f64::MAX, f64::MIN), |(least, greatest), level| (least.min(level), greatest.max(level)));
     let (probed, segments) = (session.probed_frames, counted(session.segments.len() as u64, "segment"));
     format!("{text} after {probed} to probe; {segments} at levels from {least} to {greatest}")
+}
+
+/// `VMAF 95 ± 0.5 in every segment: from 94.71 to 95.38, mean 95.02`.
+fn quality_of(quality: &QualityReport, session: &SessionReport) -> String {
+    let QualityReport { wanted, lowered_to, mean, missed } = quality;
+    let decimals = wanted.metric.decimals();
+    let values = session.segments.iter().filter_map(|segment| segment.quality);
+    let (least, greatest) =
+        values.fold((f64::MAX, f64::MIN), |(least, greatest), value| (least.min(value), greatest.max(value)));
+    let found = format!("from {least:.decimals$} to {greatest:.decimals$}, mean {mean:.decimals$}");
+    let lowered = lowered_to.map(|lowered| format!(", lowered to {lowered:.decimals$} by the cap")).unwrap_or_default();
+    let of = match missed.len() {
+        0 => "in every segment".to_owned(),
+        some => format!("missed by {some} of {}", counted(session.segments.len() as u64, "segment")),
+    };
+    format!("{wanted}{lowered}, {of}: {found}")
 }
 
 fn doing(pass: &PassReport) -> String {

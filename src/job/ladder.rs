@@ -159,7 +159,7 @@ impl<'j> Ladder<'j> {
             }
             encoder.provisional = Some(self.provisional(size, streams, container, encoder.adapter)?);
         }
-        if encoder.passes == Passes::Session {
+        if encoder.passes_meant() == Passes::Session {
             if container.is_package() {
                 return refused(
                     "no session: segments of a package need key frames at equal distances in all renditions; use --passes 2",

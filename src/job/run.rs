@@ -21,7 +21,7 @@ use crate::pipeline::other::{OtherStage, Tally};
 use crate::pipeline::{Lane, LaneResult, Output, OutputResult, Terms, between_runs, run as run_pipeline};
 use crate::plan::{PassStep, StatsUse};
 use crate::rate::{self, BitRate, ByteSize, Seconds};
-use crate::report::{PassReport, RenditionReport, Report, RunReport, SessionReport};
+use crate::report::{PassReport, QualityReport, RenditionReport, Report, RunReport, SessionReport};
 use crate::session::Stopped;
 use crate::sink::{FileSink, PackageSink, Sink};
 use crate::stats::artefact::Artefact;
@@ -349,17 +349,52 @@ fn warn(warnings: &mut Vec<String>, text: String, observe: &mut dyn FnMut(Event)
     warnings.push(text);
 }
 
-/// What is to be said of a session that its encoder was not satisfied with.
+/// What is to be said of a session that its encoder was not satisfied with, or whose quality a cap decided.
 fn not_met(rendition: &RenditionPlan, made: &session::Made) -> Option<String> {
-    let passes = made.passes.len();
-    let why = match made.report.stopped {
-        Stopped::Satisfied => return None,
-        Stopped::PassLimit => format!("stopped at the limit of {passes} passes before it was known to be on target"),
-        Stopped::Exhausted => format!("has no level left that would bring it nearer, after {passes} passes"),
-    };
+    let name = &rendition.name;
+    let why = unfinished(made);
+    if let Some(quality) = &made.report.quality {
+        return quality_missed(name, quality, why, made);
+    }
     let last = made.passes.last().and_then(|pass| Some((pass.bps?, pass.target_bps?)));
     let (is, wanted) = last.map(|(bps, target)| (BitRate(bps as u64), BitRate(target)))?;
-    Some(format!("{}: the target is not met: the session {why}: {is} of {wanted}", rendition.name))
+    Some(format!("{name}: the target is not met: the session {}: {is} of {wanted}", why?))
+}
+
+/// Why a session ended without being satisfied.
+fn unfinished(made: &session::Made) -> Option<String> {
+    let passes = made.passes.len();
+    match made.report.stopped {
+        Stopped::Satisfied => None,
+        Stopped::PassLimit => {
+            Some(format!("stopped at the limit of {passes} passes before it was known to be on target"))
+        }
+        Stopped::Exhausted => Some(format!("has no level left that would bring it nearer, after {passes} passes")),
+    }
+}
+
+/// What is to be said of a quality that was lowered, or missed, or whose cap does not hold.
+fn quality_missed(name: &str, quality: &QualityReport, why: Option<String>, made: &session::Made) -> Option<String> {
+    let QualityReport { wanted, lowered_to, missed, .. } = quality;
+    let bps = made.passes.last().and_then(|pass| pass.bps).unwrap_or_default();
+    let (is, decimals) = (BitRate(bps as u64), wanted.metric.decimals());
+    let cap = wanted.at_most.map(|cap| match lowered_to {
+        _ if bps > cap.0 as f64 => format!("the cap of {cap} is not met: {is}"),
+        Some(lowered) => {
+            format!(
+                "the cap of {cap} decided, not the quality: {is} at {lowered:.decimals$} instead of {}",
+                wanted.value
+            )
+        }
+        None => String::new(),
+    });
+    let segments = made.report.segments.len();
+    let missed = why.map(|why| match missed.len() {
+        0 => format!("the session {why}"),
+        some => format!("the target is not met by {some} of {segments} segments: the session {why}"),
+    });
+    let texts: Vec<String> = cap.into_iter().chain(missed).filter(|text| !text.is_empty()).collect();
+    (!texts.is_empty()).then(|| format!("{name}: {}", texts.join("; ")))
 }
 
 /// The bit rate with which a second pass is run again, because the output missed its size by more than is promised.

@@ -19,9 +19,9 @@ use crate::pipeline::crew::{Crew, with_crew};
 use crate::pipeline::feed::{Again, Feeding};
 use crate::pipeline::watch::Pulse;
 use crate::pipeline::{FRAMES_IN_FLIGHT, Output, OutputResult, deliver};
-use crate::plan::{PassStep, SessionPlan};
+use crate::plan::{PassStep, SessionAim, SessionPlan};
 use crate::rate::Target;
-use crate::report::{PassReport, SegmentReport, SessionPassReport, SessionReport};
+use crate::report::{PassReport, QualityReport, SegmentReport, SessionPassReport, SessionReport};
 use crate::session::{
     self, Outcome, RangeSet, Replay, Segmented, SessionError, Silo, SourceFrame, TimeRange, Work, decoding_times,
     divided, videotoolbox,
@@ -65,7 +65,7 @@ pub(super) fn run(
         rendition: index,
         plan: session.clone(),
         setup: setup(rendition, step, source)?,
-        probe: setup(rendition, &session.probe, source)?,
+        probe: setup(rendition, session.probe.as_ref().unwrap_or(step), source)?,
         segments: divided.iter().map(|frames| (range(list, frames), frames.len())).collect(),
         target_bytes: target_bytes(rendition, seconds),
         pixels: pixels(plan, rendition) * list.len() as f64,
@@ -89,7 +89,7 @@ pub(super) fn run(
         };
         with_crew(count, index, &terms, conduct, observe)?
     };
-    let Encoded { outcome, stream, packets, passes, segments, probed_frames, feeding } = encoded;
+    let Encoded { outcome, stream, packets, passes, segments, probed_frames, held_to, feeding } = encoded;
     let (time_base, packets) = timed(packets, list, source);
     let video_packets = packets.len() as u64;
     let output = deliver(stream.with_time_base(time_base), packets, output, &terms, observe)?;
@@ -109,7 +109,11 @@ pub(super) fn run(
         starved_seconds: 0.0,
         blocked_seconds: 0.0,
     };
-    let report = report(&outcome, &segments, list, probed_frames);
+    let wanted = session.aim;
+    let report = SessionReport {
+        quality: held_to.and_then(|held_to| quality(&wanted, held_to, &segments)),
+        ..report(&outcome, &segments, list, probed_frames)
+    };
     Ok(Made { output, passes: (1..).zip(&passes).map(pass).collect(), report, feeding, warnings: Vec::new() })
 }
 
@@ -122,6 +126,7 @@ struct Encoded {
     passes: Vec<session::PassTaken>,
     segments: Vec<session::InStream>,
     probed_frames: u64,
+    held_to: Option<session::HeldTo>,
     feeding: Feeding,
 }
 
@@ -139,6 +144,7 @@ fn conduct(
     let segments = encoder.in_stream();
     let passes = std::mem::take(&mut encoder.passes);
     let probed_frames = encoder.probed_frames;
+    let held_to = encoder.held_to();
     let stream = encoder.take_stream().ok_or(Error::Stopped)?;
     Ok(Encoded {
         outcome,
@@ -147,6 +153,7 @@ fn conduct(
         passes,
         segments,
         probed_frames,
+        held_to,
         feeding: frames.feeding,
     })
 }
@@ -228,6 +235,7 @@ fn target_bytes(rendition: &RenditionPlan, seconds: f64) -> f64 {
         Target::Average(rate) => rate.0 as f64 * seconds / 8.0,
         // Refused in the plan.
         Target::Quality(_) | Target::Size(_) => 0.0,
+        Target::Measured(quality) => quality.at_most.map_or(f64::INFINITY, |rate| rate.0 as f64 * seconds / 8.0),
     }
 }
 
@@ -285,6 +293,7 @@ pub(super) fn report(
             })
             .collect(),
         probed_frames,
+        quality: None,
         segments: segments
             .iter()
             .map(|segment| SegmentReport {
@@ -292,10 +301,24 @@ pub(super) fn report(
                 frames: segment.frames as u64,
                 level: segment.level,
                 bytes: segment.bytes,
+                quality: segment.quality,
                 versions: segment.versions as u64,
             })
             .collect(),
     }
+}
+
+/// What a session towards a quality came to.
+fn quality(aim: &SessionAim, held_to: session::HeldTo, segments: &[session::InStream]) -> Option<QualityReport> {
+    let SessionAim::Quality(wanted) = *aim else { return None };
+    let frames: usize = segments.iter().map(|segment| segment.frames).sum();
+    let sum: f64 = segments.iter().filter_map(|segment| Some(segment.quality? * segment.frames as f64)).sum();
+    Some(QualityReport {
+        wanted,
+        lowered_to: Some(held_to.quality).filter(|quality| *quality < wanted.value),
+        mean: sum / frames.max(1) as f64,
+        missed: held_to.missed.into_iter().map(|segment| segment as u64).collect(),
+    })
 }
 
 fn cpus() -> usize {

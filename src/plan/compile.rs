@@ -1,9 +1,10 @@
 //! From a request to a plan: what is refused, which course is taken, and every setting with its origin.
 
+use super::measured;
 use super::native::{self, NativePlan};
 use super::{
-    Analysis, Codec, EncoderPlan, FirstPassChoice, Hdr10Data, LEVEL, Levels, MasteringDisplay, NotNative,
-    OnUnsupported, Origin, PassFlag, PassStep, Passes, PlannedSetting, Request, STATS_PATH, SessionPlan,
+    Analysis, Codec, EncoderPlan, FirstPassChoice, Hdr10Data, LEVEL, Levels, MasteringDisplay, NotMeasured, NotNative,
+    OnUnsupported, Origin, PassFlag, PassStep, Passes, PlannedSetting, Request, STATS_PATH, SessionAim, SessionPlan,
     SessionRequest, StatsUse,
 };
 use crate::adapter::{
@@ -71,12 +72,15 @@ impl<'a> Compiler<'a> {
 
     /// Two passes that no build and no target would make possible: said before anything smaller.
     fn refuse_what_no_version_has(&self) -> Result<(), Refusal> {
-        let Request { passes, on_unsupported, .. } = self.request;
-        if let (Passes::Session, Some(Err(why))) = (passes, self.native_codec()) {
-            return Err(why.of(self.adapter.name));
+        let Request { on_unsupported, .. } = self.request;
+        let passes = self.request.passes_meant();
+        match (self.request.target, self.native_codec()) {
+            (Target::Measured(_), Some(_)) => return Err(NotNative::MeasuredQuality.of(self.adapter.name)),
+            (_, Some(Err(why))) if passes == Passes::Session => return Err(why.of(self.adapter.name)),
+            _ => {}
         }
         match self.adapter.passes {
-            PassModel::Refused(because) if (*passes, *on_unsupported) == (Passes::Two, OnUnsupported::Refuse) => {
+            PassModel::Refused(because) if (passes, *on_unsupported) == (Passes::Two, OnUnsupported::Refuse) => {
                 Err(self.adapter.refuses_two_passes(because, self.capabilities.videotoolbox))
             }
             PassModel::TwoRuns(_) | PassModel::Inside(_) | PassModel::Refused(_) => Ok(()),
@@ -126,7 +130,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn refuse_reserved(&self, option: &str, key: Option<&str>) -> Result<(), Refusal> {
-        let of_session = self.adapter.sessions.filter(|_| self.request.passes == Passes::Session);
+        let of_session = self.adapter.sessions.filter(|_| self.request.passes_meant() == Passes::Session);
         let of_session = of_session.iter().flat_map(|sessions| sessions.reserved);
         match self.adapter.reserved().chain(of_session).find(|reserved| covers(reserved, option, key)) {
             None => Ok(()),
@@ -142,8 +146,11 @@ impl<'a> Compiler<'a> {
 
     fn aim(&mut self) -> Result<Aim, Refusal> {
         match self.request.target {
-            _ if self.request.passes == Passes::Session && self.native_codec().is_none() => self.aim_of_segments(),
+            _ if self.request.passes_meant() == Passes::Session && self.native_codec().is_none() => {
+                self.aim_of_segments()
+            }
             Target::Quality(level) => self.aim_at_quality(level),
+            Target::Measured(_) => Err(NotMeasured::Passes.of(self.adapter.name)),
             Target::Average(rate) => self.aim_at_rate(rate),
             Target::Size(_) => match self.request.provisional {
                 Some(rate) => self.aim_at_rate(rate),
@@ -164,12 +171,15 @@ impl<'a> Compiler<'a> {
     fn aim_of_segments(&mut self) -> Result<Aim, Refusal> {
         self.sessions()?;
         match self.request.target {
-            Target::Average(rate) => self.bitrate(rate)?,
+            Target::Average(rate) => drop(self.bitrate(rate)?),
+            Target::Measured(quality) => {
+                measured::check(&quality, self.request, self.capabilities).map_err(|why| why.of(self.adapter.name))?
+            }
             Target::Quality(_) => {
-                return Err(self.no_session("with a constant quality there is nothing to correct: use --passes 1"));
+                return Err(self.no_session("with a constant quality there is nothing to correct: use --passes 1, or --quality for one that is measured"));
             }
             Target::Size(_) => return Err(self.no_session("a size is not among its targets: use -b, or --passes 2")),
-        };
+        }
         if self.request.cap.is_some() {
             let why = "its segments know nothing of each other's buffers, so --maxrate would not hold over the whole: use --passes 2";
             return Err(self.no_session(why));
@@ -276,7 +286,7 @@ impl<'a> Compiler<'a> {
     // ---- the passes
 
     fn course(&mut self, aim: &Aim) -> Result<Course, Refusal> {
-        match (&self.adapter.passes, self.request.passes) {
+        match (&self.adapter.passes, self.request.passes_meant()) {
             // Its passes are VideoToolbox's own.
             (PassModel::Refused(_), Passes::Session) => Ok(Course::One),
             (_, Passes::Session) => self.session(),
@@ -317,7 +327,9 @@ impl<'a> Compiler<'a> {
     }
 
     fn native(&self, shared: &Settings<'_>) -> Result<Option<NativePlan>, Refusal> {
-        let (Passes::Session, Some(codec)) = (self.request.passes, self.native_codec()) else { return Ok(None) };
+        let (Passes::Session, Some(codec)) = (self.request.passes_meant(), self.native_codec()) else {
+            return Ok(None);
+        };
         let Request { target, gop_frames, session, .. } = self.request;
         let plan =
             codec.and_then(|codec| NativePlan::new(codec, session.most_passes, *target, *gop_frames, &shared.list));
@@ -335,12 +347,15 @@ impl<'a> Compiler<'a> {
         let (least, greatest) = sessions.levels;
         let plan = SessionPlan {
             most_passes,
-            tolerance: TOLERANCE,
+            aim: match self.request.target {
+                Target::Measured(quality) => SessionAim::Quality(quality),
+                Target::Average(_) | Target::Quality(_) | Target::Size(_) => SessionAim::Rate { tolerance: TOLERANCE },
+            },
             segment_frames: frames.div_ceil(group).checked_mul(group).unwrap_or(frames - frames % group),
             group_frames: group,
             side_by_side: self.request.threads.filter(|threads| *threads > 0),
             levels: Levels { least, greatest, step, usual: sessions.usual, halving: sessions.halving },
-            probe: only_step(Vec::new()),
+            probe: None,
             headers: sessions.headers,
         };
         Ok(Course::Session(plan, sessions))
@@ -348,17 +363,20 @@ impl<'a> Compiler<'a> {
 
     fn session_plan(&self, course: &Course, shared: &Settings<'a>) -> Option<SessionPlan> {
         let Course::Session(plan, _) = course else { return None };
-        let mut probe = shared.clone();
         let is_own = |speed: &Speed| self.request.options.iter().any(|(option, _)| option == speed.option);
         let is_slower = match self.request.preset.as_deref() {
             Some(preset) => PRESETS.iter().position(|name| *name == preset).is_some_and(|preset| preset > PROBE_PRESET),
             None => true,
         };
-        let speed = self.adapter.speed.filter(|speed| is_slower && self.has(speed.option) && !is_own(speed));
-        if let Some(speed) = speed {
-            probe.hurry(&speed);
-        }
-        Some(SessionPlan { probe: only_step(probe.list), ..plan.clone() })
+        // A measured quality is not foreseen from another preset's.
+        let is_rate = matches!(plan.aim, SessionAim::Rate { .. });
+        let speed = self.adapter.speed.filter(|speed| is_rate && is_slower && self.has(speed.option) && !is_own(speed));
+        let probe = speed.map(|speed| {
+            let mut settings = shared.clone();
+            settings.hurry(&speed);
+            only_step(settings.list)
+        });
+        Some(SessionPlan { probe, ..plan.clone() })
     }
 
     fn no_session(&self, why: &str) -> Refusal {
@@ -643,7 +661,7 @@ impl Settings<'_> {
     /// Takes the preset of probes.
     fn hurry(&mut self, speed: &Speed) {
         let quick = planned(speed.option, None, speed.native[PROBE_PRESET], Origin::Adapter);
-        match self.list.iter_mut().find(|setting| same_slot(setting, speed.option, None)) {
+        match self.list.iter_mut().find(|setting| setting.is_at(speed.option, None)) {
             Some(setting) => *setting = quick,
             None => self.list.insert(0, quick),
         }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use super::{EncoderPlan, Origin, PassFlag, PassStep, PlannedSetting, SessionPlan, StatsUse};
+use super::{EncoderPlan, Origin, PassFlag, PassStep, PlannedSetting, SessionAim, SessionPlan, StatsUse};
 use crate::adapter::StatsRoute;
 use crate::probe::value::normal;
+use crate::rate::QualityTarget;
 
 impl fmt::Display for EncoderPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,9 +27,9 @@ impl fmt::Display for EncoderPlan {
             writeln!(f, "  key frames: every {frames} frames, each forced")?;
         }
         for step in &self.steps {
-            if let Some(session) = &self.session {
+            if let Some(probe) = self.session.as_ref().and_then(|session| session.probe.as_ref()) {
                 writeln!(f, "  probes, to tell segments from one another:")?;
-                session.probe.list(f)?;
+                probe.list(f)?;
             }
             if self.is_session() {
                 writeln!(f, "  {}:", if self.native.is_some() { "in libavcodec's words" } else { "each segment" })?;
@@ -55,12 +56,8 @@ impl EncoderPlan {
 
 impl fmt::Display for SessionPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SessionPlan { most_passes, tolerance, segment_frames, side_by_side, levels, .. } = self;
-        write!(
-            f,
-            "at most {most_passes} passes, to within {:.0} %; segments of about {segment_frames} frames, ",
-            tolerance * 100.0
-        )?;
+        let SessionPlan { most_passes, aim, segment_frames, side_by_side, levels, .. } = self;
+        write!(f, "at most {most_passes} passes, {aim}; segments of about {segment_frames} frames, ")?;
         match side_by_side {
             Some(count) => write!(f, "{count} at a time, ")?,
             None => write!(f, "one per CPU at a time, ")?,
@@ -70,6 +67,18 @@ impl fmt::Display for SessionPlan {
             "each closed and at a level from {} to {}; each pass after the first only over segments that miss",
             levels.least, levels.greatest
         )
+    }
+}
+
+impl fmt::Display for SessionAim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SessionAim::Rate { tolerance } => write!(f, "to within {:.0} %", tolerance * 100.0),
+            SessionAim::Quality(QualityTarget { metric, value, tolerance, at_most }) => {
+                write!(f, "every segment decoded and measured, to within {tolerance} of {metric}={value}")?;
+                at_most.map_or(Ok(()), |rate| write!(f, ", all of them less where the whole would be above {rate}"))
+            }
+        }
     }
 }
 

@@ -122,6 +122,9 @@ pub enum NotNative {
     /// A constant quality.
     #[error("its passes distribute bits, and a constant quality has none to distribute; use -b")]
     ConstantQuality,
+    /// A measured quality.
+    #[error("its encoder says itself what comes again, and knows of no quality that is measured; use -b")]
+    MeasuredQuality,
     /// A cap on the data rate.
     #[error(
         "no document says that limits of the data rate hold over several passes; leave out --maxrate and --bufsize"
@@ -182,6 +185,7 @@ impl NativePlan {
         match (target, group) {
             (Target::Quality(_), _) => return Err(NotNative::ConstantQuality),
             (Target::Size(_), _) => return Err(NotNative::Size),
+            (Target::Measured(_), _) => return Err(NotNative::MeasuredQuality),
             (Target::Average(_), Some(_)) => return Err(NotNative::FixedGroups),
             (Target::Average(_), None) => {}
         }

@@ -1,5 +1,5 @@
 //! Sessions with encoders on the CPU: segments, each with an encoder of its own, at levels of constant quality that are
-//! corrected until the whole has its bit rate.
+//! corrected until the whole has its bit rate, or each its quality.
 //!
 //! Invariants: what is encoded does not depend on how many segments are in work at a time, for each has one thread, and a
 //! level is chosen when exactly those so many places before it are known; a segment is in the stream as one whole version.
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::law::{HeldTo, Law};
+use super::meter::Meter;
 use super::steering::{Next, Steering};
 use super::{
     Ask, EncodedPacket, PassEncoder, PassKind, RangeSet, Replay, SessionError, Silo, SourceFrame, TimeRange, Verdict,
@@ -27,7 +29,10 @@ use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::pipeline::crew::Crew;
 use crate::pipeline::watch::Pulse;
-use crate::plan::{LEVEL, Levels, SessionPlan};
+use crate::plan::{LEVEL, Levels, SessionAim, SessionPlan};
+use crate::quality::Metric;
+
+mod measured;
 
 /// What a session is about.
 pub(crate) struct Work {
@@ -39,7 +44,7 @@ pub(crate) struct Work {
     pub(crate) probe: EncoderSetup,
     /// The segments, and the frames of each.
     pub(crate) segments: Vec<(TimeRange, usize)>,
-    /// Bytes that the whole is to have.
+    /// Bytes that the whole is to have, or, where a quality is the target, may have; infinite without a cap.
     pub(crate) target_bytes: f64,
     /// Pixels of all its frames.
     pub(crate) pixels: f64,
@@ -54,6 +59,8 @@ pub(crate) struct InStream {
     pub(crate) frames: usize,
     pub(crate) level: f64,
     pub(crate) bytes: u64,
+    /// In the metric's unit, where it is measured.
+    pub(crate) quality: Option<f64>,
     /// How many versions of it were made.
     pub(crate) versions: usize,
 }
@@ -73,7 +80,7 @@ pub(crate) struct Segmented<'s> {
     work: Work,
     silo: &'s Silo,
     crew: &'s Crew,
-    steering: Steering,
+    steering: Law,
     /// Versions of each segment, the one in the stream last.
     versions: Vec<Vec<Version>>,
     /// Levels of the pass, by segment.
@@ -137,6 +144,8 @@ struct Version {
     /// Times are the session's.
     packets: Vec<Packet>,
     bytes: u64,
+    /// In the metric's unit, where it is measured.
+    quality: Option<f64>,
     headers: Arc<[u8]>,
     stream: EncodedStream,
 }
@@ -153,12 +162,10 @@ impl<'s> Segmented<'s> {
         frames: &mut impl Replay,
     ) -> Result<Self, SessionError> {
         let mut flight = Flight::of(work.segments.len());
-        let probe = probed(&work, crew, &mut flight, frames)?;
-        let lengths = work.segments.iter().map(|(_, frames)| *frames);
-        let segments: Vec<(usize, f64)> = lengths.zip(probe.bytes).collect();
-        let SessionPlan { tolerance, levels, .. } = work.plan;
-        let levels = Levels { halving: probe.halving, ..levels };
-        let steering = Steering::new(work.target_bytes, tolerance, levels, probe.level, &segments);
+        let (steering, probed_frames) = match work.plan.aim {
+            SessionAim::Rate { tolerance } => rate_law(&work, tolerance, crew, &mut flight, frames)?,
+            SessionAim::Quality(target) => measured::quality_law(&work, target, crew, &mut flight, frames)?,
+        };
         let versions = work.segments.iter().map(|_| Vec::new()).collect();
         Ok(Segmented {
             work,
@@ -171,7 +178,7 @@ impl<'s> Segmented<'s> {
             current: None,
             flight,
             passes: Vec::new(),
-            probed_frames: probe.frames,
+            probed_frames,
         })
     }
 
@@ -184,10 +191,15 @@ impl<'s> Segmented<'s> {
     pub(crate) fn in_stream(&self) -> Vec<InStream> {
         let both = self.work.segments.iter().zip(&self.versions);
         let of = |(&(range, frames), versions): (&(TimeRange, usize), &Vec<Version>)| {
-            let Version { level, bytes, .. } = versions.last()?;
-            Some(InStream { range, frames, level: *level, bytes: *bytes, versions: versions.len() })
+            let Version { level, bytes, quality, .. } = versions.last()?;
+            Some(InStream { range, frames, level: *level, bytes: *bytes, quality: *quality, versions: versions.len() })
         };
         both.filter_map(of).collect()
+    }
+
+    /// The quality that segments were held to, where that is the target.
+    pub(crate) fn held_to(&self) -> Option<HeldTo> {
+        self.steering.held_to()
     }
 
     fn bytes(&self) -> u64 {
@@ -209,7 +221,7 @@ impl<'s> Segmented<'s> {
         let versions = &mut self.versions[segment];
         if let Some(known) = versions.iter().position(|version| version.level == level) {
             let version = versions.remove(known);
-            self.steering.note(segment, level, version.bytes);
+            self.steering.note(segment, version.coded());
             versions.push(version);
             self.current = Some(Current { segment, frames: None });
             return Ok(());
@@ -241,7 +253,7 @@ impl<'s> Segmented<'s> {
     /// Waits for all segments before this one that are in work.
     fn land(&mut self, before: usize) -> Result<(), SessionError> {
         for (segment, version) in self.flight.land(self.crew, before)? {
-            self.steering.note(segment, version.level, version.bytes);
+            self.steering.note(segment, version.coded());
             self.versions[segment].push(version);
         }
         Ok(())
@@ -293,6 +305,7 @@ impl PassEncoder for Segmented<'_> {
         self.current = None;
         let open = self.open.take().ok_or(SessionError::NotInPass)?;
         self.land(usize::MAX)?;
+        self.settle();
         let ranges = if self.passes.is_empty() { RangeSet::everything() } else { self.ranges(&self.chosen)? };
         self.deliver(&ranges)?;
         let frames = open.tally.frames.load(Ordering::Relaxed);
@@ -401,6 +414,8 @@ struct Coding {
     frames: usize,
     cancel: Cancel,
     progress: Option<Progress>,
+    /// What its quality is measured by, where that matters.
+    metric: Option<Metric>,
 }
 
 impl Coding {
@@ -414,33 +429,46 @@ impl Coding {
         for (_, value) in setup.options.iter_mut().filter(|(_, value)| value == LEVEL) {
             *value = level.to_string();
         }
-        Coding { setup, level, headers: work.plan.headers, start, frames, cancel: work.cancel.clone(), progress }
+        let metric = work.plan.aim.metric();
+        Coding {
+            setup,
+            level,
+            headers: work.plan.headers,
+            start,
+            frames,
+            cancel: work.cancel.clone(),
+            progress,
+            metric,
+        }
     }
 
     fn run(self, frames: &Receiver<Frame>, pulse: &Pulse) -> Result<Version, Error> {
         let name = self.setup.encoder.clone();
         let first = pulse.while_waiting(|| frames.recv()).map_err(|_| Error::Stopped)?;
         let light = first.properties().map_err(|_| Error::Stopped)?;
+        let kept = self.kept(&first)?;
         let mut encoder = self.setup.clone().open(first)?;
         self.sent();
         let stream = encoder.stream()?.with_light_of(&light);
-        let mut packets = Vec::with_capacity(self.frames);
-        self.receive(&mut encoder, &mut packets, pulse)?;
+        let mut made = Made { packets: Vec::with_capacity(self.frames), meter: self.meter(&stream, kept)? };
+        self.receive(&mut encoder, &mut made, pulse)?;
         while let Ok(frame) = pulse.while_waiting(|| frames.recv()) {
             if self.cancel.is_stopped() {
                 return Err(Error::Interrupted);
             }
+            let kept = self.kept(&frame)?;
             encoder.send(frame)?;
+            made.meter.iter_mut().zip(kept).for_each(|(meter, kept)| meter.sent(kept));
             self.sent();
-            self.receive(&mut encoder, &mut packets, pulse)?;
+            self.receive(&mut encoder, &mut made, pulse)?;
         }
         // The queue closed: at the end of the segment, or because nobody wants it any more.
         if encoder.frames() != self.frames as u64 {
             return Err(Error::Stopped);
         }
         encoder.send_end()?;
-        while self.receive(&mut encoder, &mut packets, pulse)? != Received::Done {}
-        self.checked(packets, stream).map_err(|error| error.of(&name))
+        while self.receive(&mut encoder, &mut made, pulse)? != Received::Done {}
+        self.checked(made, stream).map_err(|error| error.of(&name))
     }
 
     fn sent(&self) {
@@ -449,7 +477,20 @@ impl Coding {
         }
     }
 
-    fn receive(&self, encoder: &mut Encoder, packets: &mut Vec<Packet>, pulse: &Pulse) -> Result<Received, Error> {
+    /// A frame to compare with, where the quality is measured.
+    fn kept(&self, frame: &Frame) -> Result<Option<Frame>, Error> {
+        self.metric.map(|_| frame.share()).transpose().map_err(|_| Error::Stopped)
+    }
+
+    fn meter(&self, stream: &EncodedStream, first: Option<Frame>) -> Result<Option<Meter>, Error> {
+        let (Some(metric), Some(first)) = (self.metric, first) else { return Ok(None) };
+        let meter = Meter::open(metric, stream, self.setup.frame_rate);
+        let mut meter = meter.map_err(|error| error.of(&self.setup.encoder))?;
+        meter.sent(first);
+        Ok(Some(meter))
+    }
+
+    fn receive(&self, encoder: &mut Encoder, made: &mut Made, pulse: &Pulse) -> Result<Received, Error> {
         loop {
             let mut packet = Packet::new().map_err(|_| Error::Stopped)?;
             let received = encoder.receive(&mut packet)?;
@@ -463,12 +504,16 @@ impl Coding {
             if let Some(progress) = &self.progress {
                 progress.received(packet.data().len());
             }
-            packets.push(packet);
+            if let Some(meter) = &mut made.meter {
+                meter.coded(&packet).map_err(|error| error.of(&self.setup.encoder))?;
+            }
+            made.packets.push(packet);
         }
     }
 
     /// A whole version: it begins anew, and its headers are known.
-    fn checked(self, packets: Vec<Packet>, stream: EncodedStream) -> Result<Version, SessionError> {
+    fn checked(self, made: Made, stream: EncodedStream) -> Result<Version, SessionError> {
+        let Made { packets, meter } = made;
         let first = packets.first().ok_or(SessionError::NoPacket { pts: self.start })?;
         let not_closed = |why| SessionError::NotClosed { start: self.start, why };
         if first.pts() != Some(self.start) {
@@ -480,8 +525,15 @@ impl Coding {
         let apart = self.headers.among(stream.extradata());
         let headers = if apart.is_empty() { self.headers.among(first.data()) } else { apart };
         let bytes = packets.iter().map(|packet| packet.data().len() as u64).sum();
-        Ok(Version { level: self.level, packets, bytes, headers: headers.into(), stream })
+        let quality = meter.map(Meter::finish).transpose()?;
+        Ok(Version { level: self.level, packets, bytes, quality, headers: headers.into(), stream })
     }
+}
+
+/// What has come of a segment so far.
+struct Made {
+    packets: Vec<Packet>,
+    meter: Option<Meter>,
 }
 
 /// Says how far the pass is, from whatever segment, ten times a second at most for each and never waiting for the listener.
@@ -531,6 +583,22 @@ struct Probe {
     frames: u64,
     /// How many levels halve the bits: measured where there were two probes, else what is usual.
     halving: f64,
+}
+
+/// Steers towards a bit rate from what probes say; and how many frames those took.
+fn rate_law(
+    work: &Work,
+    tolerance: f64,
+    crew: &Crew,
+    flight: &mut Flight,
+    frames: &mut impl Replay,
+) -> Result<(Law, u64), SessionError> {
+    let probe = probed(work, crew, flight, frames)?;
+    let lengths = work.segments.iter().map(|(_, frames)| *frames);
+    let segments: Vec<(usize, f64)> = lengths.zip(probe.bytes).collect();
+    let levels = Levels { halving: probe.halving, ..work.plan.levels };
+    let steering = Steering::new(work.target_bytes, tolerance, levels, probe.level, &segments);
+    Ok((Law::Rate(steering), probe.frames))
 }
 
 /// Encodes short stretches out of some segments with a quick preset, at a level that is likely, and again where that was far off;
@@ -584,10 +652,7 @@ struct Prober<'p, 'w, F> {
 impl<F: Replay> Prober<'_, '_, F> {
     /// What every segment will take at a level: by a stretch of its own where it is among `segments`, else by their mean.
     fn probed(&mut self, setup: &EncoderSetup, level: f64, segments: &[usize]) -> Result<Vec<f64>, SessionError> {
-        for number in segments {
-            self.start(setup, level, *number)?;
-        }
-        let landed = self.flight.land(self.crew, usize::MAX)?.into_iter();
+        let landed = self.coded(setup, level, segments)?.into_iter();
         let sizes: BTreeMap<usize, (f64, f64)> =
             landed.map(|(number, version)| (number, version.first_and_rest())).collect();
         let mean = |part: fn(&(f64, f64)) -> f64| sizes.values().map(part).sum::<f64>() / sizes.len().max(1) as f64;
@@ -597,6 +662,17 @@ impl<F: Replay> Prober<'_, '_, F> {
             first + each * (frames.saturating_sub(1)) as f64
         });
         Ok(bytes.collect())
+    }
+
+    /// Stretches of these segments.
+    fn coded(
+        &mut self,
+        setup: &EncoderSetup,
+        level: f64,
+        segments: &[usize],
+    ) -> Result<Vec<(usize, Version)>, SessionError> {
+        segments.iter().try_for_each(|number| self.start(setup, level, *number))?;
+        self.flight.land(self.crew, usize::MAX)
     }
 
     fn start(&mut self, setup: &EncoderSetup, level: f64, number: usize) -> Result<(), SessionError> {

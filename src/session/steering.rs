@@ -275,7 +275,7 @@ impl Segment {
 }
 
 /// Where a falling function has this value; the nearer end where it has not.
-fn bisected((mut low, mut high): (f64, f64), value: f64, falling: impl Fn(f64) -> f64) -> f64 {
+pub(super) fn bisected((mut low, mut high): (f64, f64), value: f64, falling: impl Fn(f64) -> f64) -> f64 {
     for _ in 0..60 {
         let middle = f64::midpoint(low, high);
         if falling(middle) > value { low = middle } else { high = middle }

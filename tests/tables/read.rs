@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use repass::adapter::{Adapter, PassModel, StatsRoute, Vendor};
 use repass::probe::{Capabilities, OptionInfo, OptionKind};
+use repass::quality::Metric;
 
 /// The options and pixel formats of one encoder.
 type Table = (BTreeMap<String, OptionInfo>, Vec<String>);
@@ -101,6 +102,8 @@ impl Tables {
             options,
             pixel_formats,
             colour_ranges: Vec::new(),
+            decoder: Some(adapter.codec.to_owned()),
+            metrics: vec![Metric::Psnr, Metric::Ssim],
             videotoolbox: self.name == "videotoolbox",
             hardware: adapter.vendor != Vendor::Software,
         }

@@ -182,8 +182,8 @@ impl EncodedStream {
         self.parameters.extradata()
     }
 
-    pub(super) fn parameters(&self) -> *const ffi::AVCodecParameters {
-        self.parameters.as_ptr()
+    pub(in crate::av) fn parameters(&self) -> &CodecParameters {
+        &self.parameters
     }
 
     pub(super) fn side_data(&self) -> &[SideData] {

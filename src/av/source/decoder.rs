@@ -5,11 +5,14 @@ use std::ptr::{self, NonNull};
 
 use ffmpeg_sys_next as ffi;
 
+use crate::av::codec_parameters::CodecParameters;
 use crate::av::frame::Frame;
 use crate::av::log::Concealed;
+use crate::av::muxer::EncodedStream;
 use crate::av::packet::Packet;
 use crate::av::source::StreamParameters;
-use crate::av::{AvError, OUT_OF_MEMORY, Received, check, initialise, received};
+use crate::av::{AvError, OUT_OF_MEMORY, Received, c_string, check, initialise, received, text};
+use crate::media::Rational;
 
 /// A decoder of one stream, of pictures or of sound.
 ///
@@ -55,9 +58,27 @@ impl Decoder {
     /// # Errors
     /// libavcodec has no decoder for it, or the decoder refuses the stream's parameters.
     pub fn open(stream: &StreamParameters, threads: Option<u16>) -> Result<Self, AvError> {
+        Decoder::of(stream.codec_parameters(), stream.time_base, stream.average_rate, threads)
+    }
+
+    /// The same for a stream that an encoder of this process makes: it reads its packets as they come, on the thread that
+    /// calls.
+    ///
+    /// # Errors
+    /// As [`Decoder::open`].
+    pub(crate) fn open_beside(stream: &EncodedStream) -> Result<Self, AvError> {
+        Decoder::of(stream.parameters(), stream.time_base(), stream.frame_rate(), Some(1))
+    }
+
+    fn of(
+        parameters: &CodecParameters,
+        time_base: Rational,
+        rate: Option<Rational>,
+        threads: Option<u16>,
+    ) -> Result<Self, AvError> {
         initialise();
-        let parameters = stream.codec_parameters().as_ptr();
-        // SAFETY: the parameters live as long as the stream; decoders are static.
+        let parameters = parameters.as_ptr();
+        // SAFETY: the parameters are borrowed; decoders are static.
         let codec = unsafe { ffi::avcodec_find_decoder((*parameters).codec_id) };
         if codec.is_null() {
             return Err(AvError(ffi::AVERROR_DECODER_NOT_FOUND));
@@ -71,8 +92,8 @@ impl Decoder {
         let opaque = decoder.concealed.as_opaque();
         let raw = decoder.raw_mut();
         raw.opaque = opaque;
-        raw.pkt_timebase = stream.time_base.into();
-        raw.framerate = stream.average_rate.map_or(ffi::AVRational { num: 0, den: 1 }, Into::into);
+        raw.pkt_timebase = time_base.into();
+        raw.framerate = rate.map_or(ffi::AVRational { num: 0, den: 1 }, Into::into);
         // libavcodec's default is one thread; 0 asks it to count the processors.
         raw.thread_count = threads.map_or(0, c_int::from);
         raw.thread_type = ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE;
@@ -205,6 +226,22 @@ impl Drop for Decoder {
         unsafe { ffi::avcodec_free_context(&raw mut context) };
     }
 }
+
+/// The name of libavcodec's decoder of a codec, by the codec's name; `None` where it has none that works without hardware.
+pub(crate) fn decoder_of(codec: &str) -> Option<String> {
+    initialise();
+    let name = c_string(codec).ok()?;
+    // SAFETY: look-ups by a terminated string and a number; descriptors and decoders are static tables or null.
+    let decoder = unsafe {
+        let descriptor = ffi::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref()?;
+        ffi::avcodec_find_decoder(descriptor.id).as_ref()?
+    };
+    // SAFETY: a decoder's name is a static string.
+    unsafe { text(decoder.name) }.filter(|name| !HARDWARE_ONLY.contains(&name.as_str()))
+}
+
+/// Decoders that only parse, and leave pictures to hardware (av1dec.c).
+const HARDWARE_ONLY: &[&str] = &["av1"];
 
 /// 16K (15360x8640) and a little more: a header of a few bytes may claim anything, and every claim costs memory.
 pub(super) const MOST_PIXELS: i64 = 1 << 27;
