@@ -8,7 +8,7 @@
 #
 #   TESTS=...   words for cargo test, for instance "--test bits --test plans"; default: all tests
 #   ROOTS=dir   where the roots are kept between runs; default: target/matrix
-#   BIND=dir    one more directory to show inside, read only, at its own path
+#   REPASS_CLIPS=dir   footage, shown inside too; without it the tests that need some are skipped there
 #
 # Needs root for bind mounts, mmdebstrap, and a Rust toolchain that stands in a directory of its own (rustup's does).
 set -euo pipefail
@@ -55,7 +55,8 @@ shell() {
     unpack "$suite" "$root" "$(make --no-print-directory -C "$tree" debian-packages | tr ' ' ,)"
     # Fetched out here, with the host's network settings and certificates; inside cargo finds all of it and stays offline.
     cargo fetch --locked --quiet --manifest-path "$tree/Cargo.toml"
-    enter "$root" CARGO_NET_OFFLINE=true CARGO_TARGET_DIR="/src/target/matrix-$suite" "$@"
+    enter "$root" CARGO_NET_OFFLINE=true CARGO_TARGET_DIR="/src/target/matrix-$suite" \
+        ${REPASS_CLIPS:+REPASS_CLIPS="$REPASS_CLIPS"} "$@"
 }
 
 # A command in a throw-away root without any package that we need, on a copy of this tree's files.
@@ -108,7 +109,7 @@ mirror() {
 # Runs a command with another root. The mounts live in a namespace of their own, so they are gone when it ends.
 enter() { # directory, [VARIABLE=value...] command...
     # shellcheck disable=SC2016 # expanded inside
-    root=$1 src=$src registry=$registry sysroot=$(rustc --print sysroot) bind=${BIND-} \
+    root=$1 src=$src registry=$registry sysroot=$(rustc --print sysroot) clips=${REPASS_CLIPS-} \
         unshare --mount --pid --fork --kill-child bash -euc '
             mount --rbind /dev "$root/dev"
             mount --rbind /sys "$root/sys"
@@ -117,7 +118,7 @@ enter() { # directory, [VARIABLE=value...] command...
             show "$sysroot" /opt/rust ro
             [ -z "$src" ] || show "$src" /src rw
             [ -z "$registry" ] || show "$registry" /root/.cargo/registry ro
-            [ -z "$bind" ] || show "$bind" "$bind" ro
+            [ -z "$clips" ] || show "$clips" "$clips" ro
             exec chroot "$root" env -i --chdir=/src HOME=/root LANG=C.UTF-8 TERM="${TERM-dumb}" \
                 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
         ' bash "${@:2}"
