@@ -8,6 +8,7 @@
 #
 #   TESTS=...   words for cargo test, for instance "--test bits --test plans"; default: all tests
 #   ROOTS=dir   where the roots are kept between runs; default: target/matrix
+#   BIND=dir    one more directory to show inside, read only, at its own path
 #   REPASS_CLIPS=dir   footage, shown inside too; without it the tests that need some are skipped there
 #
 # Needs root for bind mounts, mmdebstrap, and a Rust toolchain that stands in a directory of its own (rustup's does).
@@ -109,7 +110,7 @@ mirror() {
 # Runs a command with another root. The mounts live in a namespace of their own, so they are gone when it ends.
 enter() { # directory, [VARIABLE=value...] command...
     # shellcheck disable=SC2016 # expanded inside
-    root=$1 src=$src registry=$registry sysroot=$(rustc --print sysroot) clips=${REPASS_CLIPS-} \
+    root=$1 src=$src registry=$registry sysroot=$(rustc --print sysroot) bind=${BIND-} clips=${REPASS_CLIPS-} \
         unshare --mount --pid --fork --kill-child bash -euc '
             mount --rbind /dev "$root/dev"
             mount --rbind /sys "$root/sys"
@@ -118,7 +119,7 @@ enter() { # directory, [VARIABLE=value...] command...
             show "$sysroot" /opt/rust ro
             [ -z "$src" ] || show "$src" /src rw
             [ -z "$registry" ] || show "$registry" /root/.cargo/registry ro
-            [ -z "$clips" ] || show "$clips" "$clips" ro
+            for more in "$bind" "$clips"; do [ -z "$more" ] || show "$more" "$more" ro; done
             exec chroot "$root" env -i --chdir=/src HOME=/root LANG=C.UTF-8 TERM="${TERM-dumb}" \
                 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
         ' bash "${@:2}"
