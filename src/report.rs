@@ -125,6 +125,8 @@ pub struct SessionReport {
     pub passes: Vec<SessionPassReport>,
     /// Frames that were encoded for the first guess, and thrown away.
     pub probed_frames: u64,
+    /// Codings of segments that were taken from an earlier run, which was interrupted.
+    pub taken_up: u64,
     /// The quality that the segments were held to, where one is the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<QualityReport>,

@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::event::Cancel;
 
 mod headers;
+mod kept;
 mod law;
 mod meter;
 mod quality;
@@ -35,6 +36,7 @@ mod software;
 mod steering;
 pub mod videotoolbox;
 
+pub(crate) use kept::KeptSegments;
 pub(crate) use law::HeldTo;
 pub use range::{RangeSet, TimeRange};
 pub(crate) use segment::divided;

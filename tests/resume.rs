@@ -46,6 +46,29 @@ fn a_killed_second_pass_is_resumed_without_its_first_and_gives_the_same_bits() {
 }
 
 #[test]
+fn a_killed_session_goes_on_from_its_segments_and_gives_the_same_bits() {
+    within(120, || {
+        let place = with_clip("384x216", 6);
+        let encode = "-c libx264 --preset medium -b 300k --passes session --segment 12";
+        assert_eq!(place.run(&format!("encode in.mkv -o whole.mkv {encode}")).code, 0);
+        let arguments = format!("encode in.mkv -o out.mkv {encode} --progress json --in-child");
+        let running = place.start(place.command(&arguments));
+        let journal = place.path(".out.mkv.repass-segments");
+        // Some segments are in it: its first line alone is shorter.
+        while fs::metadata(&journal).map_or(0, |kept| kept.len()) < 30_000 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let ended = running.signal(Signal::KILL).end();
+        assert_eq!(ended.code, -9, "ended before it was killed: {ended}");
+        assert_eq!(fs::metadata(&journal).unwrap().permissions().mode() & 0o777, 0o600);
+        let report = resumed(&place, &format!("encode in.mkv -o out.mkv {encode}"));
+        assert!(report["renditions"][0]["session"]["taken_up"].as_u64().unwrap() > 0, "{report}");
+        assert_eq!(packets(&place.path("out.mkv")), packets(&place.path("whole.mkv")));
+        assert_eq!(place.names(), [".repass-journal.jsonl", "in.mkv", "out.mkv", "whole.mkv"]);
+    });
+}
+
+#[test]
 fn several_renditions_and_a_size_target_are_resumed_too() {
     within(200, || {
         let size = "-c libx264 --preset veryfast --size 150k";

@@ -11,7 +11,7 @@ use repass::adapter;
 use repass::cache::{CacheMode, CachePlan};
 use repass::error::{Error, Refusal};
 use repass::event::{Cancel, Event};
-use repass::job::{Job, JobRequest, RenditionRequest};
+use repass::job::{Job, JobRequest, RenditionRequest, Resume};
 use repass::plan::{LEVEL, Passes, Request, SessionRequest};
 use repass::rate::{BitRate, ByteSize, Cap, GopLength, Target};
 use repass::report::{Report, SessionReport};
@@ -279,6 +279,71 @@ fn what_a_session_cannot_do_is_refused_before_anything_runs() {
         }
         let other = refused(&|r| r.encoder.adapter = adapter::named("hevc_nvenc").unwrap());
         assert!(matches!(other, Refusal::NoSession { .. } | Refusal::NoEncoder { .. }), "{other}");
+    });
+}
+
+/// Stops a session when so many of its passes' progress was heard of, and leaves what it had coded.
+fn interrupted(request: &JobRequest, after: usize) {
+    let cancel = Cancel::new();
+    let mut heard = 0;
+    let ended = Job::prepare(request, &cancel).unwrap().run(|event| {
+        heard += usize::from(matches!(event, Event::PassDone { pass: 1, .. }));
+        heard += usize::from(matches!(event, Event::Progress { frames: 60.., .. }));
+        if heard >= after {
+            cancel.stop();
+        }
+    });
+    assert!(matches!(ended, Err(Error::Interrupted)), "{:?}", ended.map(|_| ()));
+}
+
+#[test]
+fn an_interrupted_session_goes_on_from_the_segments_that_it_had_coded() {
+    for (encoder, preset, bps) in ENCODERS {
+        if !has_encoder(encoder) {
+            continue;
+        }
+        within(300, move || {
+            let folder = tempfile::tempdir().unwrap();
+            let input = clip(folder.path(), "in.mp4", "192x144", "24", 96);
+            let (whole, again) = (folder.path().join("whole.mp4"), folder.path().join("again.mp4"));
+            run(&request(&input, &whole, encoder, preset, bps)).unwrap();
+            let journal = folder.path().join(".again.mp4.repass-segments");
+            let mut asked = JobRequest { resume: Resume::TakeUp, ..request(&input, &again, encoder, preset, bps) };
+            interrupted(&asked, 1);
+            assert!(journal.exists() && !again.exists(), "{encoder}");
+            // Another number of segments in work changes nothing.
+            asked.renditions[0].encoder.threads = Some(1);
+            let report = run(&asked).unwrap();
+            let taken_up = session(&report).taken_up;
+            assert!(taken_up > 0 && report.warnings.is_empty(), "{encoder}: {taken_up}, {:?}", report.warnings);
+            assert_eq!(packets(&again), packets(&whole), "{encoder}");
+            assert_eq!(std::fs::read(&again).unwrap().len(), std::fs::read(&whole).unwrap().len(), "{encoder}");
+            assert!(!journal.exists(), "{encoder}");
+        });
+    }
+}
+
+#[test]
+fn segments_of_another_session_are_told_and_coded_again() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = clip(folder.path(), "in.mp4", "192x144", "24", 96);
+        let output = folder.path().join("out.mkv");
+        let journal = folder.path().join(".out.mkv.repass-segments");
+        let with = |bps| JobRequest { resume: Resume::TakeUp, ..request(&input, &output, "libx264", "veryfast", bps) };
+        interrupted(&with(300_000), 1);
+        let report = run(&with(200_000)).unwrap();
+        assert_eq!(session(&report).taken_up, 0);
+        assert!(report.warnings.iter().any(|warning| warning.contains("of another session")), "{:?}", report.warnings);
+        // Who does not ask for it gets nothing from before, and a stop leaves nothing.
+        let never = |resume| JobRequest { resume, ..request(&input, &output, "libx264", "veryfast", 300_000) };
+        interrupted(&with(300_000), 1);
+        assert_eq!(session(&run(&never(Resume::Keep)).unwrap()).taken_up, 0);
+        assert!(!journal.exists());
+        interrupted(&never(Resume::Keep), 1);
+        assert!(!journal.exists());
+        interrupted(&never(Resume::Never), 1);
+        assert!(!journal.exists());
     });
 }
 

@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::ptr::{self, NonNull};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ffmpeg_sys_next as ffi;
 
@@ -63,6 +64,7 @@ impl EncoderSetup {
         if let Some(stats) = &self.stats {
             encoder.give_stats(stats).map_err(words)?;
         }
+        let _alone = alone();
         // SAFETY: the context is allocated for this codec and not yet open; options were set above.
         check(unsafe { ffi::avcodec_open2(encoder.context.as_ptr(), ptr::null(), ptr::null_mut()) }).map_err(words)?;
         encoder.send(first)?;
@@ -313,6 +315,14 @@ impl Encoder {
     }
 }
 
+/// Encoders are opened and closed one after another: libraries have state that all their encoders share, and libavcodec
+/// guards the opening alone (avcodec.c, `ff_lock_avcodec`).
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // It guards nothing of ours that a panic could leave half done.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for Encoder {
     fn drop(&mut self) {
         if self.flag == PassFlag::First {
@@ -322,6 +332,7 @@ impl Drop for Encoder {
             unsafe { ffi::av_freep((&raw mut context.stats_out).cast()) };
         }
         let mut context = self.context.as_ptr();
+        let _alone = alone();
         // SAFETY: owned, freed once, without a flush.
         unsafe { ffi::avcodec_free_context(&raw mut context) };
         // SAFETY: from av_strdup, or null; the context that pointed to it is gone.

@@ -109,6 +109,15 @@ impl Packet {
         self.raw().side_data_elems > 0
     }
 
+    /// All of `AVPacket.flags`.
+    pub(crate) fn flags(&self) -> i32 {
+        self.raw().flags
+    }
+
+    pub(crate) fn set_flags(&mut self, flags: i32) {
+        self.raw_mut().flags = flags;
+    }
+
     /// The index of the stream it belongs to.
     #[must_use]
     pub fn stream(&self) -> usize {

@@ -120,7 +120,11 @@ fn session_of(session: &SessionReport) -> String {
     let (least, greatest) =
         levels.fold((f64::MAX, f64::MIN), |(least, greatest), level| (least.min(level), greatest.max(level)));
     let (probed, segments) = (session.probed_frames, counted(session.segments.len() as u64, "segment"));
-    format!("{text} after {probed} to probe; {segments} at levels from {least} to {greatest}")
+    let taken_up = match session.taken_up {
+        0 => String::new(),
+        some => format!("; {} from an earlier run", counted(some, "coded segment")),
+    };
+    format!("{text} after {probed} to probe; {segments} at levels from {least} to {greatest}{taken_up}")
 }
 
 /// `VMAF 95 ± 0.5 in every segment: from 94.71 to 95.38, mean 95.02`.

@@ -6,14 +6,17 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::av::versions;
 use crate::error::Error;
 use crate::frames::{FrameList, FrameSource};
 use crate::job::size::Others;
 use crate::job::{FirstPass, JobRequest, PackagePlan, Plan, RenditionPlan, first_pass};
 use crate::plan::{FirstPassOf, Origin, PlannedSetting};
+use crate::session::KeptSegments;
 use crate::sink::{WholeFile, folder_of, hidden_beside};
 use crate::source::{Fingerprint, Graph, Input};
 use crate::stats::Stats;
@@ -58,6 +61,10 @@ pub(super) fn take_up(
     let mut warnings = Vec::new();
     for index in 0..renditions.len() {
         let rendition = &mut renditions[index];
+        if rendition.encoder.session.is_some() {
+            rendition.journal = Some(hidden_beside(&rendition.output, SEGMENTS));
+            continue;
+        }
         if rendition.first_pass != FirstPass::Own || !rendition.encoder.two_pass() {
             continue;
         }
@@ -190,6 +197,28 @@ impl Journals {
         Ok(())
     }
 
+    /// Where a session keeps its segments, with those that an earlier run of the job left. The text says why there are none.
+    pub(super) fn segments(
+        &mut self,
+        plan: &Plan,
+        rendition: &RenditionPlan,
+        list: &FrameList,
+    ) -> (Option<Arc<KeptSegments>>, Option<String>) {
+        let (Some(path), Some(unfinished)) = (&rendition.journal, &plan.unfinished) else { return (None, None) };
+        let found = session_of(unfinished, rendition, list).and_then(|of| kept(path, &of, self.resume));
+        let name = &rendition.name;
+        match found {
+            Ok((kept, is_new)) => {
+                self.written.push(path.clone());
+                let why = (!is_new).then(|| {
+                    format!("{name}: the segments that an earlier run left are of another session, and are coded again")
+                });
+                (Some(Arc::new(kept)), why)
+            }
+            Err(error) => (None, Some(format!("{name}: coded segments are not kept: {error}"))),
+        }
+    }
+
     /// The job has come to its end, so that what was kept is of no use, or may be of use to the next.
     pub(super) fn end<T>(&self, result: &Result<T, Error>) {
         match (result, self.resume) {
@@ -209,6 +238,25 @@ impl Journals {
     }
 }
 
+/// What segments must have in common to be of the same stream: everything but how many are in work at a time.
+fn session_of(unfinished: &Unfinished, rendition: &RenditionPlan, list: &FrameList) -> io::Result<String> {
+    let mut encoder = rendition.encoder.clone();
+    if let Some(session) = &mut encoder.session {
+        session.side_by_side = None;
+    }
+    Ok(serde_json::to_string(&(versions(), unfinished, encoder, list.len(), list.hash()))?)
+}
+
+/// Opens or begins the file; whether what was there was of use, where anything was.
+fn kept(path: &Path, of: &str, resume: Resume) -> io::Result<(KeptSegments, bool)> {
+    let is_there = resume == Resume::TakeUp && fs::symlink_metadata(path).is_ok_and(|metadata| is_ours(&metadata));
+    let found = if is_there { KeptSegments::go_on(path, of)? } else { None };
+    match found {
+        Some(found) => Ok((found, true)),
+        None => Ok((KeptSegments::begin(path, of)?, !is_there)),
+    }
+}
+
 /// Removes the first passes that are kept beside an output.
 fn remove_all(output: &Path) {
     let Ok(entries) = fs::read_dir(folder_of(output)) else { return };
@@ -219,6 +267,9 @@ fn remove_all(output: &Path) {
 }
 
 fn is_journal_of(path: &Path, output: &Path) -> bool {
+    if path.file_name() == hidden_beside(output, SEGMENTS).file_name() {
+        return true;
+    }
     let prefix = hidden_beside(output, JOURNAL);
     let (Some(name), Some(prefix)) = (path.file_name(), prefix.file_name()) else { return false };
     let rest = name.to_string_lossy().strip_prefix(&*prefix.to_string_lossy()).map(str::to_owned);
@@ -227,6 +278,8 @@ fn is_journal_of(path: &Path, output: &Path) -> bool {
 
 /// What a journal's name ends with.
 const JOURNAL: &str = "pass1";
+/// And that of a session's segments.
+const SEGMENTS: &str = "segments";
 
 #[cfg(test)]
 mod tests {
@@ -240,6 +293,8 @@ mod tests {
             (".out.mkv.repass-pass1-12", true),
             (".out.mkv.repass-pass1-x", false),
             (".out.mkv.repass-pass1.part", false),
+            (".out.mkv.repass-segments", true),
+            (".out.mkv.repass-segments-1", false),
             (".out.mkv2.repass-pass1", false),
             ("out.mkv", false),
         ] {

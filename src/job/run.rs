@@ -298,7 +298,9 @@ impl UnderWay<'_> {
     ) -> Result<(), Error> {
         let output = self.begin(number, opened, observe)?.pop().ok_or(Error::Stopped)?;
         let usage = Usage::now();
-        let made = session::run(self.plan, index, opened, output, self.cancel, observe)?;
+        let (kept, unkept) = self.journals.segments(self.plan, &self.plan.renditions[index], &opened.list);
+        unkept.into_iter().for_each(|warning| warn(&mut self.warnings, warning, observe));
+        let made = session::run(self.plan, index, opened, output, kept, self.cancel, observe)?;
         self.runs.push(run_report(self.next_run(), &made.feeding, &usage));
         let not_met = not_met(&self.plan.renditions[index], &made);
         not_met.into_iter().chain(made.warnings).for_each(|warning| warn(&mut self.warnings, warning, observe));

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::av::encoder::EncoderSetup;
@@ -23,8 +24,8 @@ use crate::plan::{PassStep, SessionAim, SessionPlan};
 use crate::rate::Target;
 use crate::report::{PassReport, QualityReport, SegmentReport, SessionPassReport, SessionReport};
 use crate::session::{
-    self, Outcome, RangeSet, Replay, Segmented, SessionError, Silo, SourceFrame, TimeRange, Work, decoding_times,
-    divided, videotoolbox,
+    self, KeptSegments, Outcome, RangeSet, Replay, Segmented, SessionError, Silo, SourceFrame, TimeRange, Work,
+    decoding_times, divided, videotoolbox,
 };
 use crate::timing::{LONGEST, Moment, OutputTimes};
 
@@ -45,6 +46,7 @@ pub(super) fn run(
     index: usize,
     opened: &mut Opened,
     output: Output,
+    kept: Option<Arc<KeptSegments>>,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
 ) -> Result<Made, Error> {
@@ -70,8 +72,10 @@ pub(super) fn run(
         target_bytes: target_bytes(rendition, seconds),
         pixels: pixels(plan, rendition) * list.len() as f64,
         waiting_frames: waiting_frames(cache, list, session, count),
+        kept,
         cancel: cancel.clone(),
     };
+    let keeping = work.kept.clone();
     let encoded = {
         let (source, list, cache) = (&mut *source, &*list, &mut *cache);
         let conduct = |crew: &Crew| {
@@ -89,7 +93,7 @@ pub(super) fn run(
         };
         with_crew(count, index, &terms, conduct, observe)?
     };
-    let Encoded { outcome, stream, packets, passes, segments, probed_frames, held_to, feeding } = encoded;
+    let Encoded { outcome, stream, packets, passes, segments, probed_frames, taken_up, held_to, feeding } = encoded;
     let (time_base, packets) = timed(packets, list, source);
     let video_packets = packets.len() as u64;
     let output = deliver(stream.with_time_base(time_base), packets, output, &terms, observe)?;
@@ -112,9 +116,22 @@ pub(super) fn run(
     let wanted = session.aim;
     let report = SessionReport {
         quality: held_to.and_then(|held_to| quality(&wanted, held_to, &segments)),
+        taken_up,
         ..report(&outcome, &segments, list, probed_frames)
     };
-    Ok(Made { output, passes: (1..).zip(&passes).map(pass).collect(), report, feeding, warnings: Vec::new() })
+    Ok(Made {
+        output,
+        passes: (1..).zip(&passes).map(pass).collect(),
+        report,
+        feeding,
+        warnings: unkept(rendition, keeping.as_deref()),
+    })
+}
+
+/// Why segments were not kept to the end.
+fn unkept(rendition: &RenditionPlan, kept: Option<&KeptSegments>) -> Vec<String> {
+    let why = kept.and_then(KeptSegments::failed);
+    why.map(|why| format!("{}: coded segments were not kept any more: {why}", rendition.name)).into_iter().collect()
 }
 
 /// What comes out of the passes.
@@ -126,6 +143,7 @@ struct Encoded {
     passes: Vec<session::PassTaken>,
     segments: Vec<session::InStream>,
     probed_frames: u64,
+    taken_up: u64,
     held_to: Option<session::HeldTo>,
     feeding: Feeding,
 }
@@ -143,7 +161,7 @@ fn conduct(
         session::run(&mut encoder, &silo, frames, NonZeroU32::from(plan.most_passes), cancel, &mut |_, _| {})?;
     let segments = encoder.in_stream();
     let passes = std::mem::take(&mut encoder.passes);
-    let probed_frames = encoder.probed_frames;
+    let Segmented { probed_frames, taken_up, .. } = encoder;
     let held_to = encoder.held_to();
     let stream = encoder.take_stream().ok_or(Error::Stopped)?;
     Ok(Encoded {
@@ -153,6 +171,7 @@ fn conduct(
         passes,
         segments,
         probed_frames,
+        taken_up,
         held_to,
         feeding: frames.feeding,
     })
@@ -293,6 +312,7 @@ pub(super) fn report(
             })
             .collect(),
         probed_frames,
+        taken_up: 0,
         quality: None,
         segments: segments
             .iter()

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::kept::{KeptSegment, KeptSegments};
 use super::law::{HeldTo, Law};
 use super::meter::Meter;
 use super::steering::{Next, Steering};
@@ -50,6 +51,8 @@ pub(crate) struct Work {
     pub(crate) pixels: f64,
     /// Frames that may wait for each segment's encoder.
     pub(crate) waiting_frames: usize,
+    /// Where coded segments are kept, and an earlier run's are found.
+    pub(crate) kept: Option<Arc<KeptSegments>>,
     pub(crate) cancel: Cancel,
 }
 
@@ -88,7 +91,11 @@ pub(crate) struct Segmented<'s> {
     open: Option<OpenPass>,
     current: Option<Current>,
     flight: Flight,
+    /// What a muxer needs to know of the stream.
+    stream: Option<EncodedStream>,
     pub(crate) passes: Vec<PassTaken>,
+    /// How many segments an earlier run had coded.
+    pub(crate) taken_up: u64,
     /// Frames that probes took.
     pub(crate) probed_frames: u64,
 }
@@ -104,6 +111,15 @@ struct Current {
     segment: usize,
     /// `None` where an earlier version takes its place.
     frames: Option<Sender<Frame>>,
+}
+
+impl Work {
+    /// A segment that an earlier run coded at this level.
+    fn taken_up(&self, segment: usize, level: f64) -> Option<Version> {
+        let KeptSegment { quality, headers, packets } = self.kept.as_ref()?.take(segment, level)?;
+        let bytes = packets.iter().map(|packet| packet.data().len() as u64).sum();
+        Some(Version { level, packets, bytes, quality, headers: headers.into(), stream: None })
+    }
 }
 
 /// Segments in work.
@@ -147,7 +163,8 @@ struct Version {
     /// In the metric's unit, where it is measured.
     quality: Option<f64>,
     headers: Arc<[u8]>,
-    stream: EncodedStream,
+    /// `None` where the stream has it, or an earlier run coded it.
+    stream: Option<EncodedStream>,
 }
 
 impl<'s> Segmented<'s> {
@@ -177,14 +194,16 @@ impl<'s> Segmented<'s> {
             open: None,
             current: None,
             flight,
+            stream: None,
             passes: Vec::new(),
+            taken_up: 0,
             probed_frames,
         })
     }
 
     /// What a muxer needs to know of the stream.
     pub(crate) fn take_stream(&mut self) -> Option<EncodedStream> {
-        self.versions.first_mut()?.pop().map(|version| version.stream)
+        self.stream.take()
     }
 
     /// The segments as they are in the stream.
@@ -226,6 +245,13 @@ impl<'s> Segmented<'s> {
             self.current = Some(Current { segment, frames: None });
             return Ok(());
         }
+        if let Some(version) = self.work.taken_up(segment, level) {
+            // Steering hears of it when it would have heard of it had it been coded.
+            self.flight.landed.insert(segment, version);
+            self.taken_up += 1;
+            self.current = Some(Current { segment, frames: None });
+            return Ok(());
+        }
         let Some(open) = &self.open else { return Err(SessionError::NotInPass) };
         let (range, count) = self.work.segments[segment];
         let progress = Progress {
@@ -238,7 +264,8 @@ impl<'s> Segmented<'s> {
             events: self.crew.events.clone(),
             told: Cell::new(None),
         };
-        let coding = Coding::new(&self.work, self.work.setup.clone(), level, (range.start, count), Some(progress));
+        let mut coding = Coding::new(&self.work, self.work.setup.clone(), level, (range.start, count), Some(progress));
+        coding.keep = self.work.kept.clone().map(|kept| (kept, segment));
         let frames = self.flight.start(self.crew, segment, coding, self.work.waiting_frames)?;
         self.current = Some(Current { segment, frames: Some(frames) });
         Ok(())
@@ -252,7 +279,8 @@ impl<'s> Segmented<'s> {
 
     /// Waits for all segments before this one that are in work.
     fn land(&mut self, before: usize) -> Result<(), SessionError> {
-        for (segment, version) in self.flight.land(self.crew, before)? {
+        for (segment, mut version) in self.flight.land(self.crew, before)? {
+            self.stream = self.stream.take().or(version.stream.take());
             self.steering.note(segment, version.coded());
             self.versions[segment].push(version);
         }
@@ -289,7 +317,9 @@ impl PassEncoder for Segmented<'_> {
             let after = self.work.segments.partition_point(|(range, _)| range.start <= pts);
             self.enter(after.checked_sub(1).ok_or(SessionError::OutsideRanges { pts })?)?;
         }
-        let Some(Current { segment, frames: Some(frames) }) = &self.current else { return Ok(()) };
+        let Some(Current { segment, frames: Some(frames) }) = &self.current else {
+            return self.know_stream(frame, pts);
+        };
         let start = self.work.segments[*segment].0.start;
         let frame = fresh(frame, pts - start)?;
         if self.crew.pulse.while_waiting(|| frames.send(frame)).is_ok() {
@@ -334,6 +364,18 @@ impl PassEncoder for Segmented<'_> {
 }
 
 impl Segmented<'_> {
+    /// Sees that the stream is known where nothing is coded: what was taken up has none.
+    fn know_stream(&mut self, frame: &Frame, pts: i64) -> Result<(), SessionError> {
+        if self.stream.is_some() || self.work.kept.is_none() {
+            return Ok(());
+        }
+        let coding = Coding::new(&self.work, self.work.setup.clone(), self.work.plan.levels.usual, (pts, 1), None);
+        let first = fresh(frame, 0)?;
+        let light = first.properties().map_err(|_| Error::Stopped)?;
+        self.stream = Some(coding.setup.open(first)?.stream()?.with_light_of(&light));
+        Ok(())
+    }
+
     fn ranges(&self, segments: &BTreeMap<usize, f64>) -> Result<RangeSet, SessionError> {
         RangeSet::new(segments.keys().map(|segment| self.work.segments[*segment].0).collect())
     }
@@ -416,6 +458,8 @@ struct Coding {
     progress: Option<Progress>,
     /// What its quality is measured by, where that matters.
     metric: Option<Metric>,
+    /// Where it is kept, as which segment.
+    keep: Option<(Arc<KeptSegments>, usize)>,
 }
 
 impl Coding {
@@ -439,6 +483,7 @@ impl Coding {
             cancel: work.cancel.clone(),
             progress,
             metric,
+            keep: None,
         }
     }
 
@@ -526,7 +571,10 @@ impl Coding {
         let headers = if apart.is_empty() { self.headers.among(first.data()) } else { apart };
         let bytes = packets.iter().map(|packet| packet.data().len() as u64).sum();
         let quality = meter.map(Meter::finish).transpose()?;
-        Ok(Version { level: self.level, packets, bytes, quality, headers: headers.into(), stream })
+        if let Some((kept, segment)) = &self.keep {
+            kept.add(*segment, self.level, quality, &headers, &packets);
+        }
+        Ok(Version { level: self.level, packets, bytes, quality, headers: headers.into(), stream: Some(stream) })
     }
 }
 
