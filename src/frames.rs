@@ -147,6 +147,7 @@ impl std::fmt::Display for Damage {
 #[derive(Debug, Clone, Default)]
 pub struct FrameList {
     entries: Vec<Listed>,
+    cuts: Vec<usize>,
 }
 
 /// One frame of the list.
@@ -164,6 +165,17 @@ impl FrameList {
     /// Adds the next frame.
     pub fn push(&mut self, listed: Listed) {
         self.entries.push(listed);
+    }
+
+    /// Notes that another scene begins with the frame that comes next.
+    pub fn note_cut(&mut self) {
+        self.cuts.push(self.entries.len());
+    }
+
+    /// The numbers of frames with which another scene begins, ascending; none where nobody asked for them.
+    #[must_use]
+    pub fn cuts(&self) -> &[usize] {
+        &self.cuts
     }
 
     /// All frames, in order.

@@ -38,12 +38,14 @@ use crate::frames::{FrameList, FrameSource};
 use crate::sink::Sink;
 
 pub(crate) mod crew;
+pub(crate) mod cut;
 pub(crate) mod encode;
 pub(crate) mod feed;
 pub(crate) mod mux;
 pub(crate) mod other;
 pub(crate) mod watch;
 
+use cut::CutFinder;
 use encode::{Coded, EncodeStage, Encoded};
 use feed::{Analysed, Fed, FeedStage, Feeding, Outlet};
 use mux::MuxStage;
@@ -104,6 +106,8 @@ pub(crate) struct Terms<'r> {
     pub(crate) analysed: &'r [Analysed],
     /// The input's name, where its damage ends the run before any output is finished.
     pub(crate) refuses_damage: Option<&'r Path>,
+    /// Whether somebody asks where scenes begin.
+    pub(crate) finds_cuts: bool,
     /// How long a stage may make no progress; `None`: for ever.
     pub(crate) stall: Option<Duration>,
     pub(crate) cancel: &'r Cancel,
@@ -148,6 +152,7 @@ pub(crate) fn run(
             keep: &terms.keep,
             analysed: terms.analysed,
             refuses_damage: terms.refuses_damage,
+            cuts: terms.finds_cuts.then(CutFinder::default),
             cancel: terms.cancel,
             // The last sender that is not a stage's: when all stages have ended, so has the listening.
             events,

@@ -226,6 +226,19 @@ fn variable_times_come_through_and_decoding_times_rise() {
 }
 
 #[test]
+fn a_segment_begins_with_a_scene_that_begins_near() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("in.mkv");
+        let scenes = "testsrc2=s=192x144:r=24,negate=enable='gte(n,29)',noise=alls=10:allf=t:all_seed=3";
+        ffmpeg(&["-f", "lavfi", "-i", scenes, "-frames:v", "64", "-c:v", "libx264", "-crf", "10", text(&input)]);
+        let report = run(&request(&input, &folder.path().join("out.mkv"), "libx264", "veryfast", 300_000)).unwrap();
+        let starts: Vec<u64> = session(&report).segments.iter().map(|segment| segment.first_frame).collect();
+        assert_eq!(starts, [0, 16, 29, 48]);
+    });
+}
+
+#[test]
 fn a_limit_that_is_too_low_is_told_as_such() {
     within(120, || {
         let folder = tempfile::tempdir().unwrap();

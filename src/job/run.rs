@@ -467,6 +467,7 @@ pub(super) fn terms<'r>(plan: &'r Plan, keep: Vec<bool>, analysed: &'r [Analysed
         keep,
         analysed,
         refuses_damage: (!plan.keep_damaged).then_some(plan.input.path.as_path()),
+        finds_cuts: plan.renditions.iter().any(|rendition| rendition.encoder.session.is_some()),
         stall: plan.stall_timeout.map(Seconds::duration),
         cancel,
     }

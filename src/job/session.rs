@@ -60,7 +60,7 @@ pub(super) fn run(
     let Opened { source, cache, list } = opened;
     let source = source.as_mut();
     let seconds = duration(list, source);
-    let divided = divided(list.len(), session.segment_frames, session.group_frames);
+    let divided = divided(list.len(), session.segment_frames, session.group_frames, list.cuts());
     let count = session.side_by_side.map_or_else(cpus, usize::from).min(divided.len());
     let terms = terms(plan, Vec::new(), &[], cancel);
     let work = Work {

@@ -13,6 +13,7 @@ use crate::cache::{FrameCache, HEADROOM_BYTES, has_room};
 use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::frames::{FrameList, FrameSource, Listed};
+use crate::pipeline::cut::CutFinder;
 use crate::pipeline::watch::Pulse;
 use crate::pipeline::{FRAMES_IN_FLIGHT, send_timed};
 use crate::stats::artefact::Artefact;
@@ -58,6 +59,8 @@ pub(crate) struct FeedStage<'r> {
     pub(crate) analysed: &'r [Analysed],
     /// The input's name, where its damage ends the run.
     pub(crate) refuses_damage: Option<&'r Path>,
+    /// Notes in the list where scenes begin, where somebody asks.
+    pub(crate) cuts: Option<CutFinder>,
     pub(crate) cancel: &'r Cancel,
     pub(crate) events: Sender<Event>,
     pub(crate) pulse: Arc<Pulse>,
@@ -97,6 +100,9 @@ impl FeedStage<'_> {
             let pts = frames.first().and_then(Frame::pts);
             let hashes = self.made(feeding, |stage| hashes(&frames, stage.list.len()))?;
             let listed = Listed { pts, moment: clock.next(pts), hash: of_all(&hashes) };
+            if self.cuts.as_mut().zip(frames.first()).is_some_and(|(cuts, frame)| cuts.is_cut(frame)) {
+                self.list.note_cut();
+            }
             self.hold_to_analysis(self.list.len(), listed.moment, &hashes)?;
             self.list.push(listed);
             self.cache.note_cost(feeding.making.as_secs_f64() / self.list.len() as f64);
@@ -371,7 +377,14 @@ mod tests {
         let (fast, from_fast) = bounded(FRAMES_IN_FLIGHT);
         let (slow, from_slow) = bounded(FRAMES_IN_FLIGHT);
         let cancel = Cancel::new();
-        let terms = Terms { keep: vec![false], analysed: &[], refuses_damage: None, stall: None, cancel: &cancel };
+        let terms = Terms {
+            keep: vec![false],
+            analysed: &[],
+            refuses_damage: None,
+            finds_cuts: false,
+            stall: None,
+            cancel: &cancel,
+        };
         let (mut source, mut list) = (Frames { all: 40, taken: 0 }, FrameList::default());
         let none = CachePlan { mode: CacheMode::None, budget: ByteSize(0), spill_dir: None };
         let mut cache = FrameCache::new(none);
@@ -384,6 +397,7 @@ mod tests {
             keep: &terms.keep,
             analysed: &[],
             refuses_damage: None,
+            cuts: None,
             cancel: &cancel,
             events: bounded(1).0,
             pulse: Watch::new(terms.stall, terms.cancel).pulse(Stage::Feed),
