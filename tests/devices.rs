@@ -170,7 +170,7 @@ fn an_output_that_cannot_be_read_back_gets_no_name() {
     within(60, move || {
         bench.make("in.mkv", "-c:v mpeg4 -c:a pcm_s16le");
         for at in [0, 2000, 60_000, 150_000] {
-            let ended = bench.run(("read-error", ".part", at), &format!("encode in.mkv -o out.mkv {JOB}"));
+            let ended = bench.run(("read-error", ".out.mkv.repass-", at), &format!("encode in.mkv -o out.mkv {JOB}"));
             assert_eq!(ended.code, 6, "{at}: {ended}");
             bench.holds_only(&["in.mkv"], &format!("sector at {at}"));
         }
@@ -214,7 +214,7 @@ fn every_stage_that_hangs_is_named_and_the_process_ends() {
             // One pass, which keeps no statistics beside the output.
             ("write-hang", "out.mkv", 0, "--passes 1", 6, "writing rendition 1 made no progress"),
             ("write-hang", "out.mkv", 5000, "--passes 1", 6, "writing rendition 1 made no progress"),
-            ("write-hang", ".part", 0, "", 6, "keeping the first pass of rendition 1 made no progress"),
+            ("write-hang", ".out.mkv.repass-", 0, "", 6, "keeping the first pass of rendition 1 made no progress"),
         ] {
             let what = format!("{fault} {more} {at}");
             // Which thread it is, or a word for the program.
