@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs the Debian package into this very system, a bare one that may be thrown away, and encodes with it:
-#   make deb && BIND=$PWD/target/debian tests/matrix.sh --bare bookworm sh tests/deb.sh target/debian/*.deb
+#   make deb && BIND=$PWD/target/debian tests/matrix.sh --bare bookworm sh tests/deb.sh "$PWD"/target/debian/*.deb
 set -eu
-deb=$1
+deb=$(realpath "$1")
 work=$(mktemp -d)
 
 apt-get update -q >/dev/null
