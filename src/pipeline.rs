@@ -31,7 +31,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::av::muxer::EncodedStream;
 use crate::av::packet::Packet;
-use crate::cache::FrameCache;
+use crate::cache::{FrameCache, has_room};
 use crate::error::Error;
 use crate::event::{Cancel, Event, Stage};
 use crate::frames::{FrameList, FrameSource};
@@ -126,6 +126,10 @@ pub(crate) fn run(
     terms: &Terms<'_>,
     observe: &mut dyn FnMut(Event),
 ) -> Result<RunResult, Error> {
+    // Beyond this, no memory would be the end of the process and not of a run.
+    if !has_room(TO_START) {
+        return Err(Error::Exhausted { doing: "starting a run".to_owned() });
+    }
     let (events, heard) = bounded(EVENTS_IN_FLIGHT);
     let mut watch = Watch::new(terms.stall, terms.cancel);
     let failed = terms.cancel.child();
@@ -453,6 +457,8 @@ const PACKETS_IN_FLIGHT: usize = 32;
 const OTHERS_IN_FLIGHT: usize = 64;
 /// The observer may be a slow terminal; progress is dropped rather than waited for.
 const EVENTS_IN_FLIGHT: usize = 256;
+/// What queues and threads of a run take, in bytes, and some more.
+const TO_START: u64 = 16 << 20;
 /// A stop is heard within this time while a call that cannot look for itself is waited for.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
