@@ -261,7 +261,7 @@ fn a_pause_behind_the_first_frame_does_not_move_decoding_times() {
         let place = Place::empty();
         place.make(
             "in.mkv",
-            "-f lavfi -i testsrc2=s=96x64:r=25:d=2 -f lavfi -i sine=d=12 -vf setpts=if(gt(N\\,0)\\,PTS+10.013/TB\\,PTS) \
+            "-f lavfi -i testsrc2=s=96x64:r=25:d=2 -f lavfi -i sine=d=12 -vf settb=1/1000,setpts=if(gt(N\\,0)\\,PTS+10.013/TB\\,PTS) \
              -fps_mode passthrough -enc_time_base 1/1000 -c:v mpeg4 -q:v 3 -c:a aac",
         );
         for target in ["--crf 40", "-b 50k"] {
