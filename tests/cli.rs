@@ -1,6 +1,6 @@
 //! The program as people and scripts meet it: exit codes, what is printed where, what is left behind.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 
 mod media;
 mod program;

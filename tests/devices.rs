@@ -2,8 +2,8 @@
 //! clocks that jump. A library put in front of libc (`program/fault.c`) lets them.
 //!
 //! The invariant of all: the final name is absent, or holds what an undisturbed run would have put there.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 
 mod media;
 mod program;

@@ -2,8 +2,8 @@
 //! never a panic, and never an encoder that is handed what nobody vouched for.
 //!
 //! The rounds are the same in every run; `REPASS_FUZZ_SEED` and `REPASS_FUZZ_ROUNDS` make others and more.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 
 mod media;
 mod program;

@@ -1,7 +1,7 @@
 //! Files that mean harm: names and tags that would speak to the terminal, become options or paths, and inputs that refer to
 //! what they should not.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 
 mod media;
 mod program;

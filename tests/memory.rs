@@ -1,7 +1,7 @@
 //! Memory: what the process takes stays within its budget and what is stated, however long the input and many the renditions;
 //! the budget of its own choice within what the machine and its cgroup have.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 
 mod media;
 mod program;

@@ -1,6 +1,6 @@
 //! Sizes: met within one per cent, or said why not; what cannot be is refused before the second pass.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its media or read its output fails")]
 
 mod media;
 mod program;
