@@ -292,6 +292,7 @@ impl Job {
         let began = run::Usage::now();
         // A job that stalls is stopped alone.
         let cancel = cancel.child();
+        run::room_for(BEGINNING, "opening the input")?;
         let spool_dir = request.input.spool_dir.clone().or_else(|| request.cache.spill_dir.clone());
         let input = Input { spool_dir, ..request.input.clone() };
         let mut file = DecodedFile::open(input, request.decoder_threads, &cancel)?;
@@ -584,3 +585,6 @@ fn distinct_outputs(renditions: &[RenditionPlan], packages: &[PackagePlan]) -> R
 fn carries(renditions: &[RenditionPlan]) -> bool {
     renditions.iter().flat_map(|rendition| &rendition.streams).any(|plan| plan.fate.is_carried())
 }
+
+/// What demuxers and decoders take before the first frame, in bytes.
+const BEGINNING: u64 = 16 << 20;

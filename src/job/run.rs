@@ -99,6 +99,11 @@ pub(super) fn make_room(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
+/// Sees that there is so much memory: beyond it, having none would end the process and not the job.
+pub(super) fn room_for(bytes: u64, doing: &str) -> Result<(), Error> {
+    if has_room(bytes) { Ok(()) } else { Err(Error::Exhausted { doing: doing.to_owned() }) }
+}
+
 /// Makes the first frame ready.
 pub(super) fn prime(plan: &Plan, source: &mut dyn FrameSource) -> Result<(), Error> {
     match source.prime()? {
