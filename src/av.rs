@@ -250,17 +250,18 @@ pub(crate) fn initialise() {
 }
 
 /// Keeps SVT-AV1 from printing: it logs to stderr by itself and hears no one but its environment (`SVT_LOG`, read when an
-/// encoder is opened). What the person has set there holds.
-///
-/// # Safety
-/// No other thread of the process reads or changes the environment meanwhile, by whatever library: to be called first thing
-/// in `main`.
-pub unsafe fn quiet_svt_av1() {
+/// encoder is opened). What the person has set there holds. To be called first thing in `main`: in a process with more than one
+/// thread, or where that cannot be told (elsewhere than on Linux), nothing is done, for others may read the environment.
+pub fn quiet_svt_av1() {
     const VARIABLE: &str = "SVT_LOG";
     /// Errors only.
     const ERRORS: &str = "1";
-    if std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: nobody reads the environment meanwhile, as the caller promises.
+    if is_the_only_thread() && std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: there is no other thread that could read the environment meanwhile.
         unsafe { std::env::set_var(VARIABLE, ERRORS) };
     }
+}
+
+fn is_the_only_thread() -> bool {
+    cfg!(target_os = "linux") && std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }

@@ -95,8 +95,7 @@ impl Cli {
     /// Lets nobody but us print: libav's log is ours from here on, and libraries with logs of their own are quiet.
     fn hush(&self) {
         if self.verbose == 0 {
-            // SAFETY: the first thing that is done with the arguments; no thread has been started.
-            unsafe { av::quiet_svt_av1() };
+            av::quiet_svt_av1();
         }
         av::log::capture();
     }

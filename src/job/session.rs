@@ -19,7 +19,7 @@ use crate::media::Rational;
 use crate::pipeline::crew::{Crew, with_crew};
 use crate::pipeline::feed::{Again, Feeding};
 use crate::pipeline::watch::Pulse;
-use crate::pipeline::{FRAMES_IN_FLIGHT, Output, OutputResult, deliver};
+use crate::pipeline::{FRAMES_IN_FLIGHT, Output, OutputResult, Terms, deliver};
 use crate::plan::{PassStep, SessionAim, SessionPlan};
 use crate::rate::Target;
 use crate::report::{PassReport, QualityReport, SegmentReport, SessionPassReport, SessionReport};
@@ -57,75 +57,94 @@ pub(super) fn run(
     let (Some(session), Some(step)) = (&rendition.encoder.session, rendition.encoder.steps.first()) else {
         return Err(Error::Stopped);
     };
-    let Opened { source, cache, list } = opened;
-    let source = source.as_mut();
-    let seconds = duration(list, source);
-    let divided = divided(list.len(), session.segment_frames, session.group_frames, list.cuts());
-    let count = session.side_by_side.map_or_else(cpus, usize::from).min(divided.len());
+    let keeping = kept.clone();
+    let work = work(plan, index, session, step, opened, kept, cancel)?;
     let terms = terms(plan, Vec::new(), &[], cancel);
-    let work = Work {
+    let mut encoded = encode(work, rendition, session, opened, &terms, observe)?;
+    let Opened { source, list, .. } = opened;
+    let source = source.as_ref();
+    let (time_base, packets) = timed(std::mem::take(&mut encoded.packets), list, source);
+    let passes = passes(rendition, &encoded.passes, packets.len() as u64, duration(list, source));
+    let report = SessionReport {
+        quality: encoded.held_to.and_then(|held_to| quality(&session.aim, held_to, &encoded.segments)),
+        taken_up: encoded.taken_up,
+        ..report(&encoded.outcome, &encoded.segments, list, encoded.probed_frames)
+    };
+    let output = deliver(encoded.stream.with_time_base(time_base), packets, output, &terms, observe)?;
+    Ok(Made { output, passes, report, feeding: encoded.feeding, warnings: unkept(rendition, keeping.as_deref()) })
+}
+
+/// What the session is about, over frames that are known by now.
+fn work(
+    plan: &Plan,
+    index: usize,
+    session: &SessionPlan,
+    step: &PassStep,
+    opened: &Opened,
+    kept: Option<Arc<KeptSegments>>,
+    cancel: &Cancel,
+) -> Result<Work, Error> {
+    let (rendition, Opened { source, cache, list }) = (&plan.renditions[index], opened);
+    let source = source.as_ref();
+    let divided = divided(list.len(), session.segment_frames, session.group_frames, list.cuts());
+    let count = side_by_side(session, divided.len());
+    Ok(Work {
         rendition: index,
         plan: session.clone(),
         setup: setup(rendition, step, source)?,
         probe: setup(rendition, session.probe.as_ref().unwrap_or(step), source)?,
         segments: divided.iter().map(|frames| (range(list, frames), frames.len())).collect(),
-        target_bytes: target_bytes(rendition, seconds),
+        target_bytes: target_bytes(rendition, duration(list, source)),
         pixels: pixels(plan, rendition) * list.len() as f64,
         waiting_frames: waiting_frames(cache, list, session, count),
         kept,
         cancel: cancel.clone(),
+    })
+}
+
+/// Runs the passes, with as many segments in work at a time as the plan has.
+fn encode(
+    work: Work,
+    rendition: &RenditionPlan,
+    session: &SessionPlan,
+    opened: &mut Opened,
+    terms: &Terms<'_>,
+    observe: &mut dyn FnMut(Event),
+) -> Result<Encoded, Error> {
+    let Opened { source, cache, list } = opened;
+    let (source, list, cancel) = (source.as_mut(), &*list, terms.cancel);
+    let (index, count) = (work.rendition, side_by_side(session, work.segments.len()));
+    let conduct = |crew: &Crew| {
+        let (branch, feeding) = (rendition.branch, Feeding::default());
+        let mut frames = Kept { source, cache, list, branch, at: None, cancel, pulse: &crew.pulse, feeding };
+        conduct(work, session, crew, &mut frames, cancel).map_err(|error| error.of(rendition.encoder.encoder))
     };
-    let keeping = work.kept.clone();
-    let encoded = {
-        let (source, list, cache) = (&mut *source, &*list, &mut *cache);
-        let conduct = |crew: &Crew| {
-            let mut frames = Kept {
-                source,
-                cache,
-                list,
-                branch: rendition.branch,
-                at: None,
-                cancel,
-                pulse: &crew.pulse,
-                feeding: Feeding::default(),
-            };
-            conduct(work, session, crew, &mut frames, cancel).map_err(|error| error.of(rendition.encoder.encoder))
-        };
-        with_crew(count, index, &terms, conduct, observe)?
-    };
-    let Encoded { outcome, stream, packets, passes, segments, probed_frames, taken_up, held_to, feeding } = encoded;
-    let (time_base, packets) = timed(packets, list, source);
-    let video_packets = packets.len() as u64;
-    let output = deliver(stream.with_time_base(time_base), packets, output, &terms, observe)?;
-    let target = match rendition.encoder.target {
+    with_crew(count, index, terms, conduct, observe)
+}
+
+fn side_by_side(session: &SessionPlan, segments: usize) -> usize {
+    session.side_by_side.map_or_else(cpus, usize::from).min(segments)
+}
+
+/// What each pass came to; `seconds` is the length of the film.
+fn passes(rendition: &RenditionPlan, taken: &[session::PassTaken], packets: u64, seconds: f64) -> Vec<PassReport> {
+    let target_bps = match rendition.encoder.target {
         Target::Average(rate) => Some(rate.0),
         _ => None,
     };
     let pass = |(number, taken): (u8, &session::PassTaken)| PassReport {
         number,
         frames: taken.frames,
-        packets: video_packets,
+        packets,
         bytes: taken.bytes,
         stats_bytes: None,
-        target_bps: target,
+        target_bps,
         bps: Some(taken.bytes as f64 * 8.0 / seconds.max(1e-9)),
         wall_seconds: taken.wall.as_secs_f64(),
         starved_seconds: 0.0,
         blocked_seconds: 0.0,
     };
-    let wanted = session.aim;
-    let report = SessionReport {
-        quality: held_to.and_then(|held_to| quality(&wanted, held_to, &segments)),
-        taken_up,
-        ..report(&outcome, &segments, list, probed_frames)
-    };
-    Ok(Made {
-        output,
-        passes: (1..).zip(&passes).map(pass).collect(),
-        report,
-        feeding,
-        warnings: unkept(rendition, keeping.as_deref()),
-    })
+    (1..).zip(taken).map(pass).collect()
 }
 
 /// Why segments were not kept to the end.
