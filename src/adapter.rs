@@ -417,9 +417,48 @@ pub struct Sessions {
     pub halving: f64,
     /// Least and greatest level; at the ends of a knob's range encoders change their headers (x264: lossless).
     pub levels: (f64, f64),
+    /// Bytes that it commonly takes, for each that the [`Probe`] takes at the level that stands for its own.
+    pub worth: f64,
     /// What its headers look like.
     pub headers: Headers,
 }
+
+/// A quick coding that foresees what others will take of one segment and of another.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe {
+    /// libavcodec's name of the encoder.
+    pub encoder: &'static str,
+    /// libavfilter's chain that frames go through first.
+    pub filter: &'static str,
+    /// Its settings.
+    pub with: &'static [Setting],
+    /// The option that takes the level.
+    pub level: &'static str,
+    /// Least and greatest level.
+    pub levels: (f64, f64),
+    /// Level that takes about a tenth of a bit for each pixel of common footage.
+    pub usual: f64,
+    /// Levels that halve the bits.
+    pub halving: f64,
+}
+
+/// Of all that was tried (half and a quarter of the size, x264's and every encoder's own quickest presets, the sizes of the
+/// source's packets), what foresees most for what it takes: see vendor-notes.md, "What sessions cost".
+pub const PROBE: Probe = Probe {
+    encoder: "libx264",
+    filter: "scale=max(16\\,trunc(iw/4)*2):max(16\\,trunc(ih/4)*2):flags=bilinear,format=yuv420p",
+    with: &[
+        Setting::option("preset", "ultrafast"),
+        Setting::param("x264-params", "aq-mode", "1"),
+        Setting::param("x264-params", "mbtree", "1"),
+        Setting::param("x264-params", "rc-lookahead", "10"),
+        Setting::option("threads", "1"),
+    ],
+    level: "crf",
+    levels: (1.0, 51.0),
+    usual: 19.0,
+    halving: 6.0,
+};
 
 /// Headers of a coded stream that all its segments must have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -148,6 +148,7 @@ impl std::fmt::Display for Damage {
 pub struct FrameList {
     entries: Vec<Listed>,
     cuts: Vec<usize>,
+    keys: Vec<usize>,
 }
 
 /// One frame of the list.
@@ -176,6 +177,17 @@ impl FrameList {
     #[must_use]
     pub fn cuts(&self) -> &[usize] {
         &self.cuts
+    }
+
+    /// Notes that the frame that comes next is a key frame in the source.
+    pub fn note_key(&mut self) {
+        self.keys.push(self.entries.len());
+    }
+
+    /// The numbers of frames that are key frames in the source, ascending; none where nobody asked for them.
+    #[must_use]
+    pub fn keys(&self) -> &[usize] {
+        &self.keys
     }
 
     /// All frames, in order.

@@ -104,11 +104,13 @@ pub struct SessionRequest {
     /// Length of a segment, about; `None`: a few seconds, by the length of the source. A job turns a time into frames by its
     /// frame rate.
     pub segment: Option<GopLength>,
+    /// Whether segments may differ in length. A job says so, where no length is asked for.
+    pub uneven: bool,
 }
 
 impl Default for SessionRequest {
     fn default() -> Self {
-        SessionRequest { most_passes: MOST_PASSES, segment: None }
+        SessionRequest { most_passes: MOST_PASSES, segment: None, uneven: false }
     }
 }
 
@@ -234,19 +236,38 @@ pub struct SessionPlan {
     pub most_passes: NonZeroU8,
     /// What the levels are corrected towards.
     pub aim: SessionAim,
-    /// Frames of a segment, about: all are equally long, and make up the whole.
+    /// Frames of a segment, about; together they make up the whole.
     pub segment_frames: u32,
+    /// Whether one segment in the middle and the last ones are shorter than that, with which a rate is met with less coding in
+    /// vain; else all are equally long.
+    pub uneven: bool,
     /// Segments begin at multiples of so many frames: the fixed distance of key frames, or 1.
     pub group_frames: u32,
     /// Segments in work at a time; `None`: one per CPU. Bits do not depend on it.
     pub side_by_side: Option<u16>,
     /// What the levels are.
     pub levels: Levels,
-    /// Settings of the probes that tell segments from one another, with a quick preset; `None`: those of the segments.
-    pub probe: Option<PassStep>,
+    /// What tells segments from one another before they are coded; `None`: short stretches of them, with their own settings.
+    pub probe: Option<ProbePlan>,
     /// What the headers look like that all segments must have in common.
     #[serde(skip)]
     pub headers: Headers,
+}
+
+/// Quick codings that foresee what a session's segments will take.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ProbePlan {
+    /// libavcodec's name of the encoder, which need not be the session's.
+    pub encoder: &'static str,
+    /// Its settings.
+    pub step: PassStep,
+    /// libavfilter's chain that frames go through first.
+    pub filter: String,
+    /// What its levels are. One that is so many halvings from what is usual stands for the session's level that is as many from
+    /// what is usual there.
+    pub levels: Levels,
+    /// Bytes that the session's encoder commonly takes, for each of the probe's.
+    pub worth: f64,
 }
 
 /// What the levels of a session's segments are corrected towards.

@@ -39,9 +39,9 @@ pub mod videotoolbox;
 pub(crate) use kept::KeptSegments;
 pub(crate) use law::HeldTo;
 pub use range::{RangeSet, TimeRange};
-pub(crate) use segment::divided;
+pub(crate) use segment::Division;
 pub use silo::{EncodedPacket, Silo, decoding_times};
-pub(crate) use software::{InStream, PassTaken, Segmented, Work};
+pub(crate) use software::{InStream, PassTaken, ProbeSetup, Segmented, Work};
 
 /// Whether a pass may be followed by another. Of VideoToolbox: the flags of `BeginPass`, none or `BeginFinalPass`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -36,6 +36,7 @@ fn request(input: &Path, output: &Path, encoder: &str, preset: &str, quality: &s
         session: SessionRequest {
             segment: Some(GopLength::Frames(16)),
             most_passes: std::num::NonZeroU8::new(12).unwrap(),
+            ..SessionRequest::default()
         },
         ..Request::new(adapter::named(encoder).unwrap(), Target::Measured(quality.parse().unwrap()))
     };

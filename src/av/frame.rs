@@ -204,6 +204,15 @@ impl Frame {
         return self.raw().interlaced_frame != 0;
     }
 
+    /// Whether the stream that it was decoded from has a key frame here.
+    #[must_use]
+    pub fn is_key(&self) -> bool {
+        #[cfg(ffmpeg_6_1)]
+        return self.raw().flags & ffi::AV_FRAME_FLAG_KEY as c_int != 0;
+        #[cfg(not(ffmpeg_6_1))]
+        return self.raw().key_frame != 0;
+    }
+
     /// Whether the upper field comes first.
     #[must_use]
     pub fn is_top_field_first(&self) -> bool {

@@ -355,8 +355,8 @@ struct PassArgs {
     #[arg(long, value_name = "N")]
     max_passes: Option<NonZeroU8>,
 
-    /// Length of a session's segments, as a time or a number of frames (4s, 96) [default: 2s to 10s, by the length of the
-    /// source]
+    /// Length of a session's segments, as a time or a number of frames (4s, 96) [default: by the length of the source, from 2s
+    /// to 10s or 250 frames, whichever is longer; for a bit rate, some are shorter]
     #[arg(long, value_name = "LENGTH", value_parser = gop)]
     segment: Option<GopLength>,
 
@@ -690,7 +690,8 @@ impl EncoderArgs {
 impl PassArgs {
     fn session(&self, has_quality: bool) -> Result<SessionRequest, Error> {
         let usual = SessionRequest::default();
-        let asked = SessionRequest { most_passes: self.max_passes.unwrap_or(usual.most_passes), segment: self.segment };
+        let most_passes = self.max_passes.unwrap_or(usual.most_passes);
+        let asked = SessionRequest { most_passes, segment: self.segment, ..usual };
         let is_session = has_quality || self.passes == Some(Passes::Session);
         if !is_session && (self.max_passes.is_some() || self.segment.is_some()) {
             let why = "--max-passes and --segment are for --passes session and --quality".to_owned();

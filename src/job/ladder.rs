@@ -166,6 +166,7 @@ impl<'j> Ladder<'j> {
                 );
             }
             let asked = encoder.session.segment.map(|length| length.frames(self.frame_rate()));
+            encoder.session.uneven = asked.is_none();
             encoder.session.segment = asked.or_else(|| self.segment_frames()).map(GopLength::Frames);
         }
         Ok(encoder)
@@ -224,9 +225,10 @@ impl<'j> Ladder<'j> {
     /// Frames of a session's segments where nobody says: enough segments to correct a few of them alone, and not more key
     /// frames than an encoder would have by itself.
     fn segment_frames(&self) -> Option<u32> {
-        let seconds = self.request.input.seconds_of(self.file.info())?;
+        let frames = self.request.input.seconds_of(self.file.info())? * self.frame_rate();
         let (shortest, longest) = SEGMENT_SECONDS;
-        Some(((seconds / FEWEST_SEGMENTS).clamp(shortest, longest) * self.frame_rate()).round().max(1.0) as u32)
+        let longest = (longest * self.frame_rate()).max(LONGEST_GROUP);
+        Some((frames / FEWEST_SEGMENTS).clamp(shortest * self.frame_rate(), longest).round().max(1.0) as u32)
     }
 
     /// Frames per second that the encoders get.
@@ -410,8 +412,10 @@ const DEFAULT_SEGMENT: GopLength = GopLength::Seconds(2.0);
 
 /// Least and greatest length of a session's segments where nobody says, in seconds.
 const SEGMENT_SECONDS: (f64, f64) = (2.0, 10.0);
-/// Segments that a session has at least, where they do not come out too short.
-const FEWEST_SEGMENTS: f64 = 6.0;
+/// What encoders put between key frames by themselves, in frames, whatever these last.
+const LONGEST_GROUP: f64 = 250.0;
+/// How many segments of the usual length a session has at least, where they do not come out too short.
+const FEWEST_SEGMENTS: f64 = 4.0;
 
 /// Where libavformat's guesses are time bases.
 const UNTOLD_RATE: &str = "the source tells no frame rate: the encoder is told 25 frames per second, and the bit rate holds for \

@@ -244,7 +244,7 @@ fn session_of(unfinished: &Unfinished, rendition: &RenditionPlan, list: &FrameLi
     if let Some(session) = &mut encoder.session {
         session.side_by_side = None;
     }
-    Ok(serde_json::to_string(&(versions(), unfinished, encoder, list.len(), list.hash(), list.cuts()))?)
+    Ok(serde_json::to_string(&(versions(), unfinished, encoder, list.len(), list.hash(), list.cuts(), list.keys()))?)
 }
 
 /// Opens or begins the file; whether what was there was of use, where anything was.

@@ -20,12 +20,12 @@ use crate::pipeline::crew::{Crew, with_crew};
 use crate::pipeline::feed::{Again, Feeding};
 use crate::pipeline::watch::Pulse;
 use crate::pipeline::{FRAMES_IN_FLIGHT, Output, OutputResult, Terms, deliver};
-use crate::plan::{PassStep, SessionAim, SessionPlan};
+use crate::plan::{PassStep, ProbePlan, SessionAim, SessionPlan};
 use crate::rate::Target;
 use crate::report::{PassReport, QualityReport, SegmentReport, SessionPassReport, SessionReport};
 use crate::session::{
-    self, KeptSegments, Outcome, RangeSet, Replay, Segmented, SessionError, Silo, SourceFrame, TimeRange, Work,
-    decoding_times, divided, videotoolbox,
+    self, Division, KeptSegments, Outcome, ProbeSetup, RangeSet, Replay, Segmented, SessionError, Silo, SourceFrame,
+    TimeRange, Work, decoding_times, videotoolbox,
 };
 use crate::timing::{LONGEST, Moment, OutputTimes};
 
@@ -86,13 +86,19 @@ fn work(
 ) -> Result<Work, Error> {
     let (rendition, Opened { source, cache, list }) = (&plan.renditions[index], opened);
     let source = source.as_ref();
-    let divided = divided(list.len(), session.segment_frames, session.group_frames, list.cuts());
+    let division = Division {
+        about: session.segment_frames,
+        group: session.group_frames,
+        places: &[list.cuts(), list.keys()],
+        uneven: session.uneven,
+    };
+    let divided = division.of(list.len());
     let count = side_by_side(session, divided.len());
     Ok(Work {
         rendition: index,
         plan: session.clone(),
         setup: setup(rendition, step, source)?,
-        probe: setup(rendition, session.probe.as_ref().unwrap_or(step), source)?,
+        probe: session.probe.as_ref().map(|probe| probe_setup(rendition, probe, source)).transpose()?,
         segments: divided.iter().map(|frames| (range(list, frames), frames.len())).collect(),
         target_bytes: target_bytes(rendition, duration(list, source)),
         pixels: pixels(plan, rendition) * list.len() as f64,
@@ -259,6 +265,13 @@ fn setup(rendition: &RenditionPlan, step: &PassStep, source: &dyn FrameSource) -
         sample_aspect_ratio: source.sample_aspect_ratio(rendition.branch),
         global_header: container.global_header(),
     })
+}
+
+fn probe_setup(rendition: &RenditionPlan, probe: &ProbePlan, source: &dyn FrameSource) -> Result<ProbeSetup, Error> {
+    let own = setup(rendition, &probe.step, source)?;
+    // Its headers stay in its packets, where they are looked for.
+    let setup = EncoderSetup { encoder: probe.encoder.to_owned(), global_header: false, ..own };
+    Ok(ProbeSetup { plan: probe.clone(), setup })
 }
 
 /// Where a segment lies on the grid. The last ends behind its last frame.

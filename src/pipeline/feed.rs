@@ -59,7 +59,7 @@ pub(crate) struct FeedStage<'r> {
     pub(crate) analysed: &'r [Analysed],
     /// The input's name, where its damage ends the run.
     pub(crate) refuses_damage: Option<&'r Path>,
-    /// Notes in the list where scenes begin, where somebody asks.
+    /// Notes in the list where scenes begin and where the source has key frames, where somebody asks.
     pub(crate) cuts: Option<CutFinder>,
     pub(crate) cancel: &'r Cancel,
     pub(crate) events: Sender<Event>,
@@ -100,8 +100,13 @@ impl FeedStage<'_> {
             let pts = frames.first().and_then(Frame::pts);
             let hashes = self.made(feeding, |stage| hashes(&frames, stage.list.len()))?;
             let listed = Listed { pts, moment: clock.next(pts), hash: of_all(&hashes) };
-            if self.cuts.as_mut().zip(frames.first()).is_some_and(|(cuts, frame)| cuts.is_cut(frame)) {
-                self.list.note_cut();
+            if let (Some(cuts), Some(frame)) = (&mut self.cuts, frames.first()) {
+                if cuts.is_cut(frame) {
+                    self.list.note_cut();
+                }
+                if frame.is_key() {
+                    self.list.note_key();
+                }
             }
             self.hold_to_analysis(self.list.len(), listed.moment, &hashes)?;
             self.list.push(listed);

@@ -4,16 +4,16 @@ use super::measured;
 use super::native::{self, NativePlan};
 use super::{
     Analysis, Codec, EncoderPlan, FirstPassChoice, Hdr10Data, LEVEL, Levels, MasteringDisplay, NotMeasured, NotNative,
-    OnUnsupported, Origin, PassFlag, PassStep, Passes, PlannedSetting, Request, STATS_PATH, SessionAim, SessionPlan,
-    SessionRequest, StatsUse,
+    OnUnsupported, Origin, PassFlag, PassStep, Passes, PlannedSetting, ProbePlan, Request, STATS_PATH, SessionAim,
+    SessionPlan, SessionRequest, StatsUse,
 };
 use crate::adapter::{
-    Adapter, Bitrate, Capping, Hdr10Style, Inside, Knob, PRESETS, PassModel, Reserved, Sessions, Setting, Speed,
-    StatsRoute, Threads, TwoRuns, all, nearest, with_sessions, with_two_passes,
+    Adapter, Bitrate, Capping, Hdr10Style, Inside, Knob, PRESETS, PROBE, PassModel, Probe, Reserved, Sessions, Setting,
+    Speed, StatsRoute, Threads, TwoRuns, all, named, nearest, with_sessions, with_two_passes,
 };
 use crate::error::Refusal;
 use crate::probe::value::{self, normal};
-use crate::probe::{Capabilities, OptionInfo, OptionKind};
+use crate::probe::{Capabilities, OptionInfo, OptionKind, capabilities};
 use crate::rate::{BitRate, Target};
 
 /// One compilation: the request, what the linked libavcodec has, and what was found worth a warning so far.
@@ -61,7 +61,7 @@ impl<'a> Compiler<'a> {
             target: self.request.target,
             cap: self.request.cap,
             analysis: course.analysis(),
-            session: self.session_plan(&course, &shared),
+            session: self.session_plan(&course),
             native,
             steps: self.steps(&course, &shared),
             forced_keyframes: self.request.gop_frames.filter(|_| !self.adapter.gop.exact),
@@ -339,7 +339,7 @@ impl<'a> Compiler<'a> {
     fn session(&self) -> Result<Course, Refusal> {
         let knob = self.knob()?;
         let sessions = self.sessions()?;
-        let SessionRequest { most_passes, segment } = self.request.session;
+        let SessionRequest { most_passes, segment, uneven } = self.request.session;
         // Groups of a fixed length begin anew with each segment.
         let group = self.request.gop_frames.unwrap_or(1).max(1);
         let frames = segment.map_or(SEGMENT_FRAMES, |length| length.frames(NOMINAL_RATE)).max(SHORTEST_SEGMENT);
@@ -352,6 +352,7 @@ impl<'a> Compiler<'a> {
                 Target::Average(_) | Target::Quality(_) | Target::Size(_) => SessionAim::Rate { tolerance: TOLERANCE },
             },
             segment_frames: frames.div_ceil(group).checked_mul(group).unwrap_or(frames - frames % group),
+            uneven,
             group_frames: group,
             side_by_side: self.request.threads.filter(|threads| *threads > 0),
             levels: Levels { least, greatest, step, usual: sessions.usual, halving: sessions.halving },
@@ -361,22 +362,12 @@ impl<'a> Compiler<'a> {
         Ok(Course::Session(plan, sessions))
     }
 
-    fn session_plan(&self, course: &Course, shared: &Settings<'a>) -> Option<SessionPlan> {
-        let Course::Session(plan, _) = course else { return None };
-        let is_own = |speed: &Speed| self.request.options.iter().any(|(option, _)| option == speed.option);
-        let is_slower = match self.request.preset.as_deref() {
-            Some(preset) => PRESETS.iter().position(|name| *name == preset).is_some_and(|preset| preset > PROBE_PRESET),
-            None => true,
-        };
-        // A measured quality is not foreseen from another preset's.
+    fn session_plan(&self, course: &Course) -> Option<SessionPlan> {
+        let Course::Session(plan, sessions) = course else { return None };
+        // A measured quality is not foreseen from what another encoder does.
         let is_rate = matches!(plan.aim, SessionAim::Rate { .. });
-        let speed = self.adapter.speed.filter(|speed| is_rate && is_slower && self.has(speed.option) && !is_own(speed));
-        let probe = speed.map(|speed| {
-            let mut settings = shared.clone();
-            settings.hurry(&speed);
-            only_step(settings.list)
-        });
-        Some(SessionPlan { probe, ..plan.clone() })
+        let probe = named(PROBE.encoder).ok().filter(|prober| is_rate && capabilities(prober).present);
+        Some(SessionPlan { probe: probe.map(|_| quick(sessions.worth)), ..plan.clone() })
     }
 
     fn no_session(&self, why: &str) -> Refusal {
@@ -645,6 +636,20 @@ impl Course {
     }
 }
 
+/// What tells segments from one another.
+fn quick(worth: f64) -> ProbePlan {
+    let Probe { encoder, filter, with, level, levels: (least, greatest), usual, halving } = PROBE;
+    let settings = with.iter().map(|setting| planned(setting.option, setting.key, setting.value, Origin::Adapter));
+    let level = planned(level, None, LEVEL, Origin::Target);
+    ProbePlan {
+        encoder,
+        step: only_step(settings.chain([level]).collect()),
+        filter: filter.to_owned(),
+        levels: Levels { least, greatest, step: LEVEL_STEP, usual, halving },
+        worth,
+    }
+}
+
 /// The step of a run that is the only one.
 fn only_step(settings: Vec<PlannedSetting>) -> PassStep {
     PassStep { number: 1, of: 1, flag: PassFlag::None, settings, stats: StatsUse::None, output: true }
@@ -658,15 +663,6 @@ struct Settings<'a> {
 }
 
 impl Settings<'_> {
-    /// Takes the preset of probes.
-    fn hurry(&mut self, speed: &Speed) {
-        let quick = planned(speed.option, None, speed.native[PROBE_PRESET], Origin::Adapter);
-        match self.list.iter_mut().find(|setting| setting.is_at(speed.option, None)) {
-            Some(setting) => *setting = quick,
-            None => self.list.insert(0, quick),
-        }
-    }
-
     fn extend(&mut self, settings: impl IntoIterator<Item = PlannedSetting>) {
         settings.into_iter().for_each(|setting| self.put(setting));
     }
@@ -772,7 +768,5 @@ const NOMINAL_RATE: f64 = 25.0;
 const SHORTEST_SEGMENT: u32 = 2;
 /// Steps of a level that need not be whole; an eighth of a per cent of the bits.
 const LEVEL_STEP: f64 = 0.01;
-/// `veryfast`: quicker ones leave out what distributes bits (x264: mbtree), so that their sizes say little of a slower one's.
-const PROBE_PRESET: usize = 2;
 /// How far from the target is near enough, as a share.
 const TOLERANCE: f64 = 0.01;

@@ -28,8 +28,8 @@ impl fmt::Display for EncoderPlan {
         }
         for step in &self.steps {
             if let Some(probe) = self.session.as_ref().and_then(|session| session.probe.as_ref()) {
-                writeln!(f, "  probes, to tell segments from one another:")?;
-                probe.list(f)?;
+                writeln!(f, "  probes, to tell segments from one another, by {} at half the size:", probe.encoder)?;
+                probe.step.list(f)?;
             }
             if self.is_session() {
                 writeln!(f, "  {}:", if self.native.is_some() { "in libavcodec's words" } else { "each segment" })?;
@@ -56,8 +56,9 @@ impl EncoderPlan {
 
 impl fmt::Display for SessionPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SessionPlan { most_passes, aim, segment_frames, side_by_side, levels, .. } = self;
-        write!(f, "at most {most_passes} passes, {aim}; segments of about {segment_frames} frames, ")?;
+        let SessionPlan { most_passes, aim, segment_frames, uneven, side_by_side, levels, .. } = self;
+        let shorter = if *uneven { ", some of them shorter, " } else { ", " };
+        write!(f, "at most {most_passes} passes, {aim}; segments of about {segment_frames} frames{shorter}")?;
         match side_by_side {
             Some(count) => write!(f, "{count} at a time, ")?,
             None => write!(f, "one per CPU at a time, ")?,

@@ -31,7 +31,15 @@ impl Law {
         }
     }
 
-    /// The level of a segment in pass 1, where those before it have theirs.
+    /// Segments that are to be coded before their turn.
+    pub(super) fn samples(&self) -> Vec<usize> {
+        match self {
+            Law::Rate(steering) => steering.samples(),
+            Law::Quality(_) => Vec::new(),
+        }
+    }
+
+    /// The level of a segment in pass 1, where those before it have theirs, or of one that is coded before its turn.
     pub(super) fn level_of(&mut self, segment: usize) -> f64 {
         match self {
             Law::Rate(steering) => steering.level_of(segment),

@@ -16,13 +16,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::kept::{KeptSegment, KeptSegments};
 use super::law::{HeldTo, Law};
 use super::meter::Meter;
-use super::steering::{Next, Steering};
+use super::steering::Next;
 use super::{
     Ask, EncodedPacket, PassEncoder, PassKind, RangeSet, Replay, SessionError, Silo, SourceFrame, TimeRange, Verdict,
 };
 use crate::adapter::Headers;
 use crate::av::Received;
 use crate::av::encoder::{Encoder, EncoderSetup};
+use crate::av::filter::{FilterInput, VideoFilter};
 use crate::av::frame::Frame;
 use crate::av::muxer::EncodedStream;
 use crate::av::packet::Packet;
@@ -30,10 +31,11 @@ use crate::error::Error;
 use crate::event::{Cancel, Event};
 use crate::pipeline::crew::Crew;
 use crate::pipeline::watch::Pulse;
-use crate::plan::{LEVEL, Levels, SessionAim, SessionPlan};
+use crate::plan::{LEVEL, ProbePlan, SessionAim, SessionPlan};
 use crate::quality::Metric;
 
 mod measured;
+mod probing;
 
 /// What a session is about.
 pub(crate) struct Work {
@@ -41,8 +43,8 @@ pub(crate) struct Work {
     pub(crate) plan: SessionPlan,
     /// Of every segment's encoder; its level is yet to be filled in.
     pub(crate) setup: EncoderSetup,
-    /// Of the probes that tell segments from one another.
-    pub(crate) probe: EncoderSetup,
+    /// What tells segments from one another before they are coded; `None`: short stretches of them, by the segments' own setup.
+    pub(crate) probe: Option<ProbeSetup>,
     /// The segments, and the frames of each.
     pub(crate) segments: Vec<(TimeRange, usize)>,
     /// Bytes that the whole is to have, or, where a quality is the target, may have; infinite without a cap.
@@ -54,6 +56,13 @@ pub(crate) struct Work {
     /// Where coded segments are kept, and an earlier run's are found.
     pub(crate) kept: Option<Arc<KeptSegments>>,
     pub(crate) cancel: Cancel,
+}
+
+/// A quick coding of smaller pictures.
+pub(crate) struct ProbeSetup {
+    pub(crate) plan: ProbePlan,
+    /// Its level is yet to be filled in.
+    pub(crate) setup: EncoderSetup,
 }
 
 /// A segment as it is in the stream.
@@ -88,7 +97,11 @@ pub(crate) struct Segmented<'s> {
     versions: Vec<Vec<Version>>,
     /// Levels of the pass, by segment.
     chosen: BTreeMap<usize, f64>,
+    /// Segments in work that are coded before their turn.
+    ahead: Vec<usize>,
     open: Option<OpenPass>,
+    /// Pass 1, of which segments are coded before it is open.
+    begun: Option<OpenPass>,
     current: Option<Current>,
     flight: Flight,
     /// What a muxer needs to know of the stream.
@@ -96,7 +109,7 @@ pub(crate) struct Segmented<'s> {
     pub(crate) passes: Vec<PassTaken>,
     /// How many segments an earlier run had coded.
     pub(crate) taken_up: u64,
-    /// Frames that probes took.
+    /// Frames that were coded for the first guess alone.
     pub(crate) probed_frames: u64,
 }
 
@@ -104,6 +117,12 @@ struct OpenPass {
     number: u8,
     began: Instant,
     tally: Arc<Tally>,
+}
+
+impl OpenPass {
+    fn new(number: u8) -> Self {
+        OpenPass { number, began: Instant::now(), tally: Arc::default() }
+    }
 }
 
 /// The segment that frames are handed to.
@@ -180,25 +199,29 @@ impl<'s> Segmented<'s> {
     ) -> Result<Self, SessionError> {
         let mut flight = Flight::of(work.segments.len());
         let (steering, probed_frames) = match work.plan.aim {
-            SessionAim::Rate { tolerance } => rate_law(&work, tolerance, crew, &mut flight, frames)?,
+            SessionAim::Rate { tolerance } => probing::rate_law(&work, tolerance, crew, &mut flight, frames)?,
             SessionAim::Quality(target) => measured::quality_law(&work, target, crew, &mut flight, frames)?,
         };
         let versions = work.segments.iter().map(|_| Vec::new()).collect();
-        Ok(Segmented {
+        let mut session = Segmented {
             work,
             silo,
             crew,
             steering,
             versions,
             chosen: BTreeMap::new(),
+            ahead: Vec::new(),
             open: None,
+            begun: None,
             current: None,
             flight,
             stream: None,
             passes: Vec::new(),
             taken_up: 0,
             probed_frames,
-        })
+        };
+        session.sample(frames)?;
+        Ok(session)
     }
 
     /// What a muxer needs to know of the stream.
@@ -230,7 +253,11 @@ impl<'s> Segmented<'s> {
         self.current = None;
         let is_first = self.passes.is_empty();
         if is_first {
-            self.land(known(segment, self.work.segments.len()))?;
+            let known = known(segment, self.work.segments.len());
+            // While the first one is in work, so may be those that are coded before their turn.
+            let are_due = segment > 0 || self.ahead.contains(&segment);
+            let ahead = if are_due { mem::take(&mut self.ahead) } else { Vec::new() };
+            self.land(|other| other < known || ahead.contains(&other))?;
             self.chosen.insert(segment, self.steering.level_of(segment));
         }
         let level = *self
@@ -245,6 +272,14 @@ impl<'s> Segmented<'s> {
             self.current = Some(Current { segment, frames: None });
             return Ok(());
         }
+        if is_first && !versions.is_empty() {
+            // Coded before its turn in vain.
+            let frames = self.work.segments[segment].1 as u64;
+            if let Some(open) = &self.open {
+                open.tally.frames.fetch_sub(frames, Ordering::Relaxed);
+            }
+            self.probed_frames += frames;
+        }
         if let Some(version) = self.work.taken_up(segment, level) {
             // Steering hears of it when it would have heard of it had it been coded.
             self.flight.landed.insert(segment, version);
@@ -253,22 +288,29 @@ impl<'s> Segmented<'s> {
             return Ok(());
         }
         let Some(open) = &self.open else { return Err(SessionError::NotInPass) };
+        let coding = self.coding(segment, level, open);
+        let frames = self.flight.start(self.crew, segment, coding, self.work.waiting_frames)?;
+        self.current = Some(Current { segment, frames: Some(frames) });
+        Ok(())
+    }
+
+    /// The coding of a whole segment, for a pass.
+    fn coding(&self, segment: usize, level: f64, pass: &OpenPass) -> Coding {
         let (range, count) = self.work.segments[segment];
         let progress = Progress {
             rendition: self.work.rendition,
-            pass: open.number,
-            began: open.began,
-            tally: open.tally.clone(),
+            pass: pass.number,
+            began: pass.began,
+            tally: pass.tally.clone(),
             total: self.pass_frames(),
             tick: self.work.setup.time_base.value(),
             events: self.crew.events.clone(),
             told: Cell::new(None),
         };
-        let mut coding = Coding::new(&self.work, self.work.setup.clone(), level, (range.start, count), Some(progress));
+        let mut coding = Coding::new(&self.work, self.work.setup.clone(), level, Some(progress));
+        (coding.start, coding.frames) = (range.start, Some(count));
         coding.keep = self.work.kept.clone().map(|kept| (kept, segment));
-        let frames = self.flight.start(self.crew, segment, coding, self.work.waiting_frames)?;
-        self.current = Some(Current { segment, frames: Some(frames) });
-        Ok(())
+        coding
     }
 
     fn pass_frames(&self) -> u64 {
@@ -277,9 +319,9 @@ impl<'s> Segmented<'s> {
         all.map(|segment| self.work.segments[segment].1 as u64).sum()
     }
 
-    /// Waits for all segments before this one that are in work.
-    fn land(&mut self, before: usize) -> Result<(), SessionError> {
-        for (segment, mut version) in self.flight.land(self.crew, before)? {
+    /// Waits for those segments in work that are wanted.
+    fn land(&mut self, wanted: impl Fn(usize) -> bool) -> Result<(), SessionError> {
+        for (segment, mut version) in self.flight.land(self.crew, wanted)? {
             self.stream = self.stream.take().or(version.stream.take());
             self.steering.note(segment, version.coded());
             self.versions[segment].push(version);
@@ -306,7 +348,7 @@ impl PassEncoder for Segmented<'_> {
             return Err(SessionError::PassOpen);
         }
         let number = u8::try_from(self.passes.len() + 1).unwrap_or(u8::MAX);
-        self.open = Some(OpenPass { number, began: Instant::now(), tally: Arc::default() });
+        self.open = Some(self.begun.take().unwrap_or_else(|| OpenPass::new(number)));
         Ok(())
     }
 
@@ -318,7 +360,7 @@ impl PassEncoder for Segmented<'_> {
             self.enter(after.checked_sub(1).ok_or(SessionError::OutsideRanges { pts })?)?;
         }
         let Some(Current { segment, frames: Some(frames) }) = &self.current else {
-            return self.know_stream(frame, pts);
+            return self.know_stream(frame);
         };
         let start = self.work.segments[*segment].0.start;
         let frame = fresh(frame, pts - start)?;
@@ -327,14 +369,14 @@ impl PassEncoder for Segmented<'_> {
         }
         // The encoder has gone, and says why.
         self.current = None;
-        self.land(usize::MAX)?;
+        self.land(|_| true)?;
         Err(Error::Stopped.into())
     }
 
     fn end_pass(&mut self, ask: Ask) -> Result<Verdict, SessionError> {
         self.current = None;
         let open = self.open.take().ok_or(SessionError::NotInPass)?;
-        self.land(usize::MAX)?;
+        self.land(|_| true)?;
         self.settle();
         let ranges = if self.passes.is_empty() { RangeSet::everything() } else { self.ranges(&self.chosen)? };
         self.deliver(&ranges)?;
@@ -365,11 +407,11 @@ impl PassEncoder for Segmented<'_> {
 
 impl Segmented<'_> {
     /// Sees that the stream is known where nothing is coded: what was taken up has none.
-    fn know_stream(&mut self, frame: &Frame, pts: i64) -> Result<(), SessionError> {
+    fn know_stream(&mut self, frame: &Frame) -> Result<(), SessionError> {
         if self.stream.is_some() || self.work.kept.is_none() {
             return Ok(());
         }
-        let coding = Coding::new(&self.work, self.work.setup.clone(), self.work.plan.levels.usual, (pts, 1), None);
+        let coding = Coding::new(&self.work, self.work.setup.clone(), self.work.plan.levels.usual, None);
         let first = fresh(frame, 0)?;
         let light = first.properties().map_err(|_| Error::Stopped)?;
         self.stream = Some(coding.setup.open(first)?.stream()?.with_light_of(&light));
@@ -394,7 +436,7 @@ impl Flight {
         coding: Coding,
         waiting: usize,
     ) -> Result<Sender<Frame>, SessionError> {
-        let (frames, taken) = bounded(waiting.min(coding.frames).max(1));
+        let (frames, taken) = bounded(waiting.min(coding.frames.unwrap_or(usize::MAX)).max(1));
         let mut landing = Landing { number, result: Err(Error::Stopped), results: self.results.0.clone() };
         crew.start(move |pulse| {
             landing.result = coding.run(&taken, pulse);
@@ -406,14 +448,14 @@ impl Flight {
         Ok(frames)
     }
 
-    /// Those before this one, in their order; whatever else has landed waits.
+    /// Waits for those that are wanted, and returns them in their order; whatever else has landed stays.
     ///
     /// # Errors
     /// The first error that is not merely the echo of another.
-    fn land(&mut self, crew: &Crew, before: usize) -> Result<Vec<(usize, Version)>, SessionError> {
+    fn land(&mut self, crew: &Crew, wanted: impl Fn(usize) -> bool) -> Result<Vec<(usize, Version)>, SessionError> {
         let mut errors = Vec::new();
         // Behind an error all the others are heard too.
-        while self.begun.first().is_some_and(|first| *first < before || !errors.is_empty()) {
+        while self.begun.iter().any(|segment| wanted(*segment) || !errors.is_empty()) {
             let landed = crew.pulse.while_waiting(|| self.results.1.recv());
             let (number, result) = landed.map_err(|_| Error::Stopped)?;
             self.begun.remove(&number);
@@ -426,16 +468,20 @@ impl Flight {
         if let Some((_, _, error)) = errors.into_iter().next() {
             return Err(error.into());
         }
-        let later = self.landed.split_off(&before);
-        Ok(mem::replace(&mut self.landed, later).into_iter().collect())
+        let (landed, others) = mem::take(&mut self.landed).into_iter().partition(|(segment, _)| wanted(*segment));
+        self.landed = others;
+        let landed: BTreeMap<usize, Version> = landed;
+        Ok(landed.into_iter().collect())
     }
 }
 
-/// How many segments are known when this one gets its level: the same, however many are in work at a time. In a short film all
-/// but a few before it, and in a long one enough may be in work for the largest machines.
+/// How many segments are known when this one gets its level: the same, however many are in work at a time. In the middle of a
+/// long film enough may be in work for the largest machines; towards its end, where little is left to make good what was
+/// spent wrongly, fewer and fewer, and the last one knows all others.
 fn known(segment: usize, segments: usize) -> usize {
     let most = (segments / LAG_SHARE).clamp(LEAST_LAG, MOST_LAG);
-    segment.saturating_sub((segment / 2).clamp(LEAST_LAG, most))
+    let behind = segments.saturating_sub(segment + 1);
+    segment.saturating_sub(most.min(2 * behind))
 }
 
 /// A frame as an encoder of its own segment gets it.
@@ -450,10 +496,14 @@ fn fresh(frame: &Frame, pts: i64) -> Result<Frame, SessionError> {
 /// The coding of one segment, from its first frame on.
 struct Coding {
     setup: EncoderSetup,
+    /// A chain that frames go through first.
+    filter: Option<String>,
     level: f64,
     headers: Headers,
+    /// Tick of the first.
     start: i64,
-    frames: usize,
+    /// How many there are, where only all of them will do.
+    frames: Option<usize>,
     cancel: Cancel,
     progress: Option<Progress>,
     /// What its quality is measured by, where that matters.
@@ -463,26 +513,21 @@ struct Coding {
 }
 
 impl Coding {
-    fn new(
-        work: &Work,
-        mut setup: EncoderSetup,
-        level: f64,
-        (start, frames): (i64, usize),
-        progress: Option<Progress>,
-    ) -> Self {
+    /// Of frames from tick 0 on.
+    fn new(work: &Work, mut setup: EncoderSetup, level: f64, progress: Option<Progress>) -> Self {
         for (_, value) in setup.options.iter_mut().filter(|(_, value)| value == LEVEL) {
             *value = level.to_string();
         }
-        let metric = work.plan.aim.metric();
         Coding {
             setup,
+            filter: None,
             level,
             headers: work.plan.headers,
-            start,
-            frames,
+            start: 0,
+            frames: None,
             cancel: work.cancel.clone(),
             progress,
-            metric,
+            metric: work.plan.aim.metric(),
             keep: None,
         }
     }
@@ -491,16 +536,20 @@ impl Coding {
         let name = self.setup.encoder.clone();
         let first = pulse.while_waiting(|| frames.recv()).map_err(|_| Error::Stopped)?;
         let light = first.properties().map_err(|_| Error::Stopped)?;
+        let mut filter = self.filter(&first)?;
+        let first = filtered(&mut filter, first)?;
         let kept = self.kept(&first)?;
         let mut encoder = self.setup.clone().open(first)?;
         self.sent();
         let stream = encoder.stream()?.with_light_of(&light);
-        let mut made = Made { packets: Vec::with_capacity(self.frames), meter: self.meter(&stream, kept)? };
+        let packets = Vec::with_capacity(self.frames.unwrap_or_default());
+        let mut made = Made { packets, meter: self.meter(&stream, kept)? };
         self.receive(&mut encoder, &mut made, pulse)?;
         while let Ok(frame) = pulse.while_waiting(|| frames.recv()) {
             if self.cancel.is_stopped() {
                 return Err(Error::Interrupted);
             }
+            let frame = filtered(&mut filter, frame)?;
             let kept = self.kept(&frame)?;
             encoder.send(frame)?;
             made.meter.iter_mut().zip(kept).for_each(|(meter, kept)| meter.sent(kept));
@@ -508,12 +557,20 @@ impl Coding {
             self.receive(&mut encoder, &mut made, pulse)?;
         }
         // The queue closed: at the end of the segment, or because nobody wants it any more.
-        if encoder.frames() != self.frames as u64 {
+        if self.frames.is_some_and(|frames| encoder.frames() != frames as u64) {
             return Err(Error::Stopped);
         }
         encoder.send_end()?;
         while self.receive(&mut encoder, &mut made, pulse)? != Received::Done {}
         self.checked(made, stream).map_err(|error| error.of(&name))
+    }
+
+    /// The chain that frames go through first, where there is one.
+    fn filter(&self, first: &Frame) -> Result<Option<VideoFilter>, Error> {
+        let Some(chain) = &self.filter else { return Ok(None) };
+        let EncoderSetup { time_base, frame_rate, sample_aspect_ratio, .. } = self.setup;
+        let input = FilterInput { time_base, frame_rate: Some(frame_rate), sample_aspect_ratio };
+        VideoFilter::open(first, &input, chain, 1, Some(1)).map(Some)
     }
 
     fn sent(&self) {
@@ -578,6 +635,17 @@ impl Coding {
     }
 }
 
+/// What comes out of a chain that gives a frame for each.
+fn filtered(filter: &mut Option<VideoFilter>, frame: Frame) -> Result<Frame, Error> {
+    let Some(filter) = filter else { return Ok(frame) };
+    filter.push(frame)?;
+    let mut out = Frame::new().map_err(|_| Error::Stopped)?;
+    match filter.pull(0, &mut out)? {
+        Received::Ready => Ok(out),
+        Received::NeedInput | Received::Done => Err(Error::Stopped),
+    }
+}
+
 /// What has come of a segment so far.
 struct Made {
     packets: Vec<Packet>,
@@ -622,160 +690,8 @@ impl Progress {
     }
 }
 
-// ---- the first guess
-
-/// What a probe says: bytes of each segment at a level.
-struct Probe {
-    level: f64,
-    bytes: Vec<f64>,
-    frames: u64,
-    /// How many levels halve the bits: measured where there were two probes, else what is usual.
-    halving: f64,
-}
-
-/// Steers towards a bit rate from what probes say; and how many frames those took.
-fn rate_law(
-    work: &Work,
-    tolerance: f64,
-    crew: &Crew,
-    flight: &mut Flight,
-    frames: &mut impl Replay,
-) -> Result<(Law, u64), SessionError> {
-    let probe = probed(work, crew, flight, frames)?;
-    let lengths = work.segments.iter().map(|(_, frames)| *frames);
-    let segments: Vec<(usize, f64)> = lengths.zip(probe.bytes).collect();
-    let levels = Levels { halving: probe.halving, ..work.plan.levels };
-    let steering = Steering::new(work.target_bytes, tolerance, levels, probe.level, &segments);
-    Ok((Law::Rate(steering), probe.frames))
-}
-
-/// Encodes short stretches out of some segments with a quick preset, at a level that is likely, and again where that was far off;
-/// then a few with the settings of the session, which tell what these take instead.
-fn probed(work: &Work, crew: &Crew, flight: &mut Flight, frames: &mut impl Replay) -> Result<Probe, SessionError> {
-    let Levels { least, greatest, step, usual, halving } = work.plan.levels;
-    let on_grid = |level: f64| ((level / step).round() * step).clamp(least, greatest);
-    let bits_per_pixel = work.target_bytes * 8.0 / work.pixels.max(1.0);
-    let mut level = on_grid(usual + halving * (USUAL_BITS_PER_PIXEL / bits_per_pixel).log2());
-    let mut prober = Prober { work, crew, flight, frames, taken: 0 };
-    let all: Vec<usize> = (0..work.segments.len()).collect();
-    let many = spaced(&all, MOST_STRETCHES);
-    let quick_at = |prober: &mut Prober<'_, '_, _>, level| prober.probed(&work.probe, level, &many);
-    let mut quick = quick_at(&mut prober, level)?;
-    let mut halves = halving;
-    let shift = halving * (sum(&quick) / work.target_bytes).log2();
-    if shift.abs() > halving * PROBED_NEAR {
-        let other = on_grid(level + shift);
-        let again = quick_at(&mut prober, other)?;
-        let measured = (other - level) / (sum(&quick) / sum(&again)).log2();
-        halves = if measured.is_finite() { measured.clamp(halving / 3.0, halving * 2.0) } else { halving };
-        (level, quick) = (other, again);
-    }
-    let some = spaced(&many, FULL_STRETCHES);
-    let full = prober.probed(&work.setup, level, &some)?;
-    let of_some = |bytes: &[f64]| some.iter().map(|segment| bytes[*segment]).sum::<f64>();
-    let ratio = of_some(&full) / of_some(&quick);
-    Ok(Probe { level, bytes: quick.iter().map(|bytes| bytes * ratio).collect(), frames: prober.taken, halving: halves })
-}
-
-fn sum(bytes: &[f64]) -> f64 {
-    bytes.iter().sum()
-}
-
-/// About so many of these, evenly spaced.
-fn spaced(all: &[usize], most: usize) -> Vec<usize> {
-    let stride = all.len().div_ceil(most);
-    all.iter().copied().skip(stride / 2).step_by(stride).collect()
-}
-
-/// Encodes stretches.
-struct Prober<'p, 'w, F> {
-    work: &'p Work,
-    crew: &'w Crew,
-    flight: &'p mut Flight,
-    frames: &'p mut F,
-    /// Frames that were encoded.
-    taken: u64,
-}
-
-impl<F: Replay> Prober<'_, '_, F> {
-    /// What every segment will take at a level: by a stretch of its own where it is among `segments`, else by their mean.
-    fn probed(&mut self, setup: &EncoderSetup, level: f64, segments: &[usize]) -> Result<Vec<f64>, SessionError> {
-        let landed = self.coded(setup, level, segments)?.into_iter();
-        let sizes: BTreeMap<usize, (f64, f64)> =
-            landed.map(|(number, version)| (number, version.first_and_rest())).collect();
-        let mean = |part: fn(&(f64, f64)) -> f64| sizes.values().map(part).sum::<f64>() / sizes.len().max(1) as f64;
-        let usual = (mean(|sizes| sizes.0), mean(|sizes| sizes.1));
-        let bytes = self.work.segments.iter().enumerate().map(|(number, (_, frames))| {
-            let (first, each) = sizes.get(&number).unwrap_or(&usual);
-            first + each * (frames.saturating_sub(1)) as f64
-        });
-        Ok(bytes.collect())
-    }
-
-    /// Stretches of these segments.
-    fn coded(
-        &mut self,
-        setup: &EncoderSetup,
-        level: f64,
-        segments: &[usize],
-    ) -> Result<Vec<(usize, Version)>, SessionError> {
-        segments.iter().try_for_each(|number| self.start(setup, level, *number))?;
-        self.flight.land(self.crew, usize::MAX)
-    }
-
-    fn start(&mut self, setup: &EncoderSetup, level: f64, number: usize) -> Result<(), SessionError> {
-        let (range, frames) = self.work.segments[number];
-        let mut taken = Vec::new();
-        let mut first = None;
-        self.frames.replay(&RangeSet::new(vec![stretch(range, frames)])?, &mut |given| {
-            taken.push(fresh(given.frame, given.pts - *first.get_or_insert(given.pts))?);
-            if self.work.cancel.is_stopped() { Err(SessionError::Cancelled) } else { Ok(()) }
-        })?;
-        // Where the source has a gap, there may be none.
-        let Some(first) = first else { return Ok(()) };
-        self.taken += taken.len() as u64;
-        let coding = Coding::new(self.work, setup.clone(), level, (first, taken.len()), None);
-        let queue = self.flight.start(self.crew, number, coding, taken.len())?;
-        // There is room for all of them.
-        taken.into_iter().for_each(|frame| drop(queue.send(frame)));
-        Ok(())
-    }
-}
-
-/// From the middle of a segment.
-fn stretch(segment: TimeRange, frames: usize) -> TimeRange {
-    let long =
-        (frames as i64 / STRETCH_SHARE).clamp(STRETCH_FRAMES.0, STRETCH_FRAMES.1).min(segment.end - segment.start);
-    let start = segment.start + (segment.end - segment.start - long) / 2;
-    TimeRange { start, end: start + long }
-}
-
-impl Version {
-    /// Bytes of the first packet, and of each other one.
-    fn first_and_rest(&self) -> (f64, f64) {
-        let first = self.packets.first().map_or(0, |packet| packet.data().len());
-        let others = self.packets.len().saturating_sub(1);
-        // Of a single frame it is not known what others would take.
-        let rest =
-            if others == 0 { first as f64 / LONE_FRAME } else { (self.bytes - first as u64) as f64 / others as f64 };
-        (first as f64, rest)
-    }
-}
-
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// So many segments before a segment may still be in work when it gets its level: this part of all, within these bounds.
 const LAG_SHARE: usize = 8;
 const LEAST_LAG: usize = 2;
 const MOST_LAG: usize = 32;
-/// Where the first probe begins: see `usual` in the adapters' rows.
-const USUAL_BITS_PER_PIXEL: f64 = 0.1;
-/// A probe within so many halvings of its target is near enough to count from.
-const PROBED_NEAR: f64 = 0.3;
-const MOST_STRETCHES: usize = 16;
-/// How many of them are coded with the settings of the session too.
-const FULL_STRETCHES: usize = 2;
-/// Of a segment a stretch is this part, within these bounds.
-const STRETCH_SHARE: i64 = 16;
-const STRETCH_FRAMES: (i64, i64) = (8, 24);
-/// What a key frame takes of what the frames behind it take.
-const LONE_FRAME: f64 = 8.0;

@@ -46,10 +46,10 @@ struct Segment {
 }
 
 /// What all segments together tell of the bytes that levels take.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Law {
-    /// How whole segments have compared with what their probes foresaw.
-    correction: f64,
+    /// How whole segments have compared with what their probes foresaw, as it is near each segment.
+    corrections: Vec<f64>,
     /// Levels that halve the bits of a segment that does not tell its own.
     halving: f64,
 }
@@ -80,28 +80,78 @@ impl Steering {
         tried.push((level, bytes as f64));
     }
 
-    /// The level of a segment in pass 1, where all before it have theirs: the rest is foreseen to bring the whole to its target
-    /// with it. Of those before it some may be known by now, and the others still be in work.
+    /// Segments that are coded before their turn, because they tell what probes are worth: one in each half of the film, for that
+    /// changes as the film goes on; of the shortest, for it may turn out to have been in vain; and of these the one that is
+    /// most like the whole. None where there are too few segments for that.
+    pub(super) fn samples(&self) -> Vec<usize> {
+        let count = self.segments.len();
+        if count < FEWEST_SAMPLED {
+            return Vec::new();
+        }
+        let whole = |part: fn(&Segment) -> f64| self.segments.iter().map(part).sum::<f64>();
+        let usual = whole(|segment| segment.probed) / whole(|segment| segment.frames);
+        let unlike = |segment: usize| {
+            let Segment { probed, frames, .. } = self.segments[segment];
+            (probed / frames / usual).log2().abs()
+        };
+        let around = |place: usize| {
+            let wide = (count / 8).max(1);
+            let some = place - wide.min(place)..(place + wide + 1).min(count - UNTOLD);
+            let shortest = self.segments[some.clone()].iter().map(|segment| segment.frames).fold(f64::MAX, f64::min);
+            let short = some.filter(|segment| self.segments[*segment].frames <= shortest * NEARLY);
+            short.min_by(|one, other| unlike(*one).total_cmp(&unlike(*other)))
+        };
+        [around(count / 4), around(count * 3 / 4)].into_iter().flatten().collect()
+    }
+
+    /// The level of a segment in pass 1, where all before it have theirs, or of one that is coded before its turn: with it the
+    /// rest is foreseen to bring the whole to its target. Of those before it some may be known by now, and the others still be
+    /// in work. One that was coded before its turn stays as it is where its level is near enough.
     pub(super) fn level_of(&mut self, segment: usize) -> f64 {
-        let law = self.law();
-        let rest: Vec<usize> = (segment..self.segments.len()).collect();
-        let spent: f64 = (0..segment).map(|before| self.spent(before, law)).sum();
+        let law = &self.law();
+        let fair = self.fair(law);
+        if self.stays(segment, fair) {
+            return self.segments[segment].level();
+        }
+        let is_settled = |other: &usize| match &self.segments[*other] {
+            Segment { tried, .. } if !tried.is_empty() => *other < segment || self.stays(*other, fair),
+            Segment { chosen, .. } => chosen.is_some(),
+        };
+        let (settled, rest): (Vec<usize>, Vec<usize>) =
+            (0..self.segments.len()).partition(|other| *other != segment && is_settled(other));
+        let spent: f64 = settled.iter().map(|settled| self.spent(*settled, law)).sum();
         let foreseen = |level: f64| rest.iter().map(|segment| self.foreseen(*segment, level, law)).sum::<f64>();
         // What was spent wrongly so far is made good by the rest where that is hardly seen; else a later pass sets it right.
-        let fair = self.fair(law);
         let reach = self.levels.halving * REACH;
         let exact = self.solved(self.target_bytes - spent, foreseen).clamp(fair - reach, fair + reach);
-        let level = self.rounded(&rest, exact, foreseen(exact), law)[0];
+        let level = self.level_among(segment, &rest, exact, foreseen(exact), law);
         self.segments[segment].chosen = Some(level);
         level
     }
 
+    /// Whether a segment was coded, at a level that is near enough.
+    fn stays(&self, segment: usize, fair: f64) -> bool {
+        !self.segments[segment].tried.is_empty() && self.is_near(segment, fair, STAYING)
+    }
+
+    /// The level on the encoder's grid that a segment gets where these are foreseen to take so many bytes together.
+    fn level_among(&self, segment: usize, rest: &[usize], exact: f64, bytes: f64, law: &Law) -> f64 {
+        let place = rest.iter().position(|other| *other == segment).unwrap_or_default();
+        self.rounded(
+            &rest[place..],
+            exact,
+            bytes - rest[..place].iter().map(|other| self.foreseen(*other, exact, law)).sum::<f64>(),
+            law,
+        )[0]
+    }
+
     /// Bytes of a segment that has its level: as it came out, or as it is foreseen to.
-    fn spent(&self, segment: usize, law: Law) -> f64 {
+    fn spent(&self, segment: usize, law: &Law) -> f64 {
         let Segment { tried, chosen, .. } = &self.segments[segment];
-        match (tried.last(), chosen) {
-            (Some((_, bytes)), _) => *bytes,
-            (None, Some(level)) => self.foreseen(segment, *level, law),
+        match (chosen, tried.last()) {
+            (Some(level), Some((known, bytes))) if known == level => *bytes,
+            (Some(level), _) => self.foreseen(segment, *level, law),
+            (None, Some((_, bytes))) => *bytes,
             (None, None) => 0.0,
         }
     }
@@ -109,7 +159,7 @@ impl Steering {
     /// What follows a pass, from what all segments took.
     pub(super) fn next(&mut self) -> Next {
         let total: f64 = self.segments.iter().map(Segment::bytes).sum();
-        let law = self.law();
+        let law = &self.law();
         let fair = self.fair(law);
         let is_even = (0..self.segments.len()).all(|segment| !self.is_outlier(segment, fair));
         let is_met = (total / self.target_bytes - 1.0).abs() <= self.tolerance;
@@ -121,9 +171,8 @@ impl Steering {
         let miss = total / self.target_bytes - 1.0;
         let aim = self.target_bytes * (1.0 + miss.clamp(-self.tolerance * AIMED_INSIDE, self.tolerance * AIMED_INSIDE));
         let mut best: Option<(f64, Vec<(usize, f64)>)> = None;
-        let (order, outliers) = self.order(fair, total, law);
-        for count in counts(outliers.max(1), order.len()) {
-            let Some(again) = self.moved(&order[..count], fair, aim - total, law) else { continue };
+        for some in self.choices(fair, total, law) {
+            let Some(again) = self.moved(&some, fair, aim - total, law) else { continue };
             if again.is_empty() || self.had.contains(&self.state(&again)) {
                 continue;
             }
@@ -142,9 +191,28 @@ impl Steering {
         best.map_or(Next::Exhausted, |(_, again)| Next::Again(again))
     }
 
+    /// Which segments may be coded again, first those sets that take the fewest frames: those whose level is far from the fair
+    /// one are in all of them; then ones and twos; then more and more.
+    fn choices(&self, fair: f64, total: f64, law: &Law) -> Vec<Vec<usize>> {
+        let (order, outliers) = self.order(fair, total, law);
+        let (far, near) = order.split_at(outliers);
+        let with = |more: &[usize]| [far, more].concat();
+        let mut few: Vec<Vec<usize>> = if far.is_empty() { Vec::new() } else { vec![far.to_vec()] };
+        few.extend(near.iter().map(|one| with(&[*one])));
+        if near.len() <= FEW {
+            let twos =
+                near.iter().enumerate().flat_map(|(index, one)| near[..index].iter().map(|other| [*one, *other]));
+            few.extend(twos.map(|two| with(&two)));
+        }
+        let frames = |some: &Vec<usize>| some.iter().map(|segment| self.segments[*segment].frames).sum::<f64>();
+        few.sort_by(|one, other| frames(one).total_cmp(&frames(other)));
+        few.extend(counts((outliers + 1).min(order.len()), order.len()).map(|count| order[..count].to_vec()));
+        few
+    }
+
     /// All segments, those first whose level is far from the fair one, and how many these are; then those that bring the whole
     /// nearest to its target, for each frame, when they get the fair level.
-    fn order(&self, fair: f64, total: f64, law: Law) -> (Vec<usize>, usize) {
+    fn order(&self, fair: f64, total: f64, law: &Law) -> (Vec<usize>, usize) {
         let missing = self.target_bytes - total;
         let is_near = |segment: usize| !self.is_outlier(segment, fair);
         let gain = |segment: usize| {
@@ -159,13 +227,18 @@ impl Steering {
 
     /// Whether a segment's quality may be seen to differ from that of the rest.
     fn is_outlier(&self, segment: usize, fair: f64) -> bool {
+        !self.is_near(segment, fair, OUTLYING)
+    }
+
+    /// Whether a segment's level is within so many halvings of this one.
+    fn is_near(&self, segment: usize, level: f64, halvings: f64) -> bool {
         // Nearer than a step there is nothing to choose.
-        (self.segments[segment].level() - fair).abs() > (self.levels.halving * OUTLYING).max(self.levels.step)
+        (self.segments[segment].level() - level).abs() <= (self.levels.halving * halvings).max(self.levels.step)
     }
 
     /// New levels with which these segments are foreseen to take so many bytes more than now; `None` where they would have to be
     /// too far from the fair one.
-    fn moved(&self, segments: &[usize], fair: f64, missing: f64, law: Law) -> Option<Vec<(usize, f64)>> {
+    fn moved(&self, segments: &[usize], fair: f64, missing: f64, law: &Law) -> Option<Vec<(usize, f64)>> {
         let all = segments.len() == self.segments.len();
         let now: f64 = segments.iter().map(|segment| self.segments[*segment].bytes()).sum();
         let bytes = now + missing;
@@ -179,7 +252,7 @@ impl Steering {
     }
 
     /// Levels on the encoder's grid beside this one, that are foreseen to take so many bytes together.
-    fn rounded(&self, segments: &[usize], exact: f64, bytes: f64, law: Law) -> Vec<f64> {
+    fn rounded(&self, segments: &[usize], exact: f64, bytes: f64, law: &Law) -> Vec<f64> {
         let Levels { least, greatest, step, .. } = self.levels;
         let on_grid = |level: f64| (level / step).floor() * step;
         // Fewer digits than a float's noise: 23.45, not 23.450000000000003.
@@ -200,17 +273,17 @@ impl Steering {
     }
 
     /// Bytes that a segment will take at a level: as it did, or by the nearest of its tries, or by its probe.
-    fn foreseen(&self, segment: usize, level: f64, law: Law) -> f64 {
+    fn foreseen(&self, segment: usize, level: f64, law: &Law) -> f64 {
         let Segment { probed, tried, .. } = &self.segments[segment];
         let near = |(known, _): &&(f64, f64)| (known - level).abs();
         match tried.iter().min_by(|one, other| near(one).total_cmp(&near(other))) {
             Some((known, bytes)) => bytes * ((known - level) / self.halving(segment, law)).exp2(),
-            None => probed * law.correction * ((self.probed_at - level) / self.levels.halving).exp2(),
+            None => probed * law.corrections[segment] * ((self.probed_at - level) / self.levels.halving).exp2(),
         }
     }
 
     /// The level that would bring the whole to its target if all segments had it.
-    fn fair(&self, law: Law) -> f64 {
+    fn fair(&self, law: &Law) -> f64 {
         let foreseen = |level| (0..self.segments.len()).map(|segment| self.foreseen(segment, level, law)).sum();
         self.solved(self.target_bytes, foreseen)
     }
@@ -218,11 +291,11 @@ impl Steering {
     fn law(&self) -> Law {
         let told = (0..self.segments.len()).filter_map(|segment| self.told(segment));
         let told = told.reduce(|sums, one| (sums.0 + one.0, sums.1 + one.1));
-        Law { correction: self.correction(), halving: told.map_or(self.levels.halving, |told| self.halving_of(told)) }
+        Law { corrections: self.corrections(), halving: told.map_or(self.levels.halving, |told| self.halving_of(told)) }
     }
 
     /// Levels that halve a segment's bits: by its own tries, else by those of the others, else what is usual.
-    fn halving(&self, segment: usize, law: Law) -> f64 {
+    fn halving(&self, segment: usize, law: &Law) -> f64 {
         self.told(segment).map_or(law.halving, |told| self.halving_of(told))
     }
 
@@ -239,16 +312,25 @@ impl Steering {
             .then(|| (levels.abs(), (one.1 / other.1).log2() * levels.signum()))
     }
 
-    /// How whole segments have compared with what their probes foresaw; a few say it less surely than many.
-    fn correction(&self) -> f64 {
-        let known = self.segments.iter().filter_map(|segment| {
+    /// How segments compare with what their probes foresaw: as those nearby did, and, as far as these are few, as all did; a few
+    /// say it less surely than many.
+    fn corrections(&self) -> Vec<f64> {
+        let known = self.segments.iter().map(|segment| {
             let (level, bytes) = segment.tried.last()?;
-            Some((*bytes, segment.probed * ((self.probed_at - level) / self.levels.halving).exp2()))
+            let foreseen = segment.probed * ((self.probed_at - level) / self.levels.halving).exp2();
+            Some((bytes.max(1.0) / foreseen).log2())
         });
-        let add =
-            |(count, was, foreseen): (f64, f64, f64), (bytes, probed)| (count + 1.0, was + bytes, foreseen + probed);
-        let (count, was, foreseen) = known.fold((0.0, 0.0, 0.0), add);
-        if foreseen > 0.0 { (was / foreseen).powf(count / (count + DOUBT)) } else { 1.0 }
+        let known: Vec<Option<f64>> = known.collect();
+        let (count, sum) =
+            known.iter().flatten().fold((0.0, 0.0), |(count, sum), halvings| (count + 1.0, sum + halvings));
+        let everywhere = sum / (count + DOUBT);
+        let before = fading(known.iter());
+        let mut behind = fading(known.iter().rev());
+        behind.reverse();
+        let both = before.iter().zip(&behind);
+        both.map(|((count, sum), (more, other))| (sum + other + NEARBY * everywhere) / (count + more + NEARBY))
+            .map(f64::exp2)
+            .collect()
     }
 
     /// The level at which `foreseen` is so many bytes.
@@ -274,6 +356,18 @@ impl Segment {
     }
 }
 
+/// For each place, how many of those before it are known, and their sum; each half as much as the one behind it.
+fn fading<'k>(known: impl Iterator<Item = &'k Option<f64>>) -> Vec<(f64, f64)> {
+    known
+        .scan((0.0, 0.0), |(count, sum), here| {
+            let before = (*count, *sum);
+            let (one, halvings) = here.map_or((0.0, 0.0), |halvings| (1.0, halvings));
+            (*count, *sum) = ((*count + one) * FADING, (*sum + halvings) * FADING);
+            Some(before)
+        })
+        .collect()
+}
+
 /// Where a falling function has this value; the nearer end where it has not.
 pub(super) fn bisected((mut low, mut high): (f64, f64), value: f64, falling: impl Fn(f64) -> f64) -> f64 {
     for _ in 0..60 {
@@ -290,14 +384,26 @@ fn counts(fewest: usize, all: usize) -> impl Iterator<Item = usize> {
 }
 
 /// As many segments as the probes are worth that were coded like them.
-const DOUBT: f64 = 1.0;
+const DOUBT: f64 = 0.25;
+/// The last segments are not coded before their turn: they make good what the others miss.
+const UNTOLD: usize = 2;
+/// With fewer segments there is too little that one could tell of the others.
+const FEWEST_SAMPLED: usize = 5;
+/// Segments that are longer by this share are as short.
+const NEARLY: f64 = 1.3;
 /// Up to so many segments, each number is tried.
 const FEW: usize = 16;
+/// A segment tells of the next but one so much less than of the next.
+const FADING: f64 = 0.5;
+/// All segments together tell as much of one as so many neighbours.
+const NEARBY: f64 = 0.5;
 /// How far segments may be from the level that would be fair to all, in halvings, for the sake of the whole: an eighth of
 /// their bits.
-const REACH: f64 = 0.2;
-/// A segment that is farther from it is set right, whatever the whole takes.
-const OUTLYING: f64 = 0.4;
+const REACH: f64 = 0.25;
+/// A segment that was coded before its turn is coded again in its turn if it is farther from it.
+const STAYING: f64 = 0.4;
+/// A segment that is farther from it in the end is set right, whatever the whole takes.
+const OUTLYING: f64 = 0.5;
 /// Tries nearer than this, in halvings, say more of noise than of the slope.
 const TELLING: f64 = 0.05;
 /// What is foreseen misses a little, so the aim is within this share of the tolerance.
@@ -325,22 +431,9 @@ mod tests {
 
     /// Runs passes; what each was over, in segments, and the error in the end.
     fn played(world: &World, target: f64, levels: Levels, probes: f64, lag: usize) -> (Vec<usize>, f64, Next) {
-        let count = world.0.len();
-        let probed: Vec<(usize, f64)> =
-            (0..count).map(|segment| (100, world.bytes(segment, 25.0) as f64 * probes)).collect();
-        let mut steering = Steering::new(target, 0.01, levels, 25.0, &probed);
-        let mut now = vec![0u64; count];
-        let mut chosen = Vec::new();
-        for segment in 0..count + lag {
-            if let Some(landed) = segment.checked_sub(lag) {
-                now[landed] = world.bytes(landed, chosen[landed]);
-                steering.note(landed, chosen[landed], now[landed]);
-            }
-            if segment < count {
-                chosen.push(steering.level_of(segment));
-            }
-        }
-        let mut passes = vec![count];
+        let mut steering = steering(world, target, levels, &vec![probes; world.0.len()]);
+        let mut now = first_pass(world, &mut steering, lag);
+        let mut passes = vec![now.len()];
         let last = loop {
             match steering.next() {
                 Next::Again(again) if passes.len() < 8 => {
@@ -354,6 +447,40 @@ mod tests {
             }
         };
         (passes, now.iter().sum::<u64>() as f64 / target - 1.0, last)
+    }
+
+    /// What probes foresee is so many times what comes.
+    fn steering(world: &World, target: f64, levels: Levels, probes: &[f64]) -> Steering {
+        let probed = probes.iter().enumerate().map(|(segment, ratio)| (100, world.bytes(segment, 25.0) as f64 * ratio));
+        Steering::new(target, 0.01, levels, 25.0, &probed.collect::<Vec<_>>())
+    }
+
+    /// Codes all segments in turn, each known when `lag` others have been begun; what they took.
+    fn first_pass(world: &World, steering: &mut Steering, lag: usize) -> Vec<u64> {
+        let count = world.0.len();
+        let mut now = vec![0u64; count];
+        let mut chosen = Vec::new();
+        for segment in 0..count + lag {
+            if let Some(landed) = segment.checked_sub(lag) {
+                now[landed] = world.bytes(landed, chosen[landed]);
+                steering.note(landed, chosen[landed], now[landed]);
+            }
+            if segment < count {
+                chosen.push(steering.level_of(segment));
+            }
+        }
+        now
+    }
+
+    /// Codes those before their turn that are to be.
+    fn sample(world: &World, steering: &mut Steering) -> Vec<(usize, f64)> {
+        let samples = steering.samples();
+        let coded = |segment: usize| {
+            let level = steering.level_of(segment);
+            steering.note(segment, level, world.bytes(segment, level));
+            (segment, level)
+        };
+        samples.into_iter().map(coded).collect()
     }
 
     fn world(count: usize) -> World {
@@ -400,13 +527,51 @@ mod tests {
     fn what_a_level_is_worth_is_learnt_from_other_segments() {
         let mut steering = Steering::new(1.0, 0.01, levels(1.0, 12.0), 25.0, &[(100, 100.0); 3]);
         (0..3).for_each(|segment| steering.note(segment, 30.0, 1000));
-        assert!((steering.foreseen(1, 24.0, steering.law()) - 1000.0 * 0.5f64.exp2()).abs() < 1e-6);
+        assert!((steering.foreseen(1, 24.0, &steering.law()) - 1000.0 * 0.5f64.exp2()).abs() < 1e-6);
         steering.note(0, 27.0, 1414);
         assert!(
-            (steering.foreseen(1, 24.0, steering.law()) - 2000.0).abs() < 2.0,
+            (steering.foreseen(1, 24.0, &steering.law()) - 2000.0).abs() < 2.0,
             "{}",
-            steering.foreseen(1, 24.0, steering.law())
+            steering.foreseen(1, 24.0, &steering.law())
         );
+    }
+
+    #[test]
+    fn what_was_coded_before_its_turn_stays_where_it_was_right() {
+        let world = world(8);
+        let target = 0.8 * (0..8).map(|segment| world.bytes(segment, 23.0)).sum::<u64>() as f64;
+        for (ratio, stay) in [(1.0, 2), (0.9, 2), (0.5, 1)] {
+            let mut steering = steering(&world, target, levels(0.01, 6.0), &[ratio; 8]);
+            let samples = sample(&world, &mut steering);
+            assert!(samples.len() == 2 && (1..4).contains(&samples[0].0) && samples[1].0 == 5, "{samples:?}");
+            let stays = samples.iter().filter(|(segment, level)| steering.level_of(*segment) == *level).count();
+            assert_eq!(stays, stay, "{ratio}: {samples:?}");
+        }
+        let few = steering(&World(vec![(1.0, 6.0); 4]), 1.0, levels(0.01, 6.0), &[1.0; 4]);
+        assert!(few.samples().is_empty());
+    }
+
+    #[test]
+    fn probes_that_are_worth_less_in_the_second_half_are_found_out_by_samples() {
+        let world = World(vec![(100_000.0, 6.0); 12]);
+        let target = 1_000_000.0;
+        let probes: Vec<f64> = (0..12).map(|segment| if segment < 6 { 1.3 } else { 0.8 }).collect();
+        let mut without = steering(&world, target, levels(0.01, 6.0), &probes);
+        let without = first_pass(&world, &mut without, 2);
+        let mut with = steering(&world, target, levels(0.01, 6.0), &probes);
+        sample(&world, &mut with);
+        let with = first_pass(&world, &mut with, 2);
+        let error = |bytes: &[u64]| (bytes.iter().sum::<u64>() as f64 / target - 1.0).abs();
+        assert!(error(&with) < 0.05 && error(&with) < error(&without) / 2.0, "{} {}", error(&with), error(&without));
+    }
+
+    #[test]
+    fn the_shortest_segment_that_will_do_is_coded_again() {
+        let lengths = [(200, 200.0), (100, 100.0), (30, 30.0), (100, 100.0), (60, 60.0)];
+        let mut steering = Steering::new(490.0 * 1.018, 0.01, levels(0.01, 6.0), 25.0, &lengths);
+        lengths.iter().enumerate().for_each(|(segment, (_, bytes))| steering.note(segment, 25.0, *bytes as u64));
+        let Next::Again(again) = steering.next() else { panic!("nothing to do") };
+        assert_eq!(again.iter().map(|(segment, _)| *segment).collect::<Vec<_>>(), [4], "{again:?}");
     }
 
     #[test]

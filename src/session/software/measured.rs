@@ -1,7 +1,8 @@
 //! What sessions towards a quality need of segments: probes that are measured, and the version that is best put into the
 //! stream.
 
-use super::{Flight, MOST_STRETCHES, PROBED_NEAR, Prober, Segmented, Work, spaced};
+use super::probing::{MOST_STRETCHES, PROBED_NEAR, Prober, spaced};
+use super::{Flight, Segmented, Work};
 use crate::pipeline::crew::Crew;
 use crate::plan::Levels;
 use crate::rate::QualityTarget;
@@ -51,7 +52,7 @@ fn probed_at(prober: &mut Prober<'_, '_, impl Replay>, level: f64) -> Result<Pro
     let Levels { least, greatest, step, .. } = work.plan.levels;
     let level = ((level / step).round() * step).clamp(least, greatest);
     let all: Vec<usize> = (0..work.segments.len()).collect();
-    let landed = prober.coded(&work.setup, level, &spaced(&all, MOST_STRETCHES))?;
+    let landed = prober.coded(level, &spaced(&all, MOST_STRETCHES))?;
     let measured = landed.into_iter().filter_map(|(number, version)| {
         let (first, each) = version.first_and_rest();
         let bytes = first + each * (work.segments[number].1.saturating_sub(1)) as f64;
