@@ -345,14 +345,16 @@ impl<'a> Compiler<'a> {
         let frames = segment.map_or(SEGMENT_FRAMES, |length| length.frames(NOMINAL_RATE)).max(SHORTEST_SEGMENT);
         let step = if knob.whole { 1.0 } else { LEVEL_STEP };
         let (least, greatest) = sessions.levels;
+        let aim = match self.request.target {
+            Target::Measured(quality) => SessionAim::Quality(quality),
+            Target::Average(_) | Target::Quality(_) | Target::Size(_) => SessionAim::Rate { tolerance: TOLERANCE },
+        };
         let plan = SessionPlan {
             most_passes,
-            aim: match self.request.target {
-                Target::Measured(quality) => SessionAim::Quality(quality),
-                Target::Average(_) | Target::Quality(_) | Target::Size(_) => SessionAim::Rate { tolerance: TOLERANCE },
-            },
+            aim,
             segment_frames: frames.div_ceil(group).checked_mul(group).unwrap_or(frames - frames % group),
-            uneven,
+            // Where each has a quality of its own, none makes good what others miss.
+            uneven: uneven && aim.metric().is_none(),
             group_frames: group,
             side_by_side: self.request.threads.filter(|threads| *threads > 0),
             levels: Levels { least, greatest, step, usual: sessions.usual, halving: sessions.halving },

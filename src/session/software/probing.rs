@@ -1,6 +1,6 @@
 //! The first guess of a session towards a bit rate: probes tell segments from one another, and about which level brings the
 //! whole to its target. They are quick codings of smaller pictures, for what they are to tell is little: how much harder one
-//! segment is than another. What they are worth in the session's own bytes, a segment tells that is coded first.
+//! segment is than another. What they are worth in the session's own bytes, two segments tell that are coded before their turn.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -124,7 +124,9 @@ impl<F: Replay> Prober<'_, '_, F> {
     /// Begins the coding of a stretch from the middle of a segment.
     fn start(&mut self, number: usize, coding: Coding, long: &impl Fn(i64) -> i64) -> Result<(), SessionError> {
         let (segment, frames) = self.work.segments[number];
-        let stretch = stretch(segment, long(frames as i64));
+        let long = long(frames as i64);
+        // Where frames are lost, a segment lasts longer than it has frames.
+        let stretch = if long < frames as i64 { stretch(segment, long) } else { segment };
         self.taken += self.work.code(number, stretch, coding, self.crew, self.flight, self.frames)?;
         Ok(())
     }
