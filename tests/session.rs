@@ -239,6 +239,57 @@ fn a_segment_begins_with_a_scene_that_begins_near() {
 }
 
 #[test]
+fn a_segment_begins_with_a_key_frame_of_the_source_where_one_is_near() {
+    within(120, || {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("in.mkv");
+        let source =
+            ["-f", "lavfi", "-i", "testsrc2=s=192x144:r=24,noise=alls=10:allf=t:all_seed=3", "-frames:v", "80"];
+        let coded = ["-c:v", "libx264", "-crf", "10", "-sc_threshold", "0", "-forced-idr", "1"];
+        let keys = ["-force_key_frames", "expr:eq(n,18)+eq(n,30)+eq(n,55)"];
+        ffmpeg(&[&source[..], &coded, &keys, &[text(&input)]].concat());
+        let report = run(&request(&input, &folder.path().join("out.mkv"), "libx264", "veryfast", 300_000)).unwrap();
+        let starts: Vec<u64> = session(&report).segments.iter().map(|segment| segment.first_frame).collect();
+        // 55 is too far from 48 and from 64.
+        assert_eq!(starts, [0, 18, 30, 48, 64]);
+    });
+}
+
+#[test]
+fn segments_of_no_asked_length_are_uneven_and_two_are_coded_before_their_turn() {
+    for (encoder, preset, bps) in [ENCODERS[0], ENCODERS[4]] {
+        if !has_encoder(encoder) {
+            continue;
+        }
+        within(300, move || {
+            let folder = tempfile::tempdir().unwrap();
+            let input = clip(folder.path(), "in.mp4", "192x144", "24", 240);
+            let output = folder.path().join("out.mkv");
+            let mut request = request(&input, &output, encoder, preset, bps);
+            request.renditions[0].encoder.session = SessionRequest::default();
+            let mut frames = Vec::new();
+            let progress = |event| {
+                if let Event::Progress { pass: 1, frames: done, total, .. } = event {
+                    frames.push((done, total));
+                }
+            };
+            repass::av::let_jobs_zero_memory();
+            let report = Job::prepare(&request, &Cancel::new()).unwrap().run(progress).unwrap();
+            let session = session(&report);
+            let lengths: Vec<u64> = session.segments.iter().map(|segment| segment.frames).collect();
+            assert_eq!(lengths, [64, 32, 64, 32, 32, 16], "{encoder}");
+            assert!(report.renditions[0].bitrate_error.unwrap().abs() <= 0.01, "{encoder}: {session:?}");
+            assert_eq!(report.renditions[0].passes[0].frames, 240, "{encoder}: each is counted once");
+            assert!(frames.iter().all(|(done, total)| *done <= 240 && *total == Some(240)), "{encoder}: {frames:?}");
+            assert!(
+                pictures(&output) == coded_apart(&input, &request, &report, folder.path()),
+                "{encoder}: {session:?}"
+            );
+        });
+    }
+}
+
+#[test]
 fn a_limit_that_is_too_low_is_told_as_such() {
     within(120, || {
         let folder = tempfile::tempdir().unwrap();

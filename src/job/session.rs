@@ -379,3 +379,42 @@ fn cpus() -> usize {
 
 /// Frames that may wait beside the cache in all: fewer than encoders hold themselves.
 const WAITING_UNCACHED: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::adapter;
+    use crate::job::{Job, JobRequest, RenditionRequest};
+    use crate::plan::{Passes, Request};
+    use crate::rate::BitRate;
+    use crate::session::Stopped;
+    use crate::source::Input;
+
+    #[test]
+    fn where_the_probes_encoder_is_missing_segments_are_foreseen_by_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, output) = (folder.path().join("in.y4m"), folder.path().join("out.mkv"));
+        let source = ["-v", "error", "-f", "lavfi", "-i", "testsrc2=s=160x96:r=24,noise=alls=20:allf=t:all_seed=3"];
+        let coded = ["-frames:v", "192", "-pix_fmt", "yuv420p"];
+        let made = Command::new("ffmpeg").args(source).args(coded).arg(&input).status();
+        assert!(made.expect("the ffmpeg program is installed").success());
+        let encoder = Request {
+            passes: Passes::Session,
+            preset: Some("ultrafast".to_owned()),
+            ..Request::new(adapter::named("libx264").unwrap(), Target::Average(BitRate(400_000)))
+        };
+        let renditions = vec![RenditionRequest::new("whole", &output, encoder)];
+        let request = JobRequest { renditions, ..JobRequest::new(Input::file(&input)) };
+        let mut job = Job::prepare(&request, &Cancel::new()).unwrap();
+        let session = job.plan.renditions[0].encoder.session.as_mut().unwrap();
+        assert!(session.probe.take().is_some() && session.uneven, "{session:?}");
+        let report = job.run(|_| {}).unwrap();
+        let rendition = &report.renditions[0];
+        let session = rendition.session.as_ref().unwrap();
+        assert!(rendition.bitrate_error.unwrap().abs() <= 0.01 && session.stopped == Stopped::Satisfied, "{session:?}");
+        // Stretches alone, and at most two samples that were in vain.
+        assert!((1..192).contains(&session.probed_frames), "{session:?}");
+    }
+}
