@@ -399,11 +399,11 @@ const FADING: f64 = 0.5;
 const NEARBY: f64 = 0.5;
 /// How far segments may be from the level that would be fair to all, in halvings, for the sake of the whole: an eighth of
 /// their bits.
-const REACH: f64 = 0.2;
+const REACH: f64 = 0.25;
 /// A segment that was coded before its turn is coded again in its turn if it is farther from it.
-const STAYING: f64 = 0.3;
+const STAYING: f64 = 0.4;
 /// A segment that is farther from it in the end is set right, whatever the whole takes.
-const OUTLYING: f64 = 0.4;
+const OUTLYING: f64 = 0.5;
 /// Tries nearer than this, in halvings, say more of noise than of the slope.
 const TELLING: f64 = 0.05;
 /// What is foreseen misses a little, so the aim is within this share of the tolerance.
