@@ -428,7 +428,7 @@ pub struct Sessions {
 pub struct Probe {
     /// libavcodec's name of the encoder.
     pub encoder: &'static str,
-    /// libavfilter's chain that frames go through first.
+    /// libavfilter's chain that frames go through first: to about half their width and half their height.
     pub filter: &'static str,
     /// Its settings.
     pub with: &'static [Setting],
@@ -446,7 +446,8 @@ pub struct Probe {
 /// source's packets), what foresees most for what it takes: see vendor-notes.md, "What sessions cost".
 pub const PROBE: Probe = Probe {
     encoder: "libx264",
-    filter: "scale=max(16\\,trunc(iw/4)*2):max(16\\,trunc(ih/4)*2):flags=bilinear,format=yuv420p",
+    // A width at which x264's bits depend on nothing but the pictures: see `unwritten_unless`.
+    filter: "scale=max(128\\,round(iw/256)*128):max(16\\,trunc(ih/4)*2):flags=bilinear,format=yuv420p",
     with: &[
         Setting::option("preset", "ultrafast"),
         Setting::param("x264-params", "aq-mode", "1"),

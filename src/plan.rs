@@ -266,7 +266,7 @@ pub struct ProbePlan {
     /// What its levels are. One that is so many halvings from what is usual stands for the session's level that is as many from
     /// what is usual there.
     pub levels: Levels,
-    /// Bytes that the session's encoder commonly takes, for each of the probe's.
+    /// Bytes that the session's encoder commonly takes, for each of the probe's where that has pictures of half the width.
     pub worth: f64,
 }
 

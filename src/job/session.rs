@@ -98,7 +98,7 @@ fn work(
         rendition: index,
         plan: session.clone(),
         setup: setup(rendition, step, source)?,
-        probe: session.probe.as_ref().map(|probe| probe_setup(rendition, probe, source)).transpose()?,
+        probe: session.probe.as_ref().map(|probe| probe_setup(plan, rendition, probe, source)).transpose()?,
         segments: divided.iter().map(|frames| (range(list, frames), frames.len())).collect(),
         target_bytes: target_bytes(rendition, duration(list, source)),
         pixels: pixels(plan, rendition) * list.len() as f64,
@@ -267,11 +267,22 @@ fn setup(rendition: &RenditionPlan, step: &PassStep, source: &dyn FrameSource) -
     })
 }
 
-fn probe_setup(rendition: &RenditionPlan, probe: &ProbePlan, source: &dyn FrameSource) -> Result<ProbeSetup, Error> {
+fn probe_setup(
+    plan: &Plan,
+    rendition: &RenditionPlan,
+    probe: &ProbePlan,
+    source: &dyn FrameSource,
+) -> Result<ProbeSetup, Error> {
     let own = setup(rendition, &probe.step, source)?;
     // Its headers stay in its packets, where they are looked for.
     let setup = EncoderSetup { encoder: probe.encoder.to_owned(), global_header: false, ..own };
-    Ok(ProbeSetup { plan: probe.clone(), setup })
+    let width = plan.pictures[rendition.branch].width;
+    Ok(ProbeSetup { plan: probe.clone(), setup, worth: probe.worth * f64::from(width) / 2.0 / probe_width(width) })
+}
+
+/// The width that the probe's chain makes of this one.
+fn probe_width(width: u32) -> f64 {
+    ((f64::from(width) / 256.0).round() * 128.0).max(128.0)
 }
 
 /// Where a segment lies on the grid. The last ends behind its last frame.
@@ -385,12 +396,27 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::adapter;
+    use crate::adapter::{self, PROBE};
+    use crate::av::filter::{FilterInput, VideoFilter};
     use crate::job::{Job, JobRequest, RenditionRequest};
     use crate::plan::{Passes, Request};
     use crate::rate::BitRate;
     use crate::session::Stopped;
     use crate::source::Input;
+
+    #[test]
+    fn probes_have_widths_at_which_bits_depend_on_pictures_alone() {
+        let unless = adapter::named(PROBE.encoder).unwrap().unwritten_unless.unwrap();
+        let rate = Rational::new(24, 1);
+        let input = FilterInput { time_base: rate.inverse(), frame_rate: Some(rate), sample_aspect_ratio: None };
+        for width in [16, 176, 192, 320, 384, 400, 640, 720, 854, 960, 1080, 1280, 1366, 1920, 3026] {
+            let frame = Frame::allocate(width, 90, "yuv420p10le").unwrap();
+            let filter = VideoFilter::open(&frame, &input, PROBE.filter, 1, Some(1)).unwrap();
+            let output = filter.output(0);
+            assert!(output.width.is_multiple_of(unless) && output.width >= unless, "{width}: {output:?}");
+            assert_eq!((f64::from(output.width), output.height), (probe_width(width), 44), "{width}");
+        }
+    }
 
     #[test]
     fn where_the_probes_encoder_is_missing_segments_are_foreseen_by_their_own() {

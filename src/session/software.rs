@@ -63,6 +63,8 @@ pub(crate) struct ProbeSetup {
     pub(crate) plan: ProbePlan,
     /// Its level is yet to be filled in.
     pub(crate) setup: EncoderSetup,
+    /// Bytes that the session's encoder commonly takes of pictures of this width, for each of the probe's.
+    pub(crate) worth: f64,
 }
 
 /// A segment as it is in the stream.

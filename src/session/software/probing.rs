@@ -99,7 +99,7 @@ impl<F: Replay> Prober<'_, '_, F> {
             };
             self.start(*number, coding, &long)?;
         }
-        let worth = self.work.probe.as_ref().map_or(1.0, |probe| probe.plan.worth);
+        let worth = self.work.probe.as_ref().map_or(1.0, |probe| probe.worth);
         let landed = self.flight.land(self.crew, |_| true)?.into_iter();
         let sizes: BTreeMap<usize, (f64, f64)> =
             landed.map(|(number, version)| (number, version.first_and_rest())).collect();
